@@ -1,0 +1,83 @@
+"""Bare ONNX Runtime in a process of its own: the ceiling that a server is compared with.
+
+`python -m clients.bench.bare JOB` runs one job and prints its LoadResult as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from clients.bench.result import LoadResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class BareJob:
+    """Call `model` again and again with `batch_size` seeds.
+
+    interval_ms 0 is a hot loop; otherwise a call starts every interval_ms, so that the idle gaps cool the caches
+    as they do behind a server.
+    """
+
+    model: str
+    batch_size: int
+    num_threads: int = 1
+    seconds: float = 3.0
+    interval_ms: float = 0.0
+
+
+def run_bare(job: BareJob) -> LoadResult:
+    """Run the job in a fresh process and wait for it.
+
+    Raises:
+        RuntimeError: the process failed; its last words are in the message.
+    """
+    command = [sys.executable, "-m", "clients.bench.bare", json.dumps(dataclasses.asdict(job))]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=job.seconds + 120)
+    if finished.returncode != 0:
+        raise RuntimeError(f"bare ONNX Runtime failed: {finished.stderr.strip()[-500:]}")
+    data = json.loads(finished.stdout)
+    return LoadResult(**data | {"latencies_ms": tuple(data["latencies_ms"])})
+
+
+def best_bare_throughput(model: str, *, batch_sizes: list[int], num_threads: int, seconds: float) -> LoadResult:
+    """The hot loop at every batch size; the one with most images/s."""
+    jobs = [BareJob(model=model, batch_size=n, num_threads=num_threads, seconds=seconds) for n in batch_sizes]
+    return max((run_bare(job) for job in jobs), key=lambda result: result.images_per_s)
+
+
+def measure(job: BareJob) -> LoadResult:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job.num_threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(job.model, options, providers=["CPUExecutionProvider"])
+    inputs = {"seed": np.arange(job.batch_size, dtype=np.uint64)[:, None]}
+    inputs["truncation"] = np.ones((job.batch_size, 1), np.float32)
+    if "label" in {entry.name for entry in session.get_inputs()}:
+        inputs["label"] = np.zeros((job.batch_size, 1), np.int64)
+    for _ in range(10):
+        session.run(["image"], inputs)
+    latencies_ms = []
+    start = next_call = time.perf_counter()
+    while time.perf_counter() - start < job.seconds:
+        if job.interval_ms:
+            time.sleep(max(0.0, next_call - time.perf_counter()))
+            next_call += job.interval_ms / 1e3
+        inputs["seed"] += np.uint64(job.batch_size)
+        begin = time.perf_counter()
+        session.run(["image"], inputs)
+        latencies_ms.append((time.perf_counter() - begin) * 1e3)
+    elapsed_s = time.perf_counter() - start
+    return LoadResult(batch_size=job.batch_size, elapsed_s=elapsed_s, latencies_ms=tuple(latencies_ms))
+
+
+if __name__ == "__main__":
+    print(json.dumps(dataclasses.asdict(measure(BareJob(**json.loads(sys.argv[1]))))))

@@ -1,0 +1,107 @@
+"""Load over gRPC from one process. Requests are serialised beforehand and replies stay bytes, so that the
+generator takes as little as it can of the cores that it shares with the server under test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from clients.bench.result import LoadResult
+from ganvas.v1 import sampler_pb2
+
+DIRECT_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+SERVICE_METHOD = "/ganvas.v1.Sampler/Sample"
+MESSAGE_LIMIT = 64 * 2**20
+NUM_DISTINCT_REQUESTS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One RPC method at one address, with serialised requests of `batch_size` pictures to send in turn."""
+
+    address: str
+    method: str
+    batch_size: int
+    requests: Sequence[bytes]
+
+
+def direct_target(address: str, model: str, *, batch_size: int, conditional: bool) -> Target:
+    """Triton's own KServe v2 endpoint."""
+    import numpy as np
+    from tritonclient.grpc import service_pb2
+
+    def request(first: int) -> bytes:
+        seeds = np.arange(first, first + batch_size, dtype=np.uint64)
+        tensors = [("seed", "UINT64", seeds), ("truncation", "FP32", np.ones(batch_size, np.float32))]
+        if conditional:
+            tensors.append(("label", "INT64", (seeds % 10).astype(np.int64)))
+        message = service_pb2.ModelInferRequest(model_name=model)
+        for name, datatype, values in tensors:
+            message.inputs.add(name=name, datatype=datatype, shape=[batch_size, 1])
+            message.raw_input_contents.append(values.tobytes())
+        return bytes(message.SerializeToString())
+
+    requests = [request(i * batch_size) for i in range(NUM_DISTINCT_REQUESTS)]
+    return Target(address=address, method=DIRECT_METHOD, batch_size=batch_size, requests=requests)
+
+
+def service_target(address: str, model: str, *, batch_size: int) -> Target:
+    """The sampling service, raw pictures."""
+
+    def request(first: int) -> bytes:
+        seeds = sampler_pb2.SeedRange(first=first, count=batch_size)
+        return sampler_pb2.SampleRequest(model=model, range=seeds).SerializeToString()
+
+    requests = [request(i * batch_size) for i in range(NUM_DISTINCT_REQUESTS)]
+    return Target(address=address, method=SERVICE_METHOD, batch_size=batch_size, requests=requests)
+
+
+def closed_loop(target: Target, *, concurrency: int, seconds: float, warmup_s: float = 1.0) -> LoadResult:
+    """`concurrency` callers, each with one call under way; calls that begin in the warm-up do not count."""
+    return asyncio.run(_closed_loop(target, concurrency, seconds, warmup_s))
+
+
+def paced(target: Target, *, interval_ms: float, seconds: float, warmup_s: float = 1.0) -> LoadResult:
+    """One caller that begins a call every interval_ms (at once, when the last one took longer)."""
+    latencies_ms = []
+    with grpc.insecure_channel(target.address, options=_channel_options()) as channel:
+        call = channel.unary_unary(target.method, request_serializer=None, response_deserializer=None)
+        requests = itertools.cycle(target.requests)
+        start = time.perf_counter() + warmup_s
+        next_call = time.perf_counter()
+        while next_call < start + seconds:
+            time.sleep(max(0.0, next_call - time.perf_counter()))
+            begin = time.perf_counter()
+            call(next(requests), timeout=30)
+            if begin >= start:
+                latencies_ms.append((time.perf_counter() - begin) * 1e3)
+            next_call = max(next_call + interval_ms / 1e3, time.perf_counter())
+        elapsed_s = time.perf_counter() - start
+    return LoadResult(batch_size=target.batch_size, elapsed_s=elapsed_s, latencies_ms=tuple(latencies_ms))
+
+
+async def _closed_loop(target: Target, concurrency: int, seconds: float, warmup_s: float) -> LoadResult:
+    latencies_ms: list[float] = []
+    requests = itertools.cycle(target.requests)
+    start = time.perf_counter() + warmup_s
+    async with grpc.aio.insecure_channel(target.address, options=_channel_options()) as channel:
+        call = channel.unary_unary(target.method, request_serializer=None, response_deserializer=None)
+
+        async def caller() -> None:
+            while (begin := time.perf_counter()) < start + seconds:
+                await call(next(requests), timeout=60)
+                if begin >= start:
+                    latencies_ms.append((time.perf_counter() - begin) * 1e3)
+
+        await asyncio.gather(*(caller() for _ in range(concurrency)))
+        elapsed_s = time.perf_counter() - start
+    return LoadResult(batch_size=target.batch_size, elapsed_s=elapsed_s, latencies_ms=tuple(latencies_ms))
+
+
+def _channel_options() -> list[tuple[str, int]]:
+    return [("grpc.max_receive_message_length", MESSAGE_LIMIT), ("grpc.use_local_subchannel_pool", 1)]

@@ -1,0 +1,210 @@
+"""The certificate of an exported model: what it is, the hash of every file, and the proof that it is right.
+
+Export writes it, serving refuses what does not match it, and a client reads it from GetModel to check a picture
+by itself. docs/certificate.md lists the fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = [
+    "FORMAT",
+    "Certificate",
+    "CertificateError",
+    "FloatParity",
+    "Golden",
+    "ModelFile",
+    "PixelParity",
+    "file_sha256",
+]
+
+FORMAT = 1
+"""The newest certificate format this release reads."""
+
+Role = Literal["sampler", "decode", "encode"]
+
+
+class CertificateError(Exception):
+    """A certificate that cannot be read, or a file that does not match it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """One picture that must come out the same: the SHA-256 of its raw uint8 HWC bytes."""
+
+    seed: int
+    truncation: float
+    label: int | None
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatParity:
+    """The fp32 graph against PyTorch in float, before the uint8 tail (encode: mean and logvar)."""
+
+    atol: float
+    max_abs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelParity:
+    """A file's pictures against PyTorch's, in uint8 levels."""
+
+    max_levels: int
+    mean_levels: float
+    worst_psnr_db: float | None
+    """None: every picture identical."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """One ONNX file of a version."""
+
+    sha256: str
+    num_bytes: int
+    precision: Literal["fp32", "fp16"]
+    fp32_nodes: dict[str, str] = field(default_factory=dict)
+    """In an fp16 file: each node kept in fp32, and why."""
+    pixel_parity: PixelParity | None = None
+    """None for encode, which makes no pictures."""
+    golden: tuple[Golden, ...] = ()
+    """Made on the CPU provider at batch 1. Encode has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """certificate.json of one version of one Triton model."""
+
+    format: int
+    name: str
+    """The Triton model: NAME, NAME-decode or NAME-encode."""
+    version: int
+    role: Role
+    family: Literal["gan", "vae"]
+    height: int
+    width: int
+    channels: int
+    latent_dim: int
+    labels: tuple[str, ...]
+    """Empty: unconditional."""
+    truncation_max: float
+    max_batch_size: int
+    opset: int
+    files: dict[str, ModelFile]
+    """File name in the version's folder to its description: model.onnx (fp32) and model.fp16.onnx."""
+    attachments: dict[str, str]
+    """Every other file but the certificate, with its SHA-256: golden.png, the fp32 golden pictures top to bottom."""
+    golden_atol_levels: int
+    """On another kind of processor, the golden pictures may differ from golden.png by this many levels."""
+    float_parity: FloatParity
+    num_parity_seeds: int
+    parity_batches: tuple[int, ...]
+    batch_invariant: bool
+    """On the CPU provider, each picture has the same bytes in every one of parity_batches, in every slot."""
+    created: str
+    tools: dict[str, str]
+    """Name to version: python, torch, onnx, onnxruntime, numpy."""
+    source: dict[str, Any]
+    """Where the weights came from: checkpoint digest, preset, dataset, kimg, metrics, git revision."""
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Certificate:
+        """Parse strictly: unknown or missing keys and wrong types are errors.
+
+        Raises:
+            CertificateError: the text is not a certificate of a format this release reads.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise CertificateError(f"certificate.json is not JSON: {error}.") from None
+        if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+            raise CertificateError("certificate.json has no integer field 'format'.")
+        if data["format"] > FORMAT:
+            raise CertificateError(
+                f"certificate.json has format {data['format']}; this release reads up to {FORMAT}. Upgrade Ganvas."
+            )
+        parsed = _parse(cls, data, "certificate.json")
+        assert isinstance(parsed, cls)
+        return parsed
+
+    @classmethod
+    def read(cls, version_folder: Path) -> Certificate:
+        """Read version_folder/certificate.json.
+
+        Raises:
+            CertificateError: missing, unreadable or malformed.
+        """
+        path = version_folder / "certificate.json"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CertificateError(f"cannot read {path}: {error}.") from None
+        return cls.from_json(text)
+
+    def check_files(self, version_folder: Path) -> None:
+        """Compare the SHA-256 of every listed file.
+
+        Raises:
+            CertificateError: names the first file that is missing or differs.
+        """
+        expected = {name: entry.sha256 for name, entry in self.files.items()} | self.attachments
+        for name, sha256 in expected.items():
+            path = version_folder / name
+            if not path.is_file():
+                raise CertificateError(f"{path} is missing, but its certificate lists it. Export the model again.")
+            if (actual := file_sha256(path)) != sha256:
+                raise CertificateError(
+                    f"{path} has SHA-256 {actual[:16]}…, but its certificate says {sha256[:16]}…: "
+                    "the file was changed or damaged. Export the model again."
+                )
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """Value as `kind`, a type built of dataclasses, dict, tuple, Literal, unions with None and scalars."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _parse_dataclass(kind, value, where)
+    if origin is dict and isinstance(value, dict):
+        return {key: _parse(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+    if origin is tuple and isinstance(value, list):
+        return tuple(_parse(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin in (typing.Union, types.UnionType):
+        inner = next(item for item in arguments if item is not type(None))
+        return None if value is None else _parse(inner, value, where)
+    if (origin is Literal and value in arguments) or kind is Any:
+        return value
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise CertificateError(f"{where} must be {kind}; got {value!r:.80}.")
+
+
+def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise CertificateError(f"{where} must be an object; got {value!r:.80}.")
+    hints = typing.get_type_hints(kind)
+    if unknown := sorted(set(value) - set(hints)):
+        raise CertificateError(f"{where} has unknown fields: {', '.join(unknown)}.")
+    arguments = {name: _parse(hints[name], item, f"{where}.{name}") for name, item in value.items()}
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise CertificateError(f"{where}: {error}.") from None

@@ -1,0 +1,127 @@
+"""The noise of a seed: the one reference that the exported graph, the service and other languages agree with.
+
+latent(seed)[d] is a pure function of (seed, d), specified with test vectors in docs/rng.md:
+
+    key(d)  = squares64(d, KEY) | 1                  # a stream of its own for every dimension
+    bits    = squares32(seed, key(d))                # the whole 64-bit seed is the counter
+    latent  = (QUANTILES[bits >> 16] + QUANTILES[bits & 0xFFFF]) / sqrt(2)      # float32 throughout
+
+Source: B. Widynski, Squares: A Fast Counter-Based RNG, arXiv:2004.06278v7.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "KEY",
+    "QUANTILES_SHA256",
+    "SQRT2",
+    "bits",
+    "dimension_keys",
+    "latents",
+    "quantiles",
+    "squares32",
+    "squares64",
+]
+
+UInt64s = NDArray[np.uint64]
+
+KEY = 0x93D7A65CB8E4F163
+"""Odd, half of its bits set, and no hexadecimal digit repeats within either half: the paper's rule for keys."""
+
+SQRT2 = np.float32(1.4142135)
+
+QUANTILES_SHA256 = "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8"
+"""Of the table's 65,536 little-endian float32."""
+
+_HALF = np.uint64(32)
+
+
+def squares32(counter: UInt64s, key: UInt64s) -> UInt64s:
+    """Four rounds of squaring: 32 random bits, in the low half of a uint64. Arrays broadcast."""
+    x, y, z = _start(counter, key)
+    x = _swap_halves(x * x + y)
+    x = _swap_halves(x * x + z)
+    x = _swap_halves(x * x + y)
+    return (x * x + z) >> _HALF
+
+
+def squares64(counter: UInt64s, key: UInt64s) -> UInt64s:
+    """Five rounds of squaring: 64 random bits. Arrays broadcast."""
+    x, y, z = _start(counter, key)
+    x = _swap_halves(x * x + y)
+    x = _swap_halves(x * x + z)
+    x = _swap_halves(x * x + y)
+    t = x * x + z
+    x = _swap_halves(t)
+    return t ^ ((x * x + y) >> _HALF)
+
+
+def dimension_keys(latent_dim: int) -> UInt64s:
+    """[latent_dim] uint64: the key of every latent dimension, all odd."""
+    if latent_dim < 1:
+        raise ValueError(f"latent_dim must be at least 1; got {latent_dim}.")
+    return squares64(np.arange(latent_dim, dtype=np.uint64), np.array([KEY], np.uint64)) | np.uint64(1)
+
+
+@lru_cache(maxsize=1)
+def quantiles() -> NDArray[np.float32]:
+    """[65536] float32, read-only: the standard normal quantile at every midpoint (i + 0.5) / 65536.
+
+    Raises:
+        RuntimeError: this machine's arithmetic gives another table, so its pictures would differ.
+    """
+    inverse = statistics.NormalDist().inv_cdf
+    table = np.array([inverse((i + 0.5) / 65536) for i in range(65536)], dtype="<f4")
+    digest = hashlib.sha256(table.tobytes()).hexdigest()
+    if digest != QUANTILES_SHA256:
+        raise RuntimeError(f"the normal quantile table has SHA-256 {digest}, not {QUANTILES_SHA256}: see docs/rng.md.")
+    table.setflags(write=False)
+    return table
+
+
+def bits(seeds: Sequence[int] | UInt64s, latent_dim: int) -> NDArray[np.uint32]:
+    """[N, latent_dim] uint32: the random bits of every seed.
+
+    Raises:
+        ValueError: a seed is outside [0, 2^64), or latent_dim is below 1.
+    """
+    counters = _as_uint64(seeds)
+    return squares32(counters[:, None], dimension_keys(latent_dim)[None, :]).astype(np.uint32)
+
+
+def latents(seeds: Sequence[int] | UInt64s, latent_dim: int) -> NDArray[np.float32]:
+    """[N, latent_dim] float32: the standard normal latent of every seed, before truncation.
+
+    Raises:
+        ValueError: a seed is outside [0, 2^64), or latent_dim is below 1.
+    """
+    random_bits = bits(seeds, latent_dim)
+    table = quantiles()
+    return np.asarray((table[random_bits >> 16] + table[random_bits & 0xFFFF]) / SQRT2, dtype=np.float32)
+
+
+def _start(counter: UInt64s, key: UInt64s) -> tuple[UInt64s, UInt64s, UInt64s]:
+    x = np.asarray(counter, np.uint64) * np.asarray(key, np.uint64)
+    return x, x, x + key
+
+
+def _swap_halves(x: UInt64s) -> UInt64s:
+    return (x >> _HALF) | (x << _HALF)
+
+
+def _as_uint64(seeds: Sequence[int] | UInt64s) -> UInt64s:
+    if isinstance(seeds, np.ndarray) and seeds.dtype == np.uint64:
+        return seeds.reshape(-1)
+    values = [int(seed) for seed in seeds]
+    for seed in values:
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed must be within [0, 2^64); got {seed}.")
+    return np.array(values, dtype=np.uint64)
