@@ -17,6 +17,10 @@ import numpy as np
 from clients.bench.result import LoadResult
 
 
+class BareError(Exception):
+    """The measuring process failed; its last words are in the message."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BareJob:
     """Call `model` again and again with `batch_size` seeds.
@@ -36,12 +40,12 @@ def run_bare(job: BareJob) -> LoadResult:
     """Run the job in a fresh process and wait for it.
 
     Raises:
-        RuntimeError: the process failed; its last words are in the message.
+        BareError: the process failed.
     """
     command = [sys.executable, "-m", "clients.bench.bare", json.dumps(dataclasses.asdict(job))]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=job.seconds + 120)
     if finished.returncode != 0:
-        raise RuntimeError(f"bare ONNX Runtime failed: {finished.stderr.strip()[-500:]}")
+        raise BareError(f"bare ONNX Runtime failed: {finished.stderr.strip()[-500:]}")
     data = json.loads(finished.stdout)
     return LoadResult(**data | {"latencies_ms": tuple(data["latencies_ms"])})
 

@@ -8,8 +8,12 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2
 
 from clients.bench.result import LoadResult
 from ganvas.v1 import sampler_pb2
@@ -32,12 +36,12 @@ class Target:
 
 def direct_target(address: str, model: str, *, batch_size: int, conditional: bool) -> Target:
     """Triton's own KServe v2 endpoint."""
-    import numpy as np
-    from tritonclient.grpc import service_pb2
-
     def request(first: int) -> bytes:
         seeds = np.arange(first, first + batch_size, dtype=np.uint64)
-        tensors = [("seed", "UINT64", seeds), ("truncation", "FP32", np.ones(batch_size, np.float32))]
+        tensors: list[tuple[str, str, NDArray[Any]]] = [
+            ("seed", "UINT64", seeds),
+            ("truncation", "FP32", np.ones(batch_size, np.float32)),
+        ]
         if conditional:
             tensors.append(("label", "INT64", (seeds % 10).astype(np.int64)))
         message = service_pb2.ModelInferRequest(model_name=model)

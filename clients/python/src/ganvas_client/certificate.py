@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -29,6 +31,8 @@ __all__ = [
 FORMAT = 1
 """The newest certificate format this release reads."""
 
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
 Role = Literal["sampler", "decode", "encode"]
 
 
@@ -44,6 +48,10 @@ class Golden:
     truncation: float
     label: int | None
     sha256: str
+
+    def __post_init__(self) -> None:
+        _require("golden seed", 0 <= self.seed < 2**64, "within [0, 2^64)", self.seed)
+        _require("golden truncation", math.isfinite(self.truncation), "finite", self.truncation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +123,16 @@ class Certificate:
     source: dict[str, Any]
     """Where the weights came from: checkpoint digest, preset, dataset, kimg, metrics, git revision."""
 
+    def __post_init__(self) -> None:
+        for field_name in ("version", "height", "width", "channels", "latent_dim", "max_batch_size"):
+            value = getattr(self, field_name)
+            _require(field_name, value >= 1, "at least 1", value)
+        _require("truncation_max", 0 < self.truncation_max < math.inf, "positive", self.truncation_max)
+        for file_name in (*self.files, *self.attachments):
+            _require(
+                "file name", _FILE_NAME.fullmatch(file_name) is not None, "a plain name without folders", file_name
+            )
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
@@ -127,7 +145,7 @@ class Certificate:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CertificateError(f"certificate.json is not JSON: {error}.") from None
         if not isinstance(data, dict) or not isinstance(data.get("format"), int):
             raise CertificateError("certificate.json has no integer field 'format'.")
@@ -174,6 +192,11 @@ class Certificate:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require(field_name: str, holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise CertificateError(f"{field_name} must be {rule}; got {value!r:.80}.")
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:

@@ -1,0 +1,191 @@
+"""`ganvas sample`: the pictures of seeds from a running service, as one grid or as single files."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from clients.cli.files import FileFormat, encode_picture, write_file
+from clients.cli.seeds import parse_seeds
+from clients.grids import grid
+from ganvas_client import (
+    DEFAULT_ADDRESS,
+    Format,
+    GanvasError,
+    InvalidArgumentError,
+    ModelInfo,
+    NotFoundError,
+    Picture,
+    PictureInfo,
+    Sampler,
+)
+
+__all__ = ["sample"]
+
+_SUFFIXES: dict[str, FileFormat] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What was asked for, checked."""
+
+    model: ModelInfo
+    seeds: Sequence[int]
+    seeds_text: str
+    label: int | None
+    truncation: float
+    timeout_s: float
+
+
+def sample(
+    name: Annotated[str, typer.Argument(help="A model that the service has ready.")],
+    seeds: Annotated[str, typer.Option(help="Seeds: numbers and ranges, as in 0-63 or 1,5,9-12.")] = "0-63",
+    out: Annotated[
+        str | None,
+        typer.Option(help="File of the grid, or a folder for single pictures.", show_default="out/NAME.png"),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(help="Label of every picture, name or index.", show_default="seed modulo number of labels"),
+    ] = None,
+    truncation: Annotated[float, typer.Option(help="1 is the model as trained, 0 its mean picture.")] = 1.0,
+    version: Annotated[int | None, typer.Option(help="Model version.", show_default="newest")] = None,
+    format: Annotated[
+        FileFormat | None, typer.Option(help="Format of the files.", show_default="by the name of --out, else png")
+    ] = None,
+    columns: Annotated[int | None, typer.Option(min=1, help="Columns of the grid.", show_default="near-square")] = None,
+    address: Annotated[str, typer.Option(help="HOST:PORT of the service.", envvar="GANVAS_ADDRESS")] = DEFAULT_ADDRESS,
+    timeout_s: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for all pictures.")] = 600.0,
+) -> None:
+    """Ask a running service for pictures and save them as a grid or, into a folder, one by one.
+
+    Example: ganvas sample digits-gan --seeds 0-63 --out grid.png
+    """
+    target = out or f"out/{name}.png"
+    try:
+        file_format = _file_format(target, format)
+        with Sampler(address) as sampler:
+            model = sampler.model(name, version=version, timeout_s=min(timeout_s, 60.0))
+            order = Order(
+                model=model,
+                seeds=parse_seeds(seeds, max_count=model.limits.max_stream_count),
+                seeds_text=seeds,
+                label=_label_index(label, model),
+                truncation=truncation,
+                timeout_s=timeout_s,
+            )
+            _save(sampler, order, target, file_format, columns)
+    except (InvalidArgumentError, NotFoundError, ValueError) as error:
+        raise _failed(error, 2) from None
+    except OSError as error:
+        raise _failed(f"cannot write {error.filename or target}: {error.strerror or error}.", 1) from None
+    except GanvasError as error:
+        raise _failed(error, 1) from None
+
+
+def _save(sampler: Sampler, order: Order, target: str, file_format: FileFormat, columns: int | None) -> None:
+    if _is_folder(target):
+        info = _save_files(sampler, order, Path(target), file_format)
+    else:
+        info = _save_grid(sampler, order, Path(target), file_format, columns)
+    count = len(order.seeds)
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    typer.echo(f"{pictures} of {info.model} version {info.version} ({info.digest[:16]}…): {target}")
+
+
+def _save_files(sampler: Sampler, order: Order, folder: Path, file_format: FileFormat) -> PictureInfo:
+    """One file a picture, named after model and seed, as the service made it."""
+    suffix = next(suffix for suffix, name in _SUFFIXES.items() if name == file_format)
+    for picture in _pictures(sampler, order, file_format):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / f"{order.model.name}-{picture.seed}{suffix}", picture.bytes)
+    return picture.info
+
+
+def _save_grid(sampler: Sampler, order: Order, path: Path, file_format: FileFormat, columns: int | None) -> PictureInfo:
+    """All pictures side by side, in the order of the seeds, as close to a square as their number allows."""
+    count, model = len(order.seeds), order.model
+    pixels = np.zeros((count, model.height, model.width, model.channels), np.uint8)
+    for picture in _pictures(sampler, order, "raw"):
+        pixels[picture.index] = picture.array
+    num_columns = columns or math.ceil(math.sqrt(count * model.height / model.width))
+    image = grid(pixels, num_columns=min(num_columns, count))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, encode_picture(image, file_format, _provenance(order, picture.info)))
+    return picture.info
+
+
+def _pictures(sampler: Sampler, order: Order, format: Format) -> Iterator[Picture]:
+    """Every picture of the order, as they finish, with a progress bar when a person watches."""
+    stream = sampler.sample_stream(
+        order.model.name,
+        order.seeds,
+        labels=order.label,
+        truncation=order.truncation,
+        version=order.model.version,
+        format=format,
+        timeout_s=order.timeout_s,
+    )
+    yield from track(
+        stream,
+        total=len(order.seeds),
+        description=order.model.name,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _provenance(order: Order, info: PictureInfo) -> dict[str, str]:
+    text = {
+        "Software": "Ganvas, machine-made image",
+        "Description": "A grid of pictures made by a machine (a generative model); they are not photographs.",
+        "ganvas:machine-made": "true",
+        "ganvas:model": info.model,
+        "ganvas:version": info.version,
+        "ganvas:digest": info.digest,
+        "ganvas:seeds": order.seeds_text,
+        "ganvas:truncation": f"{info.truncation:.7g}",
+    }
+    return text if order.label is None else text | {"ganvas:label": str(order.label)}
+
+
+def _is_folder(target: str) -> bool:
+    return target.endswith("/") or Path(target).is_dir()
+
+
+def _file_format(target: str, chosen: FileFormat | None) -> FileFormat:
+    """The format to write, from --format and the name of --out, which must not contradict each other."""
+    if _is_folder(target):
+        return chosen or "png"
+    suffix = Path(target).suffix
+    by_name = _SUFFIXES.get(suffix.lower())
+    if chosen and by_name and chosen != by_name:
+        raise ValueError(f"--out is a {by_name} file by its name, {target!r:.80}, but --format is {chosen}.")
+    if not chosen and not by_name:
+        raise ValueError(f"--out must end in {', '.join(_SUFFIXES)} or in / for a folder; got {target!r:.80}.")
+    return chosen or by_name or "png"
+
+
+def _label_index(label: str | None, model: ModelInfo) -> int | None:
+    """A name wins over an index, since it is what a person sees."""
+    if label is None or label in model.labels:
+        return None if label is None else model.labels.index(label)
+    if label.isdecimal() and int(label) < len(model.labels):
+        return int(label)
+    names = ", ".join(model.labels[:20]) or "none: the model is unconditional"
+    raise ValueError(f"--label must be a label of {model.name} ({names}) or its index; got {label!r:.80}.")
+
+
+def _failed(message: object, code: int) -> typer.Exit:
+    typer.echo(f"sample: {message}", err=True)
+    return typer.Exit(code)

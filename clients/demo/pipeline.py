@@ -1,0 +1,81 @@
+"""The order of the demo: train, export, verify, serve, look, measure. Each stage runs as the verb a person types."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from clients.demo.figures import ModelFigures, measure_model
+from clients.demo.gallery import make_gallery
+from clients.demo.table import print_results
+from clients.local_server import local_server
+from ganvas_client import Sampler
+
+MODELS = ["digits-gan", "digits-vae"]
+MARKER = ".ganvas-demo"
+
+
+class DemoError(Exception):
+    """A stage of the demo failed; it has said why itself."""
+
+
+def run_demo(out: Path, *, seed: int, console: Console) -> None:
+    """Run everything into `out`.
+
+    Raises:
+        DemoError: a stage failed, or `out` holds something that is not a demo's.
+        LocalServerError, BareError, GanvasError: serving, measuring or asking failed.
+    """
+    start = time.monotonic()
+    _clear(out)
+    repository = out / "model_repository"
+    training_s = {}
+    for name in MODELS:
+        begin = time.monotonic()
+        _verb(console, "training", "train", name, "--out", str(out / "runs" / name), "--seed", str(seed))
+        training_s[name] = time.monotonic() - begin
+    for name in MODELS:
+        checkpoint = out / "runs" / name / "checkpoint"
+        _verb(console, "export", "export", str(checkpoint), "--name", name, "--repository", str(repository))
+    for name in MODELS:
+        _verb(console, "serving", "verify", name, "--repository", str(repository))
+    console.rule("serve: Triton and the sampling service")
+    pictures: list[Path] = []
+    figures: list[ModelFigures] = []
+    with local_server(repository, log_file=out / "serve.log") as server, Sampler(server.service) as sampler:
+        for name in MODELS:
+            pictures += make_gallery(out / name, name, sampler, server, examples=out / "runs" / name / "examples")
+        for name in MODELS:
+            console.print(f"measuring {name} …")
+            model_file = repository / name / "1" / "model.onnx"
+            figures.append(measure_model(name, sampler, server, model_file, training_s=training_s[name]))
+    print_results(figures, pictures, elapsed_s=time.monotonic() - start, repository=repository, console=console)
+
+
+def _clear(out: Path) -> None:
+    """Empty `out` if an earlier demo made it; never anything else.
+
+    Raises:
+        DemoError: it holds something else.
+    """
+    if out.exists() and not (out / MARKER).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DemoError(f"--out {out} exists and no demo made it. Choose an empty or a new folder.")
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / MARKER).write_text("Made by ./ganvas demo, which replaces this folder.\n")
+
+
+def _verb(console: Console, module: str, *arguments: str) -> None:
+    console.rule(f"./ganvas {shlex.join(arguments)}")
+    code = subprocess.run([sys.executable, "-m", module, *arguments]).returncode
+    if code == 130:
+        raise KeyboardInterrupt
+    if code != 0:
+        raise DemoError(f"./ganvas {arguments[0]} failed with exit code {code}.")

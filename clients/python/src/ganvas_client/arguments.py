@@ -1,0 +1,188 @@
+"""Arguments as people write them, turned into what the wire carries.
+
+Only what the wire cannot carry is checked here. The service checks the rest, and knows the model's limits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ganvas.v1 import sampler_pb2
+from ganvas_client.errors import InvalidArgumentError
+from ganvas_client.results import Format, Pictures
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+__all__ = [
+    "Image",
+    "Images",
+    "Labels",
+    "Seeds",
+    "format_code",
+    "image_fields",
+    "label_list",
+    "latent_rows",
+    "seed_fields",
+    "seed_list",
+    "whole",
+]
+
+Seeds: TypeAlias = "int | range | Iterable[int] | NDArray[np.integer[Any]]"
+"""One seed or many, each within [0, 2^64)."""
+
+Labels: TypeAlias = "int | str | Iterable[int | str] | NDArray[np.integer[Any]]"
+"""One label for all pictures or one a picture, each an index or the model's name for it."""
+
+Image: TypeAlias = "bytes | PillowImage | NDArray[np.uint8]"
+"""A PNG, JPEG or WebP file, a Pillow image, or uint8 pixels [H,W,C]."""
+
+Images: TypeAlias = "Image | Sequence[Image] | Pictures"
+"""One picture or many; many may also be one array [N,H,W,C]."""
+
+_MAX_LISTED_SEEDS = 2**23
+"""What fits into one message of 64 MiB."""
+
+
+def seed_fields(seeds: Seeds) -> tuple[list[int], sampler_pb2.SeedRange | None]:
+    """The fields `seeds` and `range` of a request: consecutive seeds travel as a range.
+
+    Raises:
+        InvalidArgumentError: a seed is not a whole number within [0, 2^64), or there are too many for one message.
+    """
+    if isinstance(seeds, range) and seeds.step == 1:
+        first, count = seeds.start, max(0, seeds.stop - seeds.start)
+    else:
+        listed = seed_list(seeds)
+        first, count = (listed[0], len(listed)) if listed else (0, 0)
+        if count == 1 or any(seed != first + i for i, seed in enumerate(listed)):
+            return listed, None
+    if count == 0:
+        return [], sampler_pb2.SeedRange()
+    whole("seed", first, 0, 2**64)
+    whole("seed", first + count - 1, 0, 2**64)
+    whole("number of seeds", count, 0, 2**63)
+    return [], sampler_pb2.SeedRange(first=first, count=count)
+
+
+def seed_list(seeds: Seeds) -> list[int]:
+    """The seeds, one by one.
+
+    Raises:
+        InvalidArgumentError: as seed_fields.
+    """
+    if isinstance(seeds, np.ndarray):
+        seeds = seeds.reshape(-1).tolist()
+    if not isinstance(seeds, Iterable):
+        seeds = [seeds]
+    listed = [whole("seed", seed, 0, 2**64) for seed in itertools.islice(seeds, _MAX_LISTED_SEEDS + 1)]
+    if len(listed) > _MAX_LISTED_SEEDS:
+        raise InvalidArgumentError(
+            f"seeds must be at most {_MAX_LISTED_SEEDS} in one call unless they are consecutive; got more."
+        )
+    return listed
+
+
+def label_list(labels: Labels | None) -> list[int | str]:
+    """Labels as a list of indices and names.
+
+    Raises:
+        InvalidArgumentError: a label is neither a whole number within 64 bits nor a name.
+    """
+    if labels is None:
+        return []
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        labels = [labels]
+    return [label if isinstance(label, str) else whole("label", label, -(2**63), 2**63) for label in labels]
+
+
+def latent_rows(latents: ArrayLike) -> NDArray[np.float32]:
+    """[N, latent_dim] float32 of N latents or one.
+
+    Raises:
+        InvalidArgumentError: another shape, or not numbers.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            rows = np.asarray(latents, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"latents must be numbers [N, latent_dim]: {error}.") from None
+    if rows.ndim not in (1, 2) or rows.size == 0:
+        raise InvalidArgumentError(f"latents must be [N, latent_dim] or [latent_dim]; got shape {list(rows.shape)}.")
+    return rows.reshape(-1, rows.shape[-1])
+
+
+def image_fields(images: Images) -> tuple[list[bytes], sampler_pb2.Format]:
+    """The fields `images` and `format` of an Encode request.
+
+    Raises:
+        InvalidArgumentError: pixels that are not uint8 or not channels last, an unknown or mixed kind of file.
+    """
+    if isinstance(images, Pictures):
+        return images.bytes, format_code(images.info.format)
+    many: Any = images
+    if isinstance(images, bytes) or hasattr(images, "getbands") or (isinstance(images, np.ndarray) and images.ndim < 4):
+        many = [images]
+    entries = [_image_entry(image) for image in many]
+    kinds = sorted({kind for kind, _ in entries})
+    if len(kinds) > 1:
+        raise InvalidArgumentError(f"images must be of one kind in one call; got {' and '.join(kinds)}.")
+    return [data for _, data in entries], format_code(kinds[0] if kinds else "raw")
+
+
+def format_code(name: Format) -> sampler_pb2.Format:
+    """The wire's number of a picture format.
+
+    Raises:
+        InvalidArgumentError: unknown.
+    """
+    if name not in get_args(Format):
+        raise InvalidArgumentError(f"format must be one of {', '.join(get_args(Format))}; got {name!r:.80}.")
+    code: sampler_pb2.Format = getattr(sampler_pb2, f"FORMAT_{name.upper()}")
+    return code
+
+
+def _image_entry(image: Any) -> tuple[Format, bytes]:
+    """The kind of one picture and what travels of it."""
+    if isinstance(image, bytes):
+        return _file_format(image), image
+    mode = getattr(image, "mode", "L")
+    if mode not in ("L", "RGB", "RGBA"):
+        raise InvalidArgumentError(f"images must be of mode L, RGB or RGBA; got a Pillow image of mode {mode!r:.20}.")
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] > 4):
+        raise InvalidArgumentError(
+            f"images must be uint8, [N,H,W,C] or [H,W,C]; got a picture of {pixels.dtype} {list(pixels.shape)}."
+        )
+    return "raw", pixels.tobytes()
+
+
+def _file_format(data: bytes) -> Format:
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    raise InvalidArgumentError(
+        f"images given as bytes must be PNG, JPEG or WebP files; got {len(data)} bytes that begin {data[:8]!r}. "
+        "Give raw pixels as a uint8 array."
+    )
+
+
+def whole(field: str, value: Any, low: int, high: int) -> int:
+    """The value as an int within [low, high)."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InvalidArgumentError(f"{field} must be a whole number; got {value!r:.80}.") from None
+    if not low <= number < high:
+        bound = {-(2**63): "-2^63"}.get(low, str(low)), f"2^{high.bit_length() - 1}"
+        raise InvalidArgumentError(f"{field} must be within [{bound[0]}, {bound[1]}); got {number}.")
+    return number

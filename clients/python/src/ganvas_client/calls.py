@@ -1,0 +1,268 @@
+"""Every call of the service, described once: Sampler makes each at once, AsyncSampler makes it awaitable.
+
+Each function returns a description (rpc, request, how to read the reply); its signature and docstring are those of
+the method of the same name on both classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from numpy.typing import ArrayLike
+
+from ganvas.v1 import sampler_pb2
+from ganvas_client import replies
+from ganvas_client.arguments import (
+    Images,
+    Labels,
+    Seeds,
+    format_code,
+    image_fields,
+    label_list,
+    latent_rows,
+    seed_fields,
+    seed_list,
+    whole,
+)
+from ganvas_client.errors import InvalidArgumentError
+from ganvas_client.results import Format, ModelInfo, Picture, Pictures, Posterior
+
+__all__ = ["StreamCall", "UnaryCall", "decode", "encode", "model", "models", "sample", "sample_stream", "walk"]
+
+T = TypeVar("T")
+Request: TypeAlias = Any
+"""Any request message of the service."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnaryCall(Generic[T]):
+    """A call with one reply."""
+
+    rpc: str
+    request: Request
+    parse: Callable[[Any], T]
+    timeout_s: float | None
+    named_labels: tuple[int | str, ...] = ()
+    """Labels of which some are names: they become indices once the model is known, before the call is sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamCall(Generic[T]):
+    """A call whose replies come one after another, each with several items."""
+
+    rpc: str
+    request: Request
+    parse: Callable[[Any], Iterable[T]]
+    timeout_s: float | None
+    named_labels: tuple[int | str, ...] = ()
+
+
+def sample(
+    model: str,
+    seeds: Seeds,
+    *,
+    labels: Labels | None = None,
+    truncation: float | None = None,
+    format: Format = "raw",
+    version: int | str | None = None,
+    timeout_s: float | None = 60.0,
+) -> UnaryCall[Pictures]:
+    """The pictures of the seeds, in order, in one reply.
+
+    Args:
+        seeds: one or many whole numbers within [0, 2^64); a range of any size costs 16 bytes.
+        labels: one for all or one a seed, as index or name. None: of a conditional model, each picture's label is its
+            seed modulo the number of labels.
+        truncation: how far from the mean latents may be: 1 (the default) leaves them, 0 gives the mean.
+        version: None is the newest.
+        timeout_s: None waits without limit.
+    Raises:
+        GanvasError: see ganvas_client.errors. NotFoundError and InvalidArgumentError say what there is.
+    """
+    request, named = _sample_request(model, seeds, labels, truncation, format, version)
+    return UnaryCall(rpc="Sample", request=request, parse=replies.pictures, timeout_s=timeout_s, named_labels=named)
+
+
+def sample_stream(
+    model: str,
+    seeds: Seeds,
+    *,
+    labels: Labels | None = None,
+    truncation: float | None = None,
+    format: Format = "raw",
+    version: int | str | None = None,
+    timeout_s: float | None = 600.0,
+) -> StreamCall[Picture]:
+    """The pictures of the seeds one by one, as batches finish: Picture.index is the place among the seeds.
+
+    Leaving the iterator cancels what is not made yet. Arguments and errors are those of sample; a stream may ask for
+    more pictures (ModelInfo.limits.max_stream_count).
+    """
+    request, named = _sample_request(model, seeds, labels, truncation, format, version)
+    return StreamCall(
+        rpc="SampleStream", request=request, parse=replies.pictures, timeout_s=timeout_s, named_labels=named
+    )
+
+
+def decode(
+    model: str,
+    latents: ArrayLike,
+    *,
+    labels: Labels | None = None,
+    format: Format = "raw",
+    version: int | str | None = None,
+    timeout_s: float | None = 60.0,
+) -> UnaryCall[Pictures]:
+    """The pictures of latents.
+
+    Args:
+        latents: [N, latent_dim] or [latent_dim] float32.
+        labels: as in sample, but a conditional model needs them: one for all, or one a latent.
+    Raises:
+        GanvasError: see ganvas_client.errors.
+    """
+    rows = latent_rows(latents)
+    indices, named = _labels(labels)
+    request = sampler_pb2.DecodeRequest(
+        model=model,
+        version=_version(version),
+        latents=rows.reshape(-1).tolist(),
+        labels=indices,
+        format=format_code(format),
+    )
+
+    def parse(reply: sampler_pb2.DecodeResponse) -> Pictures:
+        if len(reply.images) != len(rows):
+            latent_dim = rows.size // max(1, len(reply.images))
+            raise InvalidArgumentError(f"latents must be [N, {latent_dim}]; got {list(rows.shape)}.")
+        return replies.pictures(reply, of_latents=True)
+
+    return UnaryCall(rpc="Decode", request=request, parse=parse, timeout_s=timeout_s, named_labels=named)
+
+
+def encode(
+    model: str, images: Images, *, version: int | str | None = None, timeout_s: float | None = 60.0
+) -> UnaryCall[Posterior]:
+    """The posterior of pictures, by the encoder of a VAE.
+
+    Args:
+        images: uint8 [N,H,W,C] or [H,W,C], what sample returned, Pillow images, or PNG, JPEG or WebP files as bytes.
+    Raises:
+        GanvasError: see ganvas_client.errors. InvalidArgumentError when the model has no encoder.
+    """
+    data, kind = image_fields(images)
+    request = sampler_pb2.EncodeRequest(model=model, version=_version(version), images=data, format=kind)
+    return UnaryCall(rpc="Encode", request=request, parse=replies.posterior, timeout_s=timeout_s)
+
+
+def walk(
+    model: str,
+    seeds: Seeds,
+    *,
+    steps: int = 16,
+    loop: bool = False,
+    label: int | str | None = None,
+    truncation: float | None = None,
+    format: Format = "raw",
+    version: int | str | None = None,
+    timeout_s: float | None = 600.0,
+) -> StreamCall[Picture]:
+    """The frames of a walk through latent space from seed to seed, in order; Picture.index is the frame number.
+
+    Leaving the iterator cancels the frames that are not made yet.
+
+    Args:
+        seeds: two or more to pass through.
+        steps: frames from one seed to the next. There are (seeds - 1) * steps + 1 frames, or seeds * steps in a loop.
+        loop: go back to the first seed.
+        label: of every frame. None: the first label.
+    Raises:
+        GanvasError: see ganvas_client.errors.
+    """
+    indices, named = _labels(label)
+    request = sampler_pb2.WalkRequest(
+        model=model,
+        version=_version(version),
+        seeds=seed_list(seeds),
+        steps=whole("steps", steps, -(2**63), 2**63),
+        loop=loop,
+        truncation=truncation,
+        labels=indices,
+        format=format_code(format),
+    )
+    return StreamCall(rpc="Walk", request=request, parse=replies.pictures, timeout_s=timeout_s, named_labels=named)
+
+
+def models(*, timeout_s: float | None = 60.0) -> UnaryCall[list[ModelInfo]]:
+    """Every model that is ready, in its newest version."""
+    request = sampler_pb2.ListModelsRequest()
+    return UnaryCall(rpc="ListModels", request=request, parse=replies.models, timeout_s=timeout_s)
+
+
+def model(name: str, *, version: int | str | None = None, timeout_s: float | None = 60.0) -> UnaryCall[ModelInfo]:
+    """One model: shapes, labels, limits, digest and certificate.
+
+    Raises:
+        NotFoundError: no such model or version; says what there is.
+    """
+    request = sampler_pb2.GetModelRequest(model=name, version=_version(version))
+    return UnaryCall(rpc="GetModel", request=request, parse=replies.model, timeout_s=timeout_s)
+
+
+def _sample_request(
+    model: str,
+    seeds: Seeds,
+    labels: Labels | None,
+    truncation: float | None,
+    format: Format,
+    version: int | str | None,
+) -> tuple[sampler_pb2.SampleRequest, tuple[int | str, ...]]:
+    listed, consecutive = seed_fields(seeds)
+    indices, named = _labels(labels)
+    request = sampler_pb2.SampleRequest(
+        model=model,
+        version=_version(version),
+        seeds=listed,
+        range=consecutive,
+        truncation=truncation,
+        labels=indices,
+        format=format_code(format),
+    )
+    return request, named
+
+
+def _version(version: int | str | None) -> str:
+    return "" if version is None else str(version)
+
+
+def _labels(labels: Labels | None) -> tuple[list[int], tuple[int | str, ...]]:
+    """Indices for the request, or, if there are names among them, all labels to be looked up before it is sent."""
+    listed = label_list(labels)
+    indices = [label for label in listed if isinstance(label, int)]
+    return (indices, ()) if len(indices) == len(listed) else ([], tuple(listed))
+
+
+def label_lookup(call: UnaryCall[Any] | StreamCall[Any]) -> UnaryCall[ModelInfo]:
+    """The call that tells the names of the labels of a call's model.
+
+    It is asked anew each time, since a newer version of the model may have other labels.
+    """
+    return model(call.request.model, version=call.request.version, timeout_s=call.timeout_s)
+
+
+def fill_labels(call: UnaryCall[Any] | StreamCall[Any], info: ModelInfo) -> None:
+    """Put the indices of a call's named labels into its request.
+
+    Raises:
+        InvalidArgumentError: the model has no label of that name.
+    """
+    for label in call.named_labels:
+        if isinstance(label, str) and label not in info.labels:
+            names = ", ".join(info.labels[:20]) or "none: it is unconditional"
+            more = f" and {len(info.labels) - 20} more" if len(info.labels) > 20 else ""
+            raise InvalidArgumentError(
+                f"label must be one of those of model {info.name!r} ({names}{more}); got {label!r:.80}."
+            )
+        call.request.labels.append(info.labels.index(label) if isinstance(label, str) else label)

@@ -1,0 +1,97 @@
+"""The service's messages turned into results."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganvas.v1 import sampler_pb2
+from ganvas_client.results import Format, Limits, ModelInfo, Picture, PictureInfo, Pictures, Posterior, Timing
+
+__all__ = ["model", "models", "pictures", "posterior"]
+
+_FORMATS: dict[int, Format] = {sampler_pb2.Format.Value(f"FORMAT_{name.upper()}"): name for name in get_args(Format)}
+
+
+def pictures(
+    reply: sampler_pb2.SampleResponse | sampler_pb2.DecodeResponse | sampler_pb2.WalkResponse,
+    *,
+    of_latents: bool = False,
+) -> Pictures:
+    info = PictureInfo(
+        model=reply.info.model,
+        version=reply.info.version,
+        digest=reply.info.digest,
+        format=_FORMATS.get(reply.info.format, "raw"),
+        height=reply.info.height,
+        width=reply.info.width,
+        channels=reply.info.channels,
+        truncation=reply.info.truncation,
+    )
+    made = (
+        Picture(
+            index=image.index,
+            seed=None if of_latents else image.seed,
+            label=image.label if image.HasField("label") else None,
+            bytes=image.data,
+            info=info,
+        )
+        for image in reply.images
+    )
+    return Pictures(info=info, timing=_timing(reply.timing), pictures=tuple(made))
+
+
+def posterior(reply: sampler_pb2.EncodeResponse) -> Posterior:
+    return Posterior(
+        model=reply.model,
+        version=reply.version,
+        digest=reply.digest,
+        mean=_rows(reply.mean, reply.latent_dim),
+        logvar=_rows(reply.logvar, reply.latent_dim),
+        timing=_timing(reply.timing),
+    )
+
+
+def models(reply: sampler_pb2.ListModelsResponse) -> list[ModelInfo]:
+    return [_model(entry, "") for entry in reply.models]
+
+
+def model(reply: sampler_pb2.GetModelResponse) -> ModelInfo:
+    return _model(reply.model, reply.certificate_json)
+
+
+def _model(entry: sampler_pb2.Model, certificate_json: str) -> ModelInfo:
+    limits = Limits(
+        truncation_max=entry.limits.truncation_max,
+        max_count=entry.limits.max_count,
+        max_stream_count=entry.limits.max_stream_count,
+        max_batch_size=entry.limits.max_batch_size,
+    )
+    return ModelInfo(
+        name=entry.name,
+        version=entry.version,
+        versions=tuple(entry.versions),
+        digest=entry.digest,
+        family=entry.family,
+        height=entry.height,
+        width=entry.width,
+        channels=entry.channels,
+        latent_dim=entry.latent_dim,
+        labels=tuple(entry.labels),
+        can_encode=entry.can_encode,
+        precision=entry.precision,
+        limits=limits,
+        golden=entry.golden,
+        certificate_json=certificate_json,
+    )
+
+
+def _timing(timing: sampler_pb2.Timing) -> Timing:
+    return Timing(total_us=timing.total_us, inference_us=timing.inference_us, encode_us=timing.encode_us)
+
+
+def _rows(values: Any, latent_dim: int) -> NDArray[np.float32]:
+    """[N, latent_dim] float32 of one repeated field."""
+    return np.array(values, np.float32).reshape(-1, latent_dim)

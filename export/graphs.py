@@ -1,0 +1,139 @@
+"""Every graph of an export, in both precisions, built and held against the sampler contract."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from onnx import ModelProto
+
+from export.compose import check_graph, join
+from export.contract import Interface, Role, interface
+from export.errors import InputError
+from export.half import half_network, nodes_out_of_range
+from export.network_graph import decoder_graph, encoder_graph
+from export.noise_graph import noise_graph
+from export.runtime import Graph
+from export.source import Source
+from export.tail import head_graph, tail_graph
+
+__all__ = [
+    "FP16_FILE",
+    "FP32_FILE",
+    "PRECISIONS",
+    "Graphs",
+    "Networks",
+    "build_graphs",
+    "export_networks",
+    "half_decode",
+    "interface_of",
+]
+
+FP32_FILE = "model.onnx"
+FP16_FILE = "model.fp16.onnx"
+PRECISIONS = {FP32_FILE: "fp32", FP16_FILE: "fp16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """The trained networks as torch's exporter gives them, in float32."""
+
+    decoder: ModelProto
+    """(latent, label) → picture."""
+    encoder: ModelProto | None
+    """picture → (mean, logvar)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graphs:
+    """What is published, and the parts that the proof runs by themselves."""
+
+    roles: tuple[Role, ...]
+    """In the order of publishing: companions first."""
+    files: Mapping[tuple[Role, str], Graph]
+    """By role and file name."""
+    fp32_nodes: Mapping[Role, dict[str, str]]
+    """The nodes of each role's fp16 file that are kept in float32, and why."""
+    noise: Graph
+    """(seed, truncation) → latent."""
+    picture: Graph
+    """(latent, label) → picture, in float32, before the tail."""
+
+
+def export_networks(source: Source) -> Networks:
+    """Take the networks of `source` through torch's exporter.
+
+    Raises:
+        GateError: the batch dimension came out as a constant.
+    """
+    return Networks(
+        decoder=decoder_graph(source.generator, latent_dim=source.latent_dim, conditional=bool(source.labels)),
+        encoder=None if source.encoder is None else encoder_graph(source.encoder, image=_image(source)),
+    )
+
+
+def build_graphs(source: Source, networks: Networks, *, keep_fp32: Collection[str] = ()) -> Graphs:
+    """Join the networks with noise, head and tail, in both precisions.
+
+    Args:
+        keep_fp32: network nodes to keep in float32 in the fp16 files.
+    Raises:
+        GateError: a graph is not what the contract says.
+        InputError: keep_fp32 names a node that no network has.
+    """
+    noise = noise_graph(source.latent_dim)
+    decoder, encoder = networks.decoder, networks.encoder
+    _check_nodes_exist(keep_fp32, [network for network in (decoder, encoder) if network is not None])
+    files: dict[tuple[Role, str], Graph] = {}
+    reasons = _kept(decoder, keep_fp32)
+    fp32_nodes: dict[Role, dict[str, str]] = {"decode": reasons, "sampler": reasons}
+    for file_name, network in _precisions(decoder, reasons).items():
+        decode = join(network, _tail(source), edge="picture")
+        files["decode", file_name] = _checked(decode, "decode", source)
+        files["sampler", file_name] = _checked(join(noise, decode, edge="latent"), "sampler", source)
+    if encoder is not None:
+        fp32_nodes["encode"] = _kept(encoder, keep_fp32)
+        head = head_graph(_image(source), source.image_range)
+        for file_name, network in _precisions(encoder, fp32_nodes["encode"]).items():
+            files["encode", file_name] = _checked(join(head, network, edge="picture"), "encode", source)
+    roles: tuple[Role, ...] = ("decode", "sampler") if encoder is None else ("decode", "encode", "sampler")
+    return Graphs(roles=roles, files=files, fp32_nodes=fp32_nodes, noise=Graph(noise), picture=Graph(decoder))
+
+
+def half_decode(graphs: Graphs, source: Source, *, keep_fp32: Collection[str]) -> Graph:
+    """The fp16 decode graph as it would be with other nodes kept in float32."""
+    return Graph(join(half_network(graphs.picture.model, keep_fp32=keep_fp32), _tail(source), edge="picture"))
+
+
+def interface_of(role: Role, source: Source) -> Interface:
+    return interface(role, image=_image(source), latent_dim=source.latent_dim, num_labels=len(source.labels))
+
+
+def _image(source: Source) -> tuple[int, int, int]:
+    return source.height, source.width, source.channels
+
+
+def _tail(source: Source) -> ModelProto:
+    return tail_graph(_image(source), source.image_range)
+
+
+def _precisions(network: ModelProto, keep_fp32: Collection[str]) -> dict[str, ModelProto]:
+    return {FP32_FILE: network, FP16_FILE: half_network(network, keep_fp32=keep_fp32)}
+
+
+def _kept(network: ModelProto, asked: Collection[str]) -> dict[str, str]:
+    """Node name to reason: those that half cannot hold, and those asked for."""
+    names = {node.name for node in network.graph.node}
+    return {name: "asked for with --fp32-node" for name in asked if name in names} | nodes_out_of_range(network)
+
+
+def _checked(model: ModelProto, role: Role, source: Source) -> Graph:
+    check_graph(model, interface_of(role, source))
+    return Graph(model)
+
+
+def _check_nodes_exist(names: Collection[str], networks: Collection[ModelProto]) -> None:
+    existing = [node.name for network in networks for node in network.graph.node]
+    for name in names:
+        if name not in existing:
+            raise InputError(f"--fp32-node {name} is not a node of the network. It has: {', '.join(existing)}.")

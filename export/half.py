@@ -1,0 +1,58 @@
+"""The fp16 file's network: weights and activations in half, inputs and outputs in float32.
+
+Noise, truncation, head and tail are joined to it afterwards, so they stay in float32 by construction.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnxconverter_common import float16
+
+__all__ = ["half_network", "nodes_out_of_range"]
+
+_HALF_MAX = float(np.finfo(np.float16).max)
+
+
+def half_network(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> ModelProto:
+    """A copy of a float32 network in half precision, but for the nodes named in keep_fp32.
+
+    The converter's own defaults would clip weights into [1e-7, 1e4] and keep whole operators in float32: here weights
+    are rounded, tiny ones to zero, and only the named nodes are kept.
+    """
+    network = copy.deepcopy(network)
+    # The converter takes a weight that has a value_info, as torch's exporter gives it, for an activation in half.
+    del network.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(network, strict_mode=True)
+    half = float16.convert_float_to_float16(
+        inferred,
+        min_positive_val=0.0,
+        max_finite_val=_HALF_MAX,
+        keep_io_types=True,
+        disable_shape_infer=True,
+        op_block_list=[],
+        node_block_list=list(keep_fp32),
+    )
+    del half.graph.value_info[:]
+    assert isinstance(half, ModelProto)
+    return half
+
+
+def nodes_out_of_range(network: ModelProto) -> dict[str, str]:
+    """Node name to reason, for the nodes with a weight that half cannot hold."""
+    weights = {tensor.name: tensor for tensor in network.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    reasons: dict[str, str] = {}
+    for node in network.graph.node:
+        largest = _largest_weight(node, weights)
+        if largest > _HALF_MAX:
+            reasons[node.name] = f"a weight of {largest:.3g} is beyond the largest half, {_HALF_MAX:.0f}"
+    return reasons
+
+
+def _largest_weight(node: NodeProto, weights: dict[str, TensorProto]) -> float:
+    arrays = [numpy_helper.to_array(weights[name]) for name in node.input if name in weights]
+    return max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)

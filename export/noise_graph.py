@@ -1,0 +1,60 @@
+"""The noise, as a graph: ganvas_client.noise in Mul, Add, Div, Sub, Cast and Gather on uint64, bit for bit.
+
+All of these have CUDA kernels for uint64, where the bitwise operators and shifts have none: so a shift is a division
+or a product by a power of two, and the low 16 bits are what a product of the high ones leaves. torch's exporter is
+kept away from it: it turns an integer division into one of floats.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import ModelProto, TensorProto
+
+from export.contract import Tensor
+from export.graph_writer import GraphWriter
+from ganvas_client import noise
+
+__all__ = ["noise_graph"]
+
+
+def noise_graph(latent_dim: int) -> ModelProto:
+    """The model (seed uint64 [N, 1], truncation float32 [N, 1]) → latent float32 [N, latent_dim].
+
+    latent = ganvas_client.noise.latents(seed, latent_dim) * truncation, in float32.
+    Source: Widynski, Squares: A Fast Counter-Based RNG, arXiv:2004.06278v7.
+    """
+    writer = GraphWriter("noise")
+    bits = _squares32(writer, "seed", noise.dimension_keys(latent_dim))
+    latent = _gaussian(writer, bits)
+    writer.op("Mul", latent, "truncation", output="latent")
+    return writer.model(
+        inputs=[
+            Tensor(name="seed", data_type=TensorProto.UINT64, dims=(1,)),
+            Tensor(name="truncation", data_type=TensorProto.FLOAT, dims=(1,)),
+        ],
+        outputs=[Tensor(name="latent", data_type=TensorProto.FLOAT, dims=(latent_dim,))],
+    )
+
+
+def _squares32(writer: GraphWriter, counter: str, keys: noise.UInt64s) -> str:
+    """[N, 1] counters and [Z] keys → [N, Z] uint64 below 2^32."""
+    key = writer.constant("keys", keys[None, :])
+    half = writer.constant("two_to_32", np.array(2**32, np.uint64))
+    x = y = writer.op("Mul", counter, key)
+    z = writer.op("Add", y, key)
+    for addend in (y, z, y):
+        total = writer.op("Add", writer.op("Mul", x, x), addend)
+        x = writer.op("Add", writer.op("Div", total, half), writer.op("Mul", total, half))
+    return writer.op("Div", writer.op("Add", writer.op("Mul", x, x), z), half)
+
+
+def _gaussian(writer: GraphWriter, bits: str) -> str:
+    """[N, Z] uint64 below 2^32 → [N, Z] float32, standard normal: two table entries over the square root of 2."""
+    table = writer.constant("quantiles", noise.quantiles())
+    quarter = writer.constant("two_to_16", np.array(2**16, np.uint64))
+    high = writer.op("Div", bits, quarter)
+    low = writer.op("Sub", bits, writer.op("Mul", high, quarter))
+    first, second = (
+        writer.op("Gather", table, writer.op("Cast", index, to=TensorProto.INT64), axis=0) for index in (high, low)
+    )
+    return writer.op("Div", writer.op("Add", first, second), writer.constant("sqrt_2", np.array(noise.SQRT2)))

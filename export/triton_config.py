@@ -1,0 +1,119 @@
+"""config.pbtxt for each Triton model, written through Triton's own protobuf.
+
+    cpu         CPU, fp32: loads anywhere, and is the default
+    gpu         GPU, fp32, TF32 off, one pinned convolution algorithm: the strict tier
+    gpu-fp16    GPU, the fp16 file: the fast tier
+    tensorrt    GPU, the fp16 file, through TensorRT
+
+`tritonserver --model-config-name gpu` picks configs/gpu.pbtxt. Source: the READMEs of Triton's onnxruntime_backend and
+of its model configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf import text_format
+from onnx import TensorProto
+from tritonclient.grpc import model_config_pb2 as triton
+
+from export.contract import Interface, Tensor
+
+__all__ = ["CONFIG_NAMES", "DEFAULT_CONFIG", "ServingOptions", "buckets", "config_text"]
+
+CONFIG_NAMES = ("cpu", "gpu", "gpu-fp16", "tensorrt")
+DEFAULT_CONFIG = "cpu"
+
+_MAX_QUEUE_SIZE = 1024
+_DATA_TYPES: dict[int, int] = {
+    TensorProto.FLOAT: triton.TYPE_FP32,
+    TensorProto.INT64: triton.TYPE_INT64,
+    TensorProto.UINT8: triton.TYPE_UINT8,
+    TensorProto.UINT64: triton.TYPE_UINT64,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingOptions:
+    """What the configs say of load."""
+
+    max_batch_size: int
+    instances: int
+    """Model instances a device: on the CPU, batches computed at once."""
+    threads: int
+    """Compute threads an instance, on the CPU."""
+
+
+def config_text(config_name: str, triton_name: str, interface: Interface, options: ServingOptions) -> str:
+    """The text of configs/{config_name}.pbtxt."""
+    config = triton.ModelConfig(
+        name=triton_name,
+        backend="onnxruntime",
+        max_batch_size=options.max_batch_size,
+        version_policy=triton.ModelVersionPolicy(all=triton.ModelVersionPolicy.All()),
+        input=[
+            triton.ModelInput(name=tensor.name, data_type=_DATA_TYPES[tensor.data_type], dims=tensor.dims)
+            for tensor in interface.inputs
+        ],
+        output=[
+            triton.ModelOutput(name=tensor.name, data_type=_DATA_TYPES[tensor.data_type], dims=tensor.dims)
+            for tensor in interface.outputs
+        ],
+        dynamic_batching=_dynamic_batching(),
+        model_warmup=[_warm_up(size, interface) for size in buckets(options.max_batch_size)],
+    )
+    _place(config, config_name, options)
+    return str(text_format.MessageToString(config))
+
+
+def buckets(max_batch_size: int) -> tuple[int, ...]:
+    """The batch sizes to warm up: powers of two below the largest, and the largest."""
+    powers = [2**i for i in range(max_batch_size.bit_length()) if 2**i < max_batch_size]
+    return (*powers, max_batch_size)
+
+
+def _dynamic_batching() -> triton.ModelDynamicBatching:
+    """Take what waits, never wait for more; a full queue answers at once."""
+    return triton.ModelDynamicBatching(
+        max_queue_delay_microseconds=0,
+        default_queue_policy=triton.ModelQueuePolicy(
+            timeout_action=triton.ModelQueuePolicy.REJECT, max_queue_size=_MAX_QUEUE_SIZE
+        ),
+    )
+
+
+def _warm_up(batch_size: int, interface: Interface) -> triton.ModelWarmup:
+    """A request of zeros: seed 0, label 0."""
+    warm_up = triton.ModelWarmup(name=f"batch_{batch_size}", batch_size=batch_size)
+    for tensor in interface.inputs:
+        warm_up.inputs[tensor.name].CopyFrom(_zeros(tensor))
+    return warm_up
+
+
+def _zeros(tensor: Tensor) -> triton.ModelWarmup.Input:
+    return triton.ModelWarmup.Input(data_type=_DATA_TYPES[tensor.data_type], dims=tensor.dims, zero_data=True)
+
+
+def _place(config: triton.ModelConfig, config_name: str, options: ServingOptions) -> None:
+    """Where the model runs, from which file, and how."""
+    config.default_model_filename = "model.fp16.onnx" if config_name in ("gpu-fp16", "tensorrt") else "model.onnx"
+    if config_name == "cpu":
+        config.instance_group.add(count=options.instances, kind=triton.ModelInstanceGroup.KIND_CPU)
+        _set(config, intra_op_thread_count=str(options.threads), inter_op_thread_count="1")
+        return
+    config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_GPU)
+    accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+    if config_name == "tensorrt":
+        # The file says which nodes are half; FP16 lets TensorRT use kernels for them.
+        accelerators.add(name="tensorrt", parameters={"precision_mode": "FP16"})
+        return
+    strict = config_name == "gpu"
+    search, code = ("DEFAULT", "2") if strict else ("HEURISTIC", "1")
+    accelerators.add(name="cuda", parameters={"cudnn_conv_algo_search": search, "use_tf32": "0" if strict else "1"})
+    # NVIDIA's backend lets this older place win wherever a config has any parameter at all, so say the same twice.
+    _set(config, cudnn_conv_algo_search=code)
+
+
+def _set(config: triton.ModelConfig, **parameters: str) -> None:
+    for key, value in parameters.items():
+        config.parameters[key].string_value = value

@@ -1,0 +1,163 @@
+"""A Python-based backend named onnxruntime: Triton hands it every model whose configuration says so.
+
+Triton runs it in a process of its own, the stub, one for each model instance. It does as little as it can between
+Triton and session.run: one concatenation of each input, one run, and responses that are slices of its outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import triton_python_backend_utils as pb
+
+if TYPE_CHECKING:
+    from serving.backends.onnxruntime import ganvas_batches, ganvas_pipeline
+else:
+    import ganvas_batches  # Triton puts this folder on the path
+    import ganvas_pipeline
+
+Results = list[list[ganvas_batches.Array] | str]
+
+SEND_S = 0.001
+"""About what one answer from the pipeline takes."""
+
+
+class Batch(NamedTuple):
+    """Requests that run as one."""
+
+    feeds: ganvas_batches.Feeds
+    sizes: list[int]
+    """Rows of each request."""
+    senders: Sequence[Any] = ()
+    """Where each answer goes, if not back to Triton at once."""
+
+
+class TritonPythonModel:
+    """One instance of one version of one model."""
+
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config: Any) -> Any:
+        """Fill in inputs, outputs and batching where the configuration has none. Triton calls it before any load."""
+        values = auto_complete_model_config.as_dict()
+        if not (values["input"] and values["output"]):
+            # Triton starts a process for this question alone: a complete configuration must not cost an import of
+            # ONNX Runtime.
+            import ganvas_completion  # type: ignore[import-not-found]
+
+            try:
+                ganvas_completion.complete(auto_complete_model_config, Path(pb.get_model_dir()))
+            except ValueError as error:
+                raise pb.TritonModelException(str(error)) from None
+        return auto_complete_model_config
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the session. Raises a TritonModelException that names the key or the file at fault."""
+        if TYPE_CHECKING:
+            from serving.backends.onnxruntime import ganvas_session
+        else:
+            import ganvas_session
+
+        threading.Thread(target=_end_with_triton, daemon=True).start()
+        config = ganvas_session.Config(json.loads(args["model_config"]))
+        device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        try:
+            path = ganvas_session.model_file(Path(args["model_repository"]) / args["model_version"], config)
+            self._session = ganvas_session.open_session(path, config, device=device)
+            ganvas_session.check_ports(config, self._session)
+            self._buckets = ganvas_batches.parse_buckets(
+                config.parameter("batch_buckets", default_buckets(config.max_batch_size, device)), config.max_batch_size
+            )
+        except ValueError as error:
+            raise pb.TritonModelException(str(error)) from None
+        self._run_options = ganvas_session.run_options(config)
+        self._outputs = [entry["name"] for entry in config.outputs]
+        self._max_batch_size = config.max_batch_size
+        self._row_s = 0.0
+        self._pipeline = ganvas_pipeline.Pipeline(self._run, self._send)
+        pb.Logger.log_info(f"{args['model_instance_name']}: {path} on {self._session.get_providers()[0]}")
+
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Answer one batch that Triton made.
+
+        The plain way is to return the responses: Triton sends them, then calls again, and the computing rests
+        meanwhile. When more is waiting, a pipeline computes and answers instead, and this returns at once, free for
+        the next batch. Its answers take longer one by one, so it must not be used for a lone request, nor for a model
+        that computes faster than they go out.
+
+        A request that its client cancels in Triton's queue never gets here. One that is cancelled later is computed:
+        to ask about each would cost more than it could save.
+        """
+        feeds = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
+        if not self._max_batch_size:
+            return [self._response(self._run_unbatched(inputs)) for inputs in feeds]
+        sizes = [len(next(iter(inputs.values()))) for inputs in feeds]
+        if self._is_pipelined(sizes):
+            senders = [request.get_response_sender() for request in requests]
+            self._pipeline.put(Batch(ganvas_batches.merge(feeds, copy=True), sizes, senders))
+            return None
+        self._pipeline.wait_idle()
+        results = self._run(Batch(ganvas_batches.merge(feeds, copy=False), sizes))
+        return [self._response(result) for result in results]
+
+    def finalize(self) -> None:
+        """Answer what is still being computed."""
+        self._pipeline.close()
+
+    def _is_pipelined(self, sizes: list[int]) -> bool:
+        """Whether more work is waiting than this batch, and computing it takes longer than to send its answers."""
+        more_waits = not self._pipeline.idle or 1 < self._max_batch_size <= sum(sizes)
+        return more_waits and self._row_s * sum(sizes) > SEND_S * len(sizes)
+
+    def _run(self, batch: Batch) -> Results:
+        start = time.perf_counter()
+        results = ganvas_batches.run_batch(self._run_session, batch.feeds, batch.sizes, self._buckets)
+        self._row_s = (time.perf_counter() - start) / sum(batch.sizes)
+        return results
+
+    def _run_unbatched(self, feeds: ganvas_batches.Feeds) -> list[ganvas_batches.Array] | str:
+        """A request of a model without a batch dimension."""
+        try:
+            return self._run_session(feeds)
+        except Exception as error:
+            return str(error)
+
+    def _run_session(self, feeds: ganvas_batches.Feeds) -> list[ganvas_batches.Array]:
+        outputs: list[ganvas_batches.Array] = self._session.run(self._outputs, feeds, self._run_options)
+        return outputs
+
+    def _send(self, batch: Batch, results: Results) -> None:
+        for sender, result in zip(batch.senders, results, strict=True):
+            try:
+                sender.send(self._response(result), flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            except Exception as error:
+                pb.Logger.log_error(f"a response could not be sent: {error}")
+
+    def _response(self, result: list[ganvas_batches.Array] | str) -> Any:
+        if isinstance(result, str):
+            return pb.InferenceResponse(error=pb.TritonError(result, pb.TritonError.INVALID_ARG))
+        return pb.InferenceResponse([pb.Tensor(name, array) for name, array in zip(self._outputs, result, strict=True)])
+
+
+def default_buckets(max_batch_size: int, device: int | None) -> str:
+    """On a GPU the powers of two up to max_batch_size: each new shape costs a search for algorithms. Else none."""
+    if device is None or max_batch_size == 0:
+        return ""
+    powers = [2**i for i in range(max_batch_size.bit_length()) if 2**i < max_batch_size]
+    return ",".join(map(str, [*powers, max_batch_size]))
+
+
+def _end_with_triton() -> None:
+    """A stub outlives a Triton that was killed, and nobody else would end it."""
+    try:
+        triton = os.pidfd_open(os.getppid())
+    except OSError:
+        return
+    select.select([triton], [], [])
+    os._exit(1)

@@ -1,0 +1,239 @@
+"""The checks of `ganvas verify`: an exported version against its certificate, on bare ONNX Runtime's CPU provider.
+
+    configurations    parse with Triton's protobuf, and agree with the ONNX files and the certificate
+    golden seeds      give the certificate's pictures
+    noise             sample(seed, truncation) has the bytes of decode(latents(seed) * truncation) with NumPy's latents
+    batches           a picture has the same bytes alone and in any slot of any batch
+    encoder           gives finite mean and logvar of the certificate's shape, which decode takes
+
+Each function returns a line that says what it found, or raises CheckError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+
+from ganvas_client.certificate import Certificate
+from ganvas_client.noise import latents
+from serving.golden import GoldenMismatchError, compare_golden, golden_inputs
+from serving.repository import ModelVersion, RepositoryError, read_config, served_file
+
+__all__ = ["CheckError", "checks"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+NUM_SEEDS = 64
+EDGE_SEEDS = (0, 1, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
+BATCHES = (1, 2, 3, 7)
+
+_ONNX_TYPES = {
+    "tensor(uint64)": "TYPE_UINT64",
+    "tensor(int64)": "TYPE_INT64",
+    "tensor(float)": "TYPE_FP32",
+    "tensor(uint8)": "TYPE_UINT8",
+}
+
+
+class CheckError(Exception):
+    """A check that failed."""
+
+
+class _Graphs:
+    """The ONNX files of one name in a version's Triton models, opened on first use."""
+
+    def __init__(self, version: ModelVersion, file_name: str) -> None:
+        self.version = version
+        self.file_name = file_name
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+
+    def session(self, part: Certificate) -> onnxruntime.InferenceSession:
+        """One graph on the CPU provider.
+
+        Raises:
+            CheckError: ONNX Runtime cannot load it.
+        """
+        if part.name not in self._sessions:
+            path = self.version.folder.parent.parent / part.name / str(self.version.version) / self.file_name
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            options.inter_op_num_threads = 1
+            options.log_severity_level = 3
+            try:
+                session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # ONNX Runtime has an exception type a status, with no base of their own
+                raise CheckError(f"ONNX Runtime cannot load {path}: {error}") from None
+            self._sessions[part.name] = session
+        return self._sessions[part.name]
+
+    def run(self, part: Certificate, feeds: Arrays, batch: int = 1) -> list[NDArray[Any]]:
+        """Every output of all of feeds, `batch` rows at a time. Feeds that the graph does not take are left out."""
+        session = self.session(part)
+        taken = {entry.name: feeds[entry.name] for entry in session.get_inputs()}
+        num_rows = len(next(iter(taken.values())))
+        parts = [
+            session.run(None, {name: array[start : start + batch] for name, array in taken.items()})
+            for start in range(0, num_rows, batch)
+        ]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+def checks(version: ModelVersion) -> Iterator[tuple[str, Callable[[], str]]]:
+    """What to check, in order: a name and a function that does it."""
+    files = {file_name: _Graphs(version, file_name) for file_name in version.certificate.files}
+    yield "configurations", partial(_check_configs, version, files)
+    for file_name, graphs in files.items():
+        yield f"golden seeds, {file_name}", partial(_check_golden, graphs)
+        yield f"noise, {file_name}", partial(_check_noise, graphs)
+        yield f"batches, {file_name}", partial(_check_batches, graphs)
+        if version.encode is not None:
+            yield f"encoder, {file_name}", partial(_check_encoder, graphs, version.encode)
+
+
+def _check_configs(version: ModelVersion, files: Mapping[str, _Graphs]) -> str:
+    num_configs = 0
+    for part in version.parts():
+        folder = version.folder.parent.parent / part.name
+        names = [None, *sorted(path.stem for path in (folder / "configs").glob("*.pbtxt"))]
+        for name in names:
+            where = f"{part.name}/{f'configs/{name}' if name else 'config'}.pbtxt"
+            try:
+                config = read_config(folder, name)
+                graphs = files[served_file(part, config)]
+            except RepositoryError as error:
+                raise CheckError(str(error)) from None
+            _check_config(config, part, graphs.session(part), where)
+        num_configs += len(names)
+    return f"{num_configs} files parse and agree with the graphs and the certificate"
+
+
+def _check_config(
+    config: ModelConfig, certificate: Certificate, session: onnxruntime.InferenceSession, where: str
+) -> None:
+    for field, found, expected in (
+        ("name", config.name, certificate.name),
+        ("backend", config.backend, "onnxruntime"),
+        ("max_batch_size", config.max_batch_size, certificate.max_batch_size),
+        ("version_policy", config.version_policy.WhichOneof("policy_choice"), "all"),
+        ("input", _config_tensors(config.input), _onnx_tensors(session.get_inputs())),
+        ("output", _config_tensors(config.output), _onnx_tensors(session.get_outputs())),
+    ):
+        if found != expected:
+            raise CheckError(f"{where} has {field} {found!r}; it must be {expected!r}.")
+    _check_contract(certificate, _onnx_tensors([*session.get_inputs(), *session.get_outputs()]), where)
+
+
+def _check_contract(certificate: Certificate, found: set[tuple[Any, ...]], where: str) -> None:
+    image = ("image", "TYPE_UINT8", (certificate.height, certificate.width, certificate.channels))
+    label = {("label", "TYPE_INT64", (1,))} if certificate.labels else set()
+    latent, mean, logvar = ((name, "TYPE_FP32", (certificate.latent_dim,)) for name in ("latent", "mean", "logvar"))
+    expected = {
+        "sampler": {("seed", "TYPE_UINT64", (1,)), ("truncation", "TYPE_FP32", (1,)), *label, image},
+        "decode": {latent, *label, image},
+        "encode": {image, mean, logvar},
+    }[certificate.role]
+    if found != expected:
+        raise CheckError(f"the graph of {where} has {_listed(found)}; its certificate means {_listed(expected)}.")
+
+
+def _check_golden(graphs: _Graphs) -> str:
+    """Sampler and decode re-make the golden pictures, one by one."""
+    version = dataclasses.replace(graphs.version, file_name=graphs.file_name)
+    feeds = _feeds(version, *golden_inputs(version))
+    try:
+        results = {
+            compare_golden(version, graphs.run(part, feeds)[0]) for part in (version.certificate, version.decode)
+        }
+    except GoldenMismatchError as error:
+        raise CheckError(str(error)) from None
+    return f"{len(feeds['seed'])} pictures: {'exact' if results == {'exact'} else 'equivalent'}"
+
+
+def _check_noise(graphs: _Graphs) -> str:
+    feeds = _random_feeds(graphs.version)
+    sampled = graphs.run(graphs.version.certificate, feeds)[0]
+    decoded = graphs.run(graphs.version.decode, feeds)[0]
+    _check_same(sampled, decoded, feeds, "decode(latents(seed) * truncation) with NumPy's latents gives other bytes")
+    return f"{len(sampled)} seeds: sample and decode give the same bytes"
+
+
+def _check_batches(graphs: _Graphs) -> str:
+    version = graphs.version
+    feeds = _random_feeds(version)
+    feeds["image"] = graphs.run(version.certificate, feeds)[0]
+    sizes = sorted({*BATCHES, version.certificate.max_batch_size})
+    for part in version.parts():
+        alone = graphs.run(part, feeds)
+        for size in sizes[1:]:
+            for expected, found in zip(alone, graphs.run(part, feeds, size), strict=True):
+                _check_same(expected, found, feeds, f"{part.name} in a batch of {size} gives other bytes")
+    return f"the same bytes in batches of {', '.join(map(str, sizes))}"
+
+
+def _check_encoder(graphs: _Graphs, encode: Certificate) -> str:
+    feeds = _random_feeds(graphs.version)
+    pictures = graphs.run(graphs.version.certificate, feeds)[0]
+    posterior = graphs.run(encode, {"image": pictures})
+    expected = (len(pictures), encode.latent_dim)
+    for name, values in zip(("mean", "logvar"), posterior, strict=True):
+        if values.shape != expected or not np.isfinite(values).all():
+            raise CheckError(f"{name} must be finite {list(expected)}; got {list(values.shape)}, {values.dtype}.")
+    again = graphs.run(graphs.version.decode, feeds | {"latent": posterior[0]})[0]
+    if again.shape != pictures.shape:
+        raise CheckError(f"decode(mean) must be {list(pictures.shape)}; got {list(again.shape)}.")
+    return f"mean and logvar of {len(pictures)} pictures are finite, {encode.latent_dim} each"
+
+
+def _random_feeds(version: ModelVersion) -> dict[str, NDArray[Any]]:
+    """New seeds every time, with the edges of 64 bits, under random truncation and labels."""
+    rng = np.random.default_rng()
+    seeds = rng.integers(0, 2**64, NUM_SEEDS, np.uint64)
+    seeds[: len(EDGE_SEEDS)] = EDGE_SEEDS
+    truncation = rng.uniform(0, version.certificate.truncation_max, (NUM_SEEDS, 1)).astype(np.float32)
+    labels = rng.integers(0, max(1, len(version.certificate.labels)), (NUM_SEEDS, 1), np.int64)
+    return _feeds(version, seeds[:, None], truncation, labels)
+
+
+def _feeds(
+    version: ModelVersion,
+    seeds: NDArray[np.uint64],
+    truncation: NDArray[np.float32],
+    labels: NDArray[np.int64] | None,
+) -> dict[str, NDArray[Any]]:
+    """What the sampler and decode take for the same pictures: seeds [N,1], truncation [N,1], labels [N,1]."""
+    latent = latents(seeds, version.certificate.latent_dim) * truncation
+    feeds: dict[str, NDArray[Any]] = {"seed": seeds, "truncation": truncation, "latent": latent}
+    return feeds if labels is None else feeds | {"label": labels}
+
+
+def _check_same(expected: NDArray[Any], found: NDArray[Any], feeds: Arrays, problem: str) -> None:
+    for i, (one, other) in enumerate(zip(expected, found, strict=True)):
+        if not np.array_equal(one, other):
+            difference = np.abs(one.astype(np.float64) - other.astype(np.float64)).max()
+            raise CheckError(
+                f"{problem}, by up to {difference:g}, at seed {feeds['seed'][i, 0]} and truncation "
+                f"{feeds['truncation'][i, 0]}."
+            )
+
+
+def _config_tensors(tensors: Any) -> set[tuple[Any, ...]]:
+    return {(entry.name, DataType.Name(entry.data_type), tuple(entry.dims)) for entry in tensors}
+
+
+def _onnx_tensors(tensors: Any) -> set[tuple[Any, ...]]:
+    """Without the batch dimension, which must be symbolic."""
+    for entry in tensors:
+        if not entry.shape or not isinstance(entry.shape[0], str):
+            raise CheckError(f"{entry.name} must have a symbolic batch dimension; got shape {entry.shape}.")
+    return {(entry.name, _ONNX_TYPES.get(entry.type, entry.type), tuple(entry.shape[1:])) for entry in tensors}
+
+
+def _listed(tensors: set[tuple[Any, ...]]) -> str:
+    return ", ".join(f"{name} {kind} {list(dims)}" for name, kind, dims in sorted(tensors))

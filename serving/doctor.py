@@ -1,0 +1,123 @@
+"""`ganvas doctor`: whether `ganvas serve` would work here, and the remedy for everything that is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from serving import machine
+from serving.config import ServeConfig
+from serving.machine import Finding
+from serving.trial import try_triton
+from serving.triton_errors import TritonError
+from serving.triton_install import TritonInstall
+
+__all__ = ["doctor", "examine"]
+
+DEFAULT = ServeConfig()
+MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "missing": "[red]✗[/]"}
+
+
+def doctor(
+    repository: Annotated[
+        Path, typer.Option(help="Model repository folder.", envvar="GANVAS_REPOSITORY")
+    ] = DEFAULT.repository,
+    host: Annotated[str, typer.Option(envvar="GANVAS_HOST", help="Where serve listens.")] = DEFAULT.host,
+    port: Annotated[int, typer.Option(envvar="GANVAS_PORT", help="As in serve.")] = DEFAULT.port,
+    triton_host: Annotated[
+        str, typer.Option(envvar="GANVAS_TRITON_HOST", help="Where serve's Triton listens.")
+    ] = DEFAULT.triton_host,
+    triton_grpc_port: Annotated[
+        int, typer.Option(envvar="GANVAS_TRITON_GRPC_PORT", help="As in serve.")
+    ] = DEFAULT.triton_grpc_port,
+    triton_http_port: Annotated[
+        int, typer.Option(envvar="GANVAS_TRITON_HTTP_PORT", help="As in serve.")
+    ] = DEFAULT.triton_http_port,
+    triton_metrics_port: Annotated[
+        int, typer.Option(envvar="GANVAS_TRITON_METRICS_PORT", help="As in serve.")
+    ] = DEFAULT.triton_metrics_port,
+    start: Annotated[bool, typer.Option(help="Start Triton with a tiny model, ask it once, and stop it.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Report what this machine has and lacks for serving, with the exact remedies; exit code 1 if serve would fail.
+
+    Example: ganvas doctor --port 50051
+    """
+    ports = {
+        "--port": (host, port),
+        "--triton-grpc-port": (triton_host, triton_grpc_port),
+        "--triton-http-port": (triton_host, triton_http_port),
+        "--triton-metrics-port": (triton_host, triton_metrics_port),
+    }
+    with _progress(as_json):
+        findings = examine(repository, ports, start=start)
+    fit = all(finding.status != "missing" for finding in findings)
+    if as_json:
+        report = {"serve_would_work": fit, "findings": [dataclasses.asdict(finding) for finding in findings]}
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _print(findings, fit)
+    raise typer.Exit(0 if fit else 1)
+
+
+def examine(repository: Path, ports: dict[str, tuple[str, int]], *, start: bool) -> list[Finding]:
+    """Every finding, in the order in which to mend them.
+
+    Args:
+        ports: option of `ganvas serve` to address and port.
+        start: try Triton for real, if nothing is missing that it needs.
+    """
+    install, triton = machine.find_tritonserver()
+    needed = [machine.find_python(), machine.find_shared_python(install), triton, machine.find_onnxruntime()]
+    needed.append(machine.find_shared_memory())
+    if start and install is not None and all(finding.status != "missing" for finding in needed):
+        needed.append(_try(install))
+    return [
+        *needed,
+        machine.find_gpu(),
+        *machine.find_ports(ports),
+        machine.find_disk(repository),
+        machine.find_memory(),
+    ]
+
+
+def _try(install: TritonInstall) -> Finding:
+    try:
+        trial = try_triton(install)
+    except TritonError as error:
+        remedy = (
+            "python -m pip install --force-reinstall nvidia-pytriton onnxruntime-gpu, if the log above does not tell"
+        )
+        return Finding(name="Triton starts", status="missing", detail=str(error), remedy=remedy)
+    detail = f"Triton {trial.version} loaded a model and answered after {trial.seconds:.1f} s"
+    return Finding(name="Triton starts", status="ok", detail=detail)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[None]:
+    """A spinner on a terminal's stderr while Triton is tried."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield
+        return
+    with console.status("looking, and starting Triton once"):
+        yield
+
+
+def _print(findings: list[Finding], fit: bool) -> None:
+    table = Table("", "what", "found", show_lines=False)
+    for finding in findings:
+        remedy = f"\n[bold]remedy:[/] {escape(finding.remedy)}" if finding.remedy else ""
+        table.add_row(MARKS[finding.status], finding.name, escape(finding.detail) + remedy)
+    console = Console()
+    console.print(table)
+    console.print("ganvas serve would work here." if fit else "[red]ganvas serve would not work here:[/] see ✗ above.")

@@ -1,0 +1,118 @@
+"""Every way in which a call can fail, and the one table that gives each its gRPC status.
+
+ServiceError
+├── InvalidFieldError       a field of the request is wrong
+├── NotFoundError           no such model or version
+├── BusyError               a queue is full; says when to retry
+├── DeadlineError           the caller's time is up
+├── UnavailableError        starting, draining, or Triton is gone
+└── TritonError             Triton refused what the service sent: our defect
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+
+import grpc
+
+__all__ = [
+    "BusyError",
+    "DeadlineError",
+    "InvalidFieldError",
+    "NotFoundError",
+    "ServiceError",
+    "Status",
+    "TritonError",
+    "UnavailableError",
+    "shown",
+    "status_of",
+]
+
+MAX_SHOWN = 60
+"""Characters of a user's text that an error message repeats."""
+
+logger = logging.getLogger("ganvas.service")
+
+
+class ServiceError(Exception):
+    """A failed call, with a message for its caller."""
+
+
+class InvalidFieldError(ServiceError):
+    """A field of the request is wrong; names it, its value, the limit and the next step."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+
+
+class NotFoundError(ServiceError):
+    """No such model or version; lists what there is."""
+
+
+class BusyError(ServiceError):
+    """A queue is full."""
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(f"{message} Retry in {retry_after_ms} ms.")
+        self.retry_after_ms = retry_after_ms
+
+
+class DeadlineError(ServiceError):
+    """The caller's deadline passed before the work was done."""
+
+
+class UnavailableError(ServiceError):
+    """The service cannot answer now, and may later."""
+
+
+class TritonError(ServiceError):
+    """Triton answered with an error that no caller can mend. Its text goes to the log only."""
+
+
+CODES: tuple[tuple[type[ServiceError], grpc.StatusCode], ...] = (
+    (InvalidFieldError, grpc.StatusCode.INVALID_ARGUMENT),
+    (NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (UnavailableError, grpc.StatusCode.UNAVAILABLE),
+)
+"""Everything else is INTERNAL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What a failed call sends back."""
+
+    code: grpc.StatusCode
+    message: str
+    trailing_metadata: tuple[tuple[str, str], ...] = ()
+
+
+def status_of(error: Exception) -> Status:
+    """The status of a failed call.
+
+    An error outside the table is logged with an id, and only the id goes to the caller.
+    """
+    for kind, code in CODES:
+        if isinstance(error, kind):
+            return Status(code=code, message=str(error), trailing_metadata=_retry_hint(error))
+    error_id = secrets.token_hex(6)
+    logger.error("internal error %s", error_id, exc_info=error)
+    message = f"internal error {error_id}: look for this id in the log of the service."
+    return Status(code=grpc.StatusCode.INTERNAL, message=message)
+
+
+def shown(value: object) -> str:
+    """A caller's value as an error message repeats it: quoted if text, escaped and cut."""
+    text = ascii(value)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+
+
+def _retry_hint(error: ServiceError) -> tuple[tuple[str, str], ...]:
+    """The trailing metadata by which gRPC clients with a retry policy wait (gRFC A6)."""
+    if isinstance(error, BusyError):
+        return (("grpc-retry-pushback-ms", str(error.retry_after_ms)),)
+    return ()

@@ -1,0 +1,179 @@
+"""What this machine has for serving, one finding at a time, each with the remedy where something is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from serving.libpython import find_libpython
+from serving.ports import port_problem
+from serving.triton_errors import TritonError
+from serving.triton_install import TritonInstall, find_triton
+
+__all__ = [
+    "Finding",
+    "find_disk",
+    "find_gpu",
+    "find_memory",
+    "find_onnxruntime",
+    "find_ports",
+    "find_python",
+    "find_shared_memory",
+    "find_shared_python",
+    "find_tritonserver",
+]
+
+SUPPORTED = ((3, 11), (3, 13))
+SHARED_MEMORY = Path("/dev/shm")
+MIB = 2**20
+LOW_DISK_MIB, NO_DISK_MIB = 1024, 64
+LOW_SHM_MIB, NO_SHM_MIB = 128, 16
+LOW_MEMORY_MIB = 1024
+COMMAND_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of the report."""
+
+    name: str
+    status: Literal["ok", "warning", "missing"]
+    """missing: `ganvas serve` would not work."""
+    detail: str
+    remedy: str | None = None
+    """A command, wherever one helps."""
+
+
+def find_python() -> Finding:
+    """The interpreter, and whether it is a virtual environment's."""
+    detail = f"{platform.python_version()} at {sys.executable}"
+    oldest, newest = ("{}.{}".format(*version) for version in SUPPORTED)
+    if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
+        remedy = f"install Python {oldest} to {newest}, remove .venv and start ./ganvas again"
+        return Finding(name="Python", status="missing", detail=f"{detail}; must be {oldest} to {newest}", remedy=remedy)
+    if sys.prefix == sys.base_prefix:
+        remedy = "start through ./ganvas, which makes .venv"
+        return Finding(name="Python", status="warning", detail=f"{detail}, no virtual environment", remedy=remedy)
+    return Finding(name="Python", status="ok", detail=f"{detail}, virtual environment")
+
+
+def find_shared_python(install: TritonInstall | None) -> Finding:
+    """The shared libpython, unless the Triton to be used needs none from here."""
+    name = "shared libpython"
+    if install is not None and install.has_onnxruntime:
+        return Finding(name=name, status="ok", detail="not needed: this Triton has an onnxruntime backend")
+    if install is not None and install.bundles_libpython:
+        return Finding(name=name, status="ok", detail="in the nvidia-pytriton wheel")
+    try:
+        return Finding(name=name, status="ok", detail=str(find_libpython()))
+    except TritonError as error:
+        remedy = str(getattr(error, "remedy", ""))
+        return Finding(name=name, status="missing", detail=str(error).split(" Remedy: ")[0], remedy=remedy)
+
+
+def find_tritonserver() -> tuple[TritonInstall | None, Finding]:
+    """Triton itself, found but not started."""
+    try:
+        install = find_triton()
+    except TritonError as error:
+        detail, _, remedy = str(error).partition(" Remedy: ")
+        return None, Finding(name="Triton", status="missing", detail=detail, remedy=remedy or None)
+    ways = {"env": "GANVAS_TRITONSERVER", "path": "PATH", "embedded": "nvidia-pytriton wheel"}
+    backend = "its own" if install.has_onnxruntime else "ours"
+    version = f"{install.version} " if install.version else ""
+    detail = f"{version}({ways[install.kind]}, {backend} onnxruntime backend) {install.executable}"
+    return install, Finding(name="Triton", status="ok", detail=detail)
+
+
+def find_onnxruntime() -> Finding:
+    """ONNX Runtime and its execution providers."""
+    name = "ONNX Runtime"
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        remedy = f"{sys.executable} -m pip install onnxruntime-gpu"
+        return Finding(name=name, status="missing", detail=f"cannot be imported: {error}", remedy=remedy)
+    providers = ", ".join(provider.removesuffix("ExecutionProvider") for provider in ort.get_available_providers())
+    return Finding(name=name, status="ok", detail=f"{ort.__version__}, built for {providers}")
+
+
+def find_gpu() -> Finding:
+    """NVIDIA's GPUs, as nvidia-smi lists them. None is fine."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    if shutil.which(query[0]) is None:
+        return Finding(name="GPU", status="ok", detail="none (no nvidia-smi): models run on the CPU")
+    try:
+        result = subprocess.run(query, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = f"nvidia-smi does not work, so models run on the CPU: {error}"
+        return Finding(name="GPU", status="warning", detail=detail, remedy="nvidia-smi")
+    return Finding(name="GPU", status="ok", detail="; ".join(result.stdout.strip().splitlines()) or "none")
+
+
+def find_ports(wanted: Mapping[str, tuple[str, int]]) -> list[Finding]:
+    """Whether each port can be listened on.
+
+    Args:
+        wanted: option of `ganvas serve` to address and port.
+    """
+    findings = []
+    for option, (host, port) in wanted.items():
+        problem = port_problem(host, port)
+        remedy = f"ganvas serve {option} 0, or end what `ss -ltnp 'sport = :{port}'` shows" if problem else None
+        detail = problem or (f"{port} is free on {host}" if port else f"a free one on {host}")
+        status: Literal["ok", "missing"] = "missing" if problem else "ok"
+        findings.append(Finding(name=f"port {option}", status=status, detail=detail, remedy=remedy))
+    return findings
+
+
+def find_disk(repository: Path) -> Finding:
+    """Room where models are exported to."""
+    folder = repository.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free // MIB
+    return _room("disk", f"{free} MiB free at {folder}", free, LOW_DISK_MIB, NO_DISK_MIB, f"make room under {folder}")
+
+
+def find_shared_memory() -> Finding:
+    """/dev/shm, through which Triton and its stubs exchange tensors."""
+    if not SHARED_MEMORY.is_dir():
+        remedy = "sudo mount -t tmpfs -o size=1G tmpfs /dev/shm"
+        return Finding(name="shared memory", status="missing", detail=f"there is no {SHARED_MEMORY}", remedy=remedy)
+    usage = shutil.disk_usage(SHARED_MEMORY)
+    detail = f"{usage.free // MIB} of {usage.total // MIB} MiB free at {SHARED_MEMORY}"
+    if leftovers := _leftovers():
+        pattern = " ".join(str(SHARED_MEMORY / f"ganvas-{pid}-*") for pid in leftovers)
+        detail += "; regions of a Triton that was killed are left"
+        return Finding(name="shared memory", status="warning", detail=detail, remedy=f"rm {pattern}")
+    remedy = "docker run --shm-size=1g …, or sudo mount -o remount,size=1G /dev/shm"
+    return _room("shared memory", detail, usage.free // MIB, LOW_SHM_MIB, NO_SHM_MIB, remedy)
+
+
+def find_memory() -> Finding:
+    """Memory and cores."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB
+    detail = f"{total} MiB of memory, {available} unused; {len(os.sched_getaffinity(0))} cores"
+    return _room("memory and cores", detail, total, LOW_MEMORY_MIB, 0, "close other programs, or use a larger machine")
+
+
+def _room(name: str, detail: str, size: int, low: int, none: int, remedy: str) -> Finding:
+    if size < none:
+        return Finding(name=name, status="missing", detail=f"{detail}; at least {none} MiB are needed", remedy=remedy)
+    if size < low:
+        return Finding(name=name, status="warning", detail=f"{detail}; {low} MiB are comfortable", remedy=remedy)
+    return Finding(name=name, status="ok", detail=detail)
+
+
+def _leftovers() -> list[int]:
+    """Processes that had shared memory of ours and are gone."""
+    owners = {path.name.split("-")[1] for path in SHARED_MEMORY.glob("ganvas-*-*")}
+    return sorted(int(pid) for pid in owners if pid.isdecimal() and not Path(f"/proc/{pid}").exists())

@@ -1,0 +1,192 @@
+"""Pictures as bytes: raw pixels out of Triton to PNG, JPEG and WebP files, and such files back to pixels.
+
+Work on files happens in a few threads (Pillow frees the interpreter's lock), never on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from ganvas.v1 import sampler_pb2 as pb
+from serving.errors import InvalidFieldError
+from serving.plans import EncodePlan, PicturePlan, slices
+
+__all__ = ["PictureCoder", "as_messages", "decode_picture", "provenance"]
+
+T = TypeVar("T")
+UInt8s = NDArray[np.uint8]
+
+MACHINE_MADE = "This picture was made by a machine (a generative model); it is not a photograph."
+JPEG_QUALITY = 95
+JOB_BYTES = 2**18
+"""Raw bytes that one job of the thread pool takes: enough to be worth the switch, little enough to share out."""
+
+EXIF_DESCRIPTION, EXIF_SOFTWARE = 0x010E, 0x0131
+
+_FILE_TYPES = {pb.FORMAT_PNG: "PNG", pb.FORMAT_JPEG: "JPEG", pb.FORMAT_WEBP: "WEBP"}
+
+# decode_picture compares the size in a file's header with the model's before it decodes anything, which is stricter
+# than Pillow's own limit; that one would warn or raise in words about another limit.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class PictureCoder:
+    """Encodes and decodes batches of pictures in `threads` threads."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def encode(self, plan: PicturePlan, raw: bytes, start: int) -> list[bytes]:
+        """The pictures of one batch in the plan's format.
+
+        Args:
+            raw: [N,H,W,C] uint8, of the plan's pictures from number `start`.
+        """
+        size = plan.model.picture_bytes
+        pixels = [raw[offset : offset + size] for offset in range(0, len(raw), size)]
+        if plan.format == pb.FORMAT_RAW:
+            return pixels
+        return await self._spread(
+            len(pixels),
+            size,
+            lambda low, high: [_encode_picture(plan, pixels[i], start + i) for i in range(low, high)],
+        )
+
+    async def decode(self, plan: EncodePlan) -> UInt8s:
+        """The pictures of a whole request.
+
+        Returns:
+            [N,H,W,C] uint8
+        Raises:
+            InvalidFieldError: a file is not of the format, size or number of channels that it should be.
+        """
+        shape = plan.model.shape
+        if plan.format == pb.FORMAT_RAW:
+            return np.frombuffer(b"".join(plan.images), np.uint8).reshape(plan.count, *shape)
+        file_type = _FILE_TYPES[plan.format]
+        pictures = await self._spread(
+            plan.count,
+            plan.model.picture_bytes,
+            lambda low, high: [
+                decode_picture(plan.images[i], file_type, shape, f"images[{i}]") for i in range(low, high)
+            ],
+        )
+        return np.stack(pictures)
+
+    async def _spread(self, count: int, picture_bytes: int, work: Callable[[int, int], list[T]]) -> list[T]:
+        """work(0, count), cut into jobs for the threads."""
+        loop = asyncio.get_running_loop()
+        per_job = max(1, JOB_BYTES // picture_bytes)
+        jobs = [loop.run_in_executor(self._pool, work, low, high) for low, high in slices(count, per_job)]
+        return list(chain.from_iterable(await asyncio.gather(*jobs)))
+
+
+def provenance(plan: PicturePlan, index: int) -> dict[str, str]:
+    """Text that makes a picture of the plan verifiable, and says that no camera saw it."""
+    model = plan.model
+    text = {
+        "Software": "Ganvas, machine-made image",
+        "Description": MACHINE_MADE,
+        "ganvas:machine-made": "true",
+        "ganvas:model": model.name,
+        "ganvas:version": str(model.version),
+        "ganvas:digest": model.entry.digest,
+        **plan.provenance(index),
+    }
+    (label,) = plan.labels_of(index, index + 1)
+    if label is not None:
+        text["ganvas:label"] = str(label)
+    return text
+
+
+def decode_picture(data: bytes, file_type: str, shape: tuple[int, int, int], field: str) -> UInt8s:
+    """The pixels of one picture file.
+
+    Args:
+        file_type: the one Pillow format that is accepted.
+        shape: height, width and channels that it must have. The header is compared before any pixel is decoded.
+        field: what to call the picture in an error.
+    Returns:
+        [H,W,C] uint8
+    Raises:
+        InvalidFieldError: damaged, of another format, size or mode.
+    """
+    height, width, channels = shape
+    try:
+        with Image.open(io.BytesIO(data), formats=[file_type]) as picture:
+            if picture.size != (width, height):
+                raise InvalidFieldError(
+                    field, f"must be {width} x {height} pixels; got {picture.width} x {picture.height}. Resize it."
+                )
+            if getattr(picture, "n_frames", 1) != 1:
+                raise InvalidFieldError(field, "must be one picture; got an animation.")
+            return _pixels(picture, channels, field)
+    except InvalidFieldError:
+        raise
+    except UnidentifiedImageError:
+        raise InvalidFieldError(field, f"must be a {file_type} file, as format says; it is something else.") from None
+    except Exception as error:  # a damaged file can raise nearly anything inside Pillow's readers
+        raise InvalidFieldError(field, f"must be a whole {file_type} file; it is damaged.") from error
+
+
+def _pixels(picture: Image.Image, channels: int, field: str) -> UInt8s:
+    """[H,W,C] uint8. Only conversions that lose nothing."""
+    if picture.mode not in ("1", "L", "P", "RGB") or "transparency" in picture.info:
+        raise InvalidFieldError(
+            field, f"has mode {picture.mode} or transparency; must be 8-bit grey or RGB, without alpha. Convert it."
+        )
+    pixels = np.asarray(picture.convert("RGB"), np.uint8)
+    if channels == 3:
+        return pixels
+    grey = pixels[:, :, :1]
+    if not (pixels == grey).all():
+        raise InvalidFieldError(field, "has colours; the model takes 1 channel. Convert it to grey.")
+    return grey
+
+
+def _encode_picture(plan: PicturePlan, pixels: bytes, index: int) -> bytes:
+    height, width, channels = plan.model.shape
+    picture = Image.frombuffer("L" if channels == 1 else "RGB", (width, height), pixels, "raw")
+    file = io.BytesIO()
+    text = provenance(plan, index)
+    if plan.format == pb.FORMAT_PNG:
+        picture.save(file, "PNG", pnginfo=_png_text(text))
+    elif plan.format == pb.FORMAT_JPEG:
+        picture.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0, exif=_exif(text))
+    else:
+        picture.save(file, "WEBP", lossless=True, method=2, quality=20, exif=_exif(text))
+    return file.getvalue()
+
+
+def _png_text(text: Mapping[str, str]) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    for key, value in text.items():
+        info.add_text(key, value)
+    return info
+
+
+def _exif(text: Mapping[str, str]) -> Image.Exif:
+    """JPEG and WebP have no text fields of their own: the description holds all of it."""
+    exif = Image.Exif()
+    exif[EXIF_SOFTWARE] = text["Software"]
+    exif[EXIF_DESCRIPTION] = "; ".join(f"{key}={value}" for key, value in text.items() if key != "Software")
+    return exif
+
+
+def as_messages(plan: PicturePlan, files: Sequence[bytes], start: int) -> list[pb.Image]:
+    """The reply's Image of every picture, the first being number `start` of the request."""
+    stop = start + len(files)
+    columns = zip(range(start, stop), plan.seeds_of(start, stop), plan.labels_of(start, stop), files, strict=True)
+    return [pb.Image(index=index, seed=seed, label=label, data=data) for index, seed, label, data in columns]

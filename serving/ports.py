@@ -1,0 +1,72 @@
+"""TCP ports for a server that is about to start: is this one free, and which free one may it have."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+__all__ = ["PortError", "choose_ports", "port_problem"]
+
+
+class PortError(Exception):
+    """A port that cannot be had; the message starts with the option that chose it."""
+
+
+def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
+    """The ports to use on `host`: each as wanted, or a free one for each 0.
+
+    All are held at once while choosing, so that no two are alike. They are free when this returns; nothing can keep
+    another process from taking one before the server does.
+
+    Args:
+        wanted: option, as the user types it, to port.
+    Raises:
+        PortError: names the option whose port is taken or not allowed.
+    """
+    chosen: dict[str, int] = {}
+    with ExitStack() as held:
+        # Those that are fixed come first, or a free one chosen for another option might be theirs.
+        for option, port in sorted(wanted.items(), key=lambda item: item[1] == 0):
+            try:
+                holder = held.enter_context(_bound(host, port))
+            except OSError as error:
+                raise PortError(f"{option} {_explain(host, port, error)}") from None
+            chosen[option] = holder.getsockname()[1]
+    return {option: chosen[option] for option in wanted}
+
+
+def port_problem(host: str, port: int) -> str | None:
+    """Why `port` cannot be listened on, or None if it can."""
+    try:
+        _bound(host, port).close()
+    except OSError as error:
+        return _explain(host, port, error)
+    return None
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket bound as a server would bind it."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    holder = socket.socket(family, kind, protocol)
+    try:
+        # A port whose last connections are in TIME_WAIT counts as free, one with a listener does not.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(address)
+    except OSError:
+        holder.close()
+        raise
+    return holder
+
+
+def _explain(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{port} is in use on {host}. Stop what listens there, or choose another port; 0 picks a free one."
+    if error.errno == errno.EACCES:
+        return f"{port} needs privileges on {host}. Choose a port above 1023; 0 picks a free one."
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"{port} cannot be had: {host!r} is no address of this machine."
+    return f"{port} cannot be had on {host}: {error.strerror}."

@@ -1,0 +1,134 @@
+"""Proof before service: a version is served once Triton, here and now, has re-made its golden pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganvas_client.noise import latents
+from serving.catalog import Catalog, ServedModel
+from serving.config import ServiceConfig
+from serving.engine import POLL_S, Deadline, Engine
+from serving.errors import ServiceError, UnavailableError
+from serving.golden import GoldenMismatchError, compare_golden, golden_inputs
+from serving.logs import logfmt
+from serving.plans import slices
+from serving.repository import ModelVersion, Refused, Repository
+
+__all__ = ["NothingToServeError", "Proven", "prepare"]
+
+Golden = Literal["exact", "equivalent"]
+
+logger = logging.getLogger("ganvas.service")
+
+
+class NothingToServeError(Exception):
+    """Triton was not ready in time, or no version passed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proven:
+    """What may be served, and what may not."""
+
+    catalog: Catalog
+    refused: tuple[Refused, ...]
+
+
+async def prepare(repository: Repository, engine: Engine, config: ServiceConfig) -> Proven:
+    """Wait for Triton and prove every version of the repository.
+
+    A version that fails is logged and left out; the others are served.
+
+    Raises:
+        NothingToServeError: Triton was not ready within start_s, or no version passed.
+    """
+    try:
+        async with asyncio.timeout(config.start_s):
+            outcomes = await _prove_all(repository, engine, config)
+    except TimeoutError:
+        raise NothingToServeError(
+            f"Triton at {config.triton} was not ready within {config.start_s:g} s. Its log says why; a slow machine or "
+            "a TensorRT build needs a longer --start-s."
+        ) from None
+    served = [outcome for outcome in outcomes if isinstance(outcome, ServedModel)]
+    refused = repository.refused + tuple(outcome for outcome in outcomes if isinstance(outcome, Refused))
+    _log(served, refused)
+    if not served:
+        raise NothingToServeError(
+            f"no model of {repository.folder} can be served: {len(refused)} refused. The first: {refused[0].reason}"
+        )
+    return Proven(catalog=Catalog(served), refused=refused)
+
+
+async def _prove_all(repository: Repository, engine: Engine, config: ServiceConfig) -> list[ServedModel | Refused]:
+    """What becomes of each version. Starts again when Triton goes away in the middle."""
+    while True:
+        not_ready = await engine.wait_settled()
+        engine.suspect.clear()
+        outcomes = [await _try(entry, engine, config, not_ready) for entry in repository.versions]
+        if not engine.suspect.is_set():
+            return outcomes
+        await asyncio.sleep(POLL_S)
+
+
+async def _try(
+    entry: ModelVersion, engine: Engine, config: ServiceConfig, not_ready: Mapping[tuple[str, str], str]
+) -> ServedModel | Refused:
+    for part in entry.parts():
+        for version in (str(entry.version), ""):
+            if reason := not_ready.get((part.name, version)):
+                reason = f"Triton did not load {part.name}: {reason}"
+                return Refused(name=entry.name, version=entry.version, reason=reason)
+    try:
+        golden = await _prove(entry, engine)
+        instances = min([await engine.num_instances(part.name, entry.version) for part in entry.parts()])
+    except (GoldenMismatchError, ServiceError) as error:
+        return Refused(name=entry.name, version=entry.version, reason=str(error))
+    return ServedModel(entry=entry, golden=golden, limits=config.limits, instances=instances)
+
+
+async def _prove(entry: ModelVersion, engine: Engine) -> Golden:
+    """Make the golden pictures from their seeds, and again from their latents.
+
+    Raises:
+        GoldenMismatchError: one of them is not as certified.
+        ServiceError: Triton could not make them.
+    """
+    seeds, truncation, labels = golden_inputs(entry)
+    label: dict[str, NDArray[Any]] = {} if labels is None else {"label": labels}
+    latent = latents(seeds[:, 0], entry.certificate.latent_dim) * truncation
+    sampled = await _make(engine, entry.name, entry, {"seed": seeds, "truncation": truncation, **label})
+    decoded = await _make(engine, entry.decode.name, entry, {"latent": latent, **label})
+    results = {compare_golden(entry, sampled), compare_golden(entry, decoded)}
+    return "exact" if results == {"exact"} else "equivalent"
+
+
+async def _make(
+    engine: Engine, triton_model: str, entry: ModelVersion, inputs: dict[str, NDArray[Any]]
+) -> NDArray[np.uint8]:
+    """[G,H,W,C] uint8"""
+    certificate = entry.certificate
+    count, size = len(entry.served.golden), min(part.max_batch_size for part in entry.parts())
+    raw = b""
+    for start, stop in slices(count, size):
+        batch = {name: array[start:stop] for name, array in inputs.items()}
+        raw += (await engine.infer(triton_model, entry.version, batch, ("image",), Deadline()))[0]
+    try:
+        pictures = np.frombuffer(raw, np.uint8)
+        return pictures.reshape(count, certificate.height, certificate.width, certificate.channels)
+    except ValueError:
+        raise UnavailableError(f"Triton gave {len(raw)} bytes for {count} pictures of {triton_model}.") from None
+
+
+def _log(served: Sequence[ServedModel], refused: Sequence[Refused]) -> None:
+    for model in served:
+        digest = model.entry.digest
+        logger.info(logfmt(event="ready", model=model.name, version=model.version, golden=model.golden, digest=digest))
+    for entry in refused:
+        logger.error(logfmt(event="refused", model=entry.name, version=entry.version, reason=entry.reason))

@@ -1,0 +1,232 @@
+"""The model repository as serving sees it: every version with its certificates, and why the others are refused.
+
+    folder/NAME/config.pbtxt                     a Triton model; NAME-decode and NAME-encode beside it
+    folder/NAME/configs/CONFIG_NAME.pbtxt        picked by --model-config-name
+    folder/NAME/VERSION/certificate.json         published last: a version exists if and only if this file does
+
+Nothing here needs Triton, ONNX Runtime or torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from ganvas_client.certificate import Certificate, CertificateError, ModelFile, Role
+
+__all__ = [
+    "ModelVersion",
+    "Refused",
+    "Repository",
+    "RepositoryError",
+    "read_config",
+    "read_repository",
+    "served_file",
+]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_COMPANIONS = ("-decode", "-encode")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_CONFIG_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_DEFAULT_FILE = "model.onnx"
+
+
+class RepositoryError(Exception):
+    """A model repository that is missing or empty, or a model that it does not have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """One version of one model, whose files match their certificates."""
+
+    name: str
+    version: int
+    folder: Path
+    """NAME/VERSION of the sampler."""
+    file_name: str
+    """The ONNX file that Triton serves under the configuration in use."""
+    digest: str
+    """SHA-256 of that file: with seed, truncation and label it determines a picture."""
+    precision: Literal["fp32", "fp16"]
+    certificate: Certificate
+    decode: Certificate
+    encode: Certificate | None
+    """None: the model has no encoder."""
+
+    @property
+    def served(self) -> ModelFile:
+        """The certificate's entry of the file that is served."""
+        return self.certificate.files[self.file_name]
+
+    def parts(self) -> tuple[Certificate, ...]:
+        """The certificate of each Triton model of this version: sampler, decode and encode, where there is one."""
+        return (self.certificate, self.decode) + ((self.encode,) if self.encode else ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A version that must not be served."""
+
+    name: str
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """Everything that `read_repository` found, by name and version, oldest first."""
+
+    folder: Path
+    versions: tuple[ModelVersion, ...]
+    refused: tuple[Refused, ...]
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(version.name for version in self.versions))
+
+    def newest(self, name: str) -> ModelVersion:
+        return self.find(name)
+
+    def find(self, name: str, version: int | None = None) -> ModelVersion:
+        """A version of the model, the newest by default.
+
+        Raises:
+            RepositoryError: no such model or version; says what there is, or why it was refused.
+        """
+        of_name = [entry for entry in self.versions if entry.name == name]
+        for entry in reversed(of_name):
+            if version in (None, entry.version):
+                return entry
+        refused = [entry for entry in self.refused if entry.name == name and version in (None, entry.version)]
+        if refused:
+            raise RepositoryError(f"model {name!r} version {refused[-1].version} is refused: {refused[-1].reason}")
+        if of_name:
+            there_is = ", ".join(str(entry.version) for entry in of_name)
+            raise RepositoryError(f"model {name!r} has no version {version}; there is {there_is}.")
+        names = ", ".join(self.names()) or "none that can be served"
+        raise RepositoryError(f"{self.folder} has no model {name!r:.80}; there is: {names}.")
+
+    def triton_models(self) -> list[str]:
+        """The Triton models to load: each name and its companions."""
+        return sorted({part.name for version in self.versions for part in version.parts()})
+
+
+def read_repository(folder: Path, config_name: str | None = None) -> Repository:
+    """Read every version in the folder and check every file of it against its certificate.
+
+    Args:
+        config_name: as Triton's --model-config-name; a model without configs/CONFIG_NAME.pbtxt uses config.pbtxt.
+    Raises:
+        RepositoryError: the folder is missing or has no version at all. A bad version lands in `refused`.
+    """
+    if config_name is not None and not _CONFIG_NAME.fullmatch(config_name):
+        raise RepositoryError(f"config-name must be letters, digits, '_' or '-'; got {config_name!r:.80}.")
+    versions: list[ModelVersion] = []
+    refused: list[Refused] = []
+    for name, version in _published(folder):
+        try:
+            versions.append(_read_version(folder, name, version, config_name))
+        except (CertificateError, RepositoryError, OSError) as error:
+            refused.append(Refused(name=name, version=version, reason=str(error)))
+    if not versions and not refused:
+        raise RepositoryError(f"{folder} has no exported model. Make one: ganvas export CHECKPOINT.")
+    return Repository(folder=folder, versions=tuple(versions), refused=tuple(refused))
+
+
+def read_config(model_folder: Path, config_name: str | None = None) -> ModelConfig:
+    """The Triton configuration that is in use for a model, parsed with Triton's own protobuf.
+
+    Raises:
+        RepositoryError: missing, unreadable or not a model configuration.
+    """
+    path = model_folder / "config.pbtxt"
+    if config_name is not None and (named := model_folder / "configs" / f"{config_name}.pbtxt").is_file():
+        path = named
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+        raise RepositoryError(f"cannot read {path}: {error}. Export the model again.") from None
+
+
+def served_file(certificate: Certificate, config: ModelConfig) -> str:
+    """The name of the ONNX file that the configuration serves.
+
+    Raises:
+        RepositoryError: the certificate does not list it.
+    """
+    file_name: str = config.default_model_filename or _DEFAULT_FILE
+    if file_name not in certificate.files:
+        listed = ", ".join(certificate.files)
+        raise RepositoryError(
+            f"the configuration of {certificate.name} has default_model_filename {file_name!r:.80}, "
+            f"which its certificate does not list ({listed})."
+        )
+    return file_name
+
+
+def _published(folder: Path) -> Iterator[tuple[str, int]]:
+    """(name, version) of every sampler's certificate, in order. Staging, hidden and other folders are passed over."""
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    except OSError as error:
+        raise RepositoryError(f"cannot read the model repository {folder}: {error.strerror}.") from None
+    for name in names:
+        if _NAME.fullmatch(name) and not name.endswith(_COMPANIONS):
+            found = {path.parent.name for path in (folder / name).glob("*/certificate.json")}
+            for version in sorted(int(text) for text in found if _VERSION.fullmatch(text)):
+                yield name, version
+
+
+def _read_version(folder: Path, name: str, version: int, config_name: str | None) -> ModelVersion:
+    certificate = _read_part(folder, name, version, "sampler")
+    decode = _read_part(folder, name + "-decode", version, "decode")
+    encode = _read_part(folder, name + "-encode", version, "encode") if certificate.family == "vae" else None
+    for part in (decode, encode):
+        if part is not None:
+            _check_agreement(certificate, part)
+            served_file(part, read_config(folder / part.name, config_name))
+    file_name = served_file(certificate, read_config(folder / name, config_name))
+    served = certificate.files[file_name]
+    if not served.golden:
+        raise CertificateError(f"the certificate of {name} version {version} has no golden seeds for {file_name}.")
+    return ModelVersion(
+        name=name,
+        version=version,
+        folder=folder / name / str(version),
+        file_name=file_name,
+        digest=served.sha256,
+        precision=served.precision,
+        certificate=certificate,
+        decode=decode,
+        encode=encode,
+    )
+
+
+def _read_part(folder: Path, name: str, version: int, role: Role) -> Certificate:
+    version_folder = folder / name / str(version)
+    if not version_folder.is_dir():
+        raise CertificateError(f"{version_folder} is missing. Export the model again.")
+    certificate = Certificate.read(version_folder)
+    found = (certificate.name, certificate.version, certificate.role)
+    if found != (name, version, role):
+        raise CertificateError(
+            f"{version_folder} holds the certificate of {found[0]!r:.80} version {found[1]} ({found[2]}). "
+            "Export the model again."
+        )
+    certificate.check_files(version_folder)
+    return certificate
+
+
+def _check_agreement(certificate: Certificate, part: Certificate) -> None:
+    for field in ("family", "height", "width", "channels", "latent_dim", "labels"):
+        expected, actual = getattr(certificate, field), getattr(part, field)
+        if actual != expected:
+            raise CertificateError(
+                f"{part.name} version {part.version} has {field} {actual}, but {certificate.name} has {expected}. "
+                "Export the model again."
+            )

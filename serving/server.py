@@ -1,0 +1,224 @@
+"""The sampling service's process: `python -m serving.server CONFIG_JSON`, which `ganvas serve` starts.
+
+It binds its port at once (health: NOT_SERVING), waits for Triton, re-makes the golden seeds, and serves until SIGTERM;
+then it drains. What its parent should know goes to stdout, one JSON object a line: `listening`, `serving`, `failed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import signal
+import sys
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ganvas.v1 import sampler_pb2 as pb
+from ganvas.v1 import sampler_pb2_grpc
+from serving.calls import Calls
+from serving.catalog import ServedModel
+from serving.config import MESSAGE_BYTES, ConfigError, ServiceConfig, address_of
+from serving.engine import Engine
+from serving.health import Health
+from serving.logs import logfmt, set_up_logging
+from serving.pictures import PictureCoder
+from serving.processes import die_with_parent
+from serving.readiness import NothingToServeError, prepare
+from serving.repository import Repository, RepositoryError, read_repository
+from serving.service import Sampler
+
+__all__ = ["PortInUseError", "SamplingServer", "main"]
+
+SAMPLER = pb.DESCRIPTOR.services_by_name["Sampler"].full_name
+LAST_WORDS_S = 2.0
+"""For replies on their way out, and for reflection calls, once the Sampler's calls are done."""
+
+SERVER_OPTIONS = (
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+)
+"""Without so_reuseport=0 two services could share a port, each getting a part of the calls."""
+
+logger = logging.getLogger("ganvas.service")
+
+
+class PortInUseError(Exception):
+    """The service cannot listen where it was told to."""
+
+
+class SamplingServer:
+    """The service: binds, gets ready, serves, drains.
+
+    Args:
+        repository: the versions to serve once Triton has them ready.
+    """
+
+    def __init__(self, config: ServiceConfig, repository: Repository) -> None:
+        self.config = config
+        self.port = config.port
+        self.calls = Calls(config.limits.max_calls)
+        self.engine = Engine(config.triton)
+        self.coder = PictureCoder(config.encode_threads)
+        self.sampler = Sampler(calls=self.calls, engine=self.engine, coder=self.coder)
+        self.refused = repository.refused
+        self._repository = repository
+        self._health = Health([health.OVERALL_HEALTH, SAMPLER])
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._hurry = asyncio.Event()
+
+    async def start(self) -> int:
+        """Listen; returns the port. Calls get UNAVAILABLE until `get_ready` is done.
+
+        Raises:
+            PortInUseError: the port is taken, or the host is not this machine's.
+        """
+        sampler_pb2_grpc.add_SamplerServicer_to_server(self.sampler, self._server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([SAMPLER, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        address = address_of(self.config.host, self.config.port)
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise PortInUseError(
+                f"--port {self.config.port}: cannot listen on {address}: it is in use, or --host is not an address "
+                "of this machine. Take another, or --port 0 for a free one."
+            ) from None
+        await self._server.start()
+        return self.port
+
+    async def get_ready(self) -> None:
+        """Wait for Triton, prove every version with its golden seeds, then serve.
+
+        Raises:
+            NothingToServeError: Triton was not ready in time, or no version gave its golden pictures.
+        """
+        proven = await prepare(self._repository, self.engine, self.config)
+        self.sampler.catalog, self.refused = proven.catalog, proven.refused
+        if self.calls.state != "draining":
+            self.calls.state = "serving"
+            self._health.set(serving=True)
+
+    async def watch(self) -> None:
+        """Stop serving while Triton is gone, and get ready again when it is back. Never returns.
+
+        Raises:
+            NothingToServeError: Triton stayed away, or came back with other models.
+        """
+        while True:
+            await self.engine.wait_lost()
+            logger.warning(logfmt(event="triton-lost", triton=self.config.triton))
+            if self.calls.state != "draining":
+                self.calls.state = "waiting for Triton"
+                self._health.set(serving=False)
+            await self.get_ready()
+
+    async def drain(self) -> None:
+        """Turn new calls away, let accepted ones finish for up to drain_s, then end the rest."""
+        self.calls.state = "draining"
+        self._health.set(serving=False)
+        logger.info(logfmt(event="draining", calls=len(self.calls), drain_s=self.config.drain_s))
+        idle, hurry = asyncio.create_task(self.calls.wait_idle()), asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({idle, hurry}, timeout=self.config.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        if unfinished := len(self.calls):
+            logger.warning(logfmt(event="interrupting", calls=unfinished))
+            self.calls.interrupt()
+        await idle
+        hurry.cancel()
+
+    def hurry(self) -> None:
+        """Cut a drain short."""
+        self._hurry.set()
+
+    async def stop(self) -> None:
+        """Close the port and every connection."""
+        self._health.close()
+        await self._server.stop(LAST_WORDS_S)
+        await self.engine.close()
+        self.coder.close()
+
+
+async def run(config: ServiceConfig) -> int:
+    """Serve until SIGTERM, then drain; SIGINT cuts the drain short. Returns the exit code."""
+    repository = read_repository(config.repository, config.config_name)
+    server = SamplingServer(config, repository)
+    stopping = asyncio.Event()
+
+    def stop_now() -> None:
+        stopping.set()
+        server.hurry()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    # Another signal than SIGTERM: two of the same kind, sent at once, would arrive as one.
+    loop.add_signal_handler(signal.SIGINT, stop_now)
+    _tell(event="listening", port=await server.start())
+    try:
+        return await _serve(server, stopping)
+    finally:
+        await server.stop()
+
+
+async def _serve(server: SamplingServer, stopping: asyncio.Event) -> int:
+    """Get ready and serve until `stopping`, then drain."""
+    serving = asyncio.create_task(_get_ready_and_watch(server))
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.done():
+        await server.drain()
+    serving.cancel()
+    stop.cancel()
+    (outcome, _) = await asyncio.gather(serving, stop, return_exceptions=True)
+    if isinstance(outcome, NothingToServeError):
+        _tell(event="failed", message=str(outcome))
+        return 1
+    if isinstance(outcome, Exception):
+        raise outcome
+    return 0
+
+
+async def _get_ready_and_watch(server: SamplingServer) -> None:
+    await server.get_ready()
+    models = [_summary(model) for model in server.sampler.catalog.all()]
+    _tell(event="serving", models=models, refused=[dataclasses.asdict(entry) for entry in server.refused])
+    await server.watch()
+
+
+def _summary(model: ServedModel) -> dict[str, object]:
+    """What the supervisor prints of a model."""
+    height, width, channels = model.shape
+    return {
+        "name": model.name,
+        "version": model.version,
+        "family": model.entry.certificate.family,
+        "shape": [height, width, channels],
+        "num_labels": len(model.labels),
+        "precision": model.entry.precision,
+        "golden": model.golden,
+        "digest": model.entry.digest,
+    }
+
+
+def _tell(**message: object) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """The process: prints one line on a failure that is not ours, never a traceback."""
+    try:
+        config = ServiceConfig.from_json(arguments[0])
+        if config.parent_pid is not None:
+            die_with_parent(config.parent_pid)
+        set_up_logging(config.log_level)
+        return asyncio.run(run(config))
+    except (ConfigError, RepositoryError, PortInUseError) as error:
+        _tell(event="failed", message=str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

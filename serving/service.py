@@ -1,0 +1,190 @@
+"""The typed API: ganvas.v1.Sampler, answered from Triton batch by batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ganvas.v1 import sampler_pb2 as pb
+from ganvas.v1 import sampler_pb2_grpc
+from serving.calls import Call, Calls
+from serving.catalog import Catalog, ServedModel
+from serving.engine import Deadline, Engine
+from serving.flow import as_finished, in_order
+from serving.pictures import PictureCoder, as_messages
+from serving.plans import EncodePlan, PicturePlan, slices
+from serving.validate import parse_decode, parse_encode, parse_sample, parse_walk
+
+__all__ = ["Sampler"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """One batch of pictures, and when things happened, on time.perf_counter's clock."""
+
+    images: list[pb.Image]
+    sent_s: float
+    inferred_s: float
+    encoded_s: float
+
+    def timing(self) -> pb.Timing:
+        """The Timing of a streamed reply: this batch's own."""
+        return pb.Timing(
+            total_us=_us(self.encoded_s - self.sent_s),
+            inference_us=_us(self.inferred_s - self.sent_s),
+            encode_us=_us(self.encoded_s - self.inferred_s),
+        )
+
+
+class Sampler(sampler_pb2_grpc.SamplerServicer):
+    """The servicer. `catalog` is replaced when what is ready changes."""
+
+    def __init__(self, *, calls: Calls, engine: Engine, coder: PictureCoder) -> None:
+        self.catalog = Catalog()
+        self._calls = calls
+        self._engine = engine
+        self._coder = coder
+
+    async def Sample(self, request: pb.SampleRequest, context: Any) -> pb.SampleResponse:
+        async with self._calls.accept("Sample", request.model, context) as call:
+            plan = parse_sample(request, self.catalog, stream=False)
+            images = await self._all_pictures(plan, call)
+            return pb.SampleResponse(info=_info(plan), images=images, timing=call.timing())
+
+    async def SampleStream(self, request: pb.SampleRequest, context: Any) -> None:
+        async with self._calls.accept("SampleStream", request.model, context) as call:
+            plan = parse_sample(request, self.catalog, stream=True)
+            jobs = self._batches(plan, call)
+            await self._stream(plan, call, context, as_finished(jobs, plan.model.width_in_batches), pb.SampleResponse)
+
+    async def Decode(self, request: pb.DecodeRequest, context: Any) -> pb.DecodeResponse:
+        async with self._calls.accept("Decode", request.model, context) as call:
+            plan = parse_decode(request, self.catalog)
+            images = await self._all_pictures(plan, call)
+            return pb.DecodeResponse(info=_info(plan), images=images, timing=call.timing())
+
+    async def Walk(self, request: pb.WalkRequest, context: Any) -> None:
+        async with self._calls.accept("Walk", request.model, context) as call:
+            plan = parse_walk(request, self.catalog)
+            jobs = self._batches(plan, call)
+            await self._stream(plan, call, context, in_order(jobs, plan.model.width_in_batches), pb.WalkResponse)
+
+    async def Encode(self, request: pb.EncodeRequest, context: Any) -> pb.EncodeResponse:
+        async with self._calls.accept("Encode", request.model, context) as call:
+            plan = parse_encode(request, self.catalog)
+            _note(plan, call)
+            mean, logvar = await self._posterior(plan, call)
+            return pb.EncodeResponse(
+                model=plan.model.name,
+                version=str(plan.model.version),
+                digest=plan.model.entry.digest,
+                latent_dim=plan.model.latent_dim,
+                mean=mean,
+                logvar=logvar,
+                timing=call.timing(),
+            )
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
+        async with self._calls.accept("ListModels", "", context):
+            return pb.ListModelsResponse(models=[self._describe(model) for model in self.catalog.newest()])
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
+        async with self._calls.accept("GetModel", request.model, context):
+            model = self.catalog.find(request.model, request.version)
+            certificate_json = model.entry.certificate.to_json()
+            return pb.GetModelResponse(model=self._describe(model), certificate_json=certificate_json)
+
+    def _describe(self, model: ServedModel) -> pb.Model:
+        return model.describe(self.catalog.versions(model.name))
+
+    async def _all_pictures(self, plan: PicturePlan, call: Call) -> list[pb.Image]:
+        """Every picture of a unary call, in order.
+
+        Its inference time ends with the last batch out of Triton; encoding that went on meanwhile counts as none.
+        """
+        _note(plan, call)
+        start_s = inferred_s = end_s = time.perf_counter()
+        images: list[pb.Image] = []
+        async with aclosing(in_order(self._batches(plan, call), plan.model.width_in_batches)) as batches:
+            async for batch in batches:
+                images += batch.images
+                inferred_s, end_s = max(inferred_s, batch.inferred_s), max(end_s, batch.encoded_s)
+        call.inference_us, call.encode_us = _us(inferred_s - start_s), _us(end_s - inferred_s)
+        return images
+
+    async def _stream(
+        self, plan: PicturePlan, call: Call, context: Any, batches: AsyncGenerator[Rendered, None], reply: Any
+    ) -> None:
+        """Send each batch as a reply of its own. A slow reader holds the generator, and with it the work."""
+        _note(plan, call)
+        info = _info(plan)
+        async with aclosing(batches):
+            async for batch in batches:
+                timing = batch.timing()
+                call.inference_us += timing.inference_us
+                call.encode_us += timing.encode_us
+                await context.write(reply(info=info, images=batch.images, timing=timing))
+
+    def _batches(self, plan: PicturePlan, call: Call) -> Iterator[Any]:
+        """One coroutine for each batch of the plan."""
+        pairs = slices(plan.count, plan.model.batch_size)
+        return (self._render(plan, start, stop, call.deadline) for start, stop in pairs)
+
+    async def _render(self, plan: PicturePlan, start: int, stop: int, deadline: Deadline) -> Rendered:
+        sent_s = time.perf_counter()
+        inputs = plan.inputs(start, stop)
+        (raw,) = await self._engine.infer(plan.triton_model, plan.model.version, inputs, ("image",), deadline)
+        inferred_s = time.perf_counter()
+        files = await self._coder.encode(plan, raw, start)
+        images = as_messages(plan, files, start)
+        return Rendered(images=images, sent_s=sent_s, inferred_s=inferred_s, encoded_s=time.perf_counter())
+
+    async def _posterior(self, plan: EncodePlan, call: Call) -> tuple[list[float], list[float]]:
+        """Mean and logvar of every picture, flat."""
+        start_s = time.perf_counter()
+        pictures = await self._coder.decode(plan)
+        decoded_s = time.perf_counter()
+        model = plan.model
+        assert model.entry.encode is not None
+        name = model.entry.encode.name
+        jobs = (
+            self._engine.infer(name, model.version, {"image": pictures[start:stop]}, ("mean", "logvar"), call.deadline)
+            for start, stop in slices(plan.count, model.batch_size)
+        )
+        async with aclosing(in_order(jobs, model.width_in_batches)) as batches:
+            raw = [batch async for batch in batches]
+        call.inference_us, call.encode_us = _us(time.perf_counter() - decoded_s), _us(decoded_s - start_s)
+        return _floats(mean for mean, _ in raw), _floats(logvar for _, logvar in raw)
+
+
+def _info(plan: PicturePlan) -> pb.PictureInfo:
+    height, width, channels = plan.model.shape
+    return pb.PictureInfo(
+        model=plan.model.name,
+        version=str(plan.model.version),
+        digest=plan.model.entry.digest,
+        format=plan.format,
+        height=height,
+        width=width,
+        channels=channels,
+        truncation=plan.truncation,
+    )
+
+
+def _note(plan: PicturePlan | EncodePlan, call: Call) -> None:
+    """For the access log."""
+    call.version, call.count = str(plan.model.version), plan.count
+
+
+def _floats(chunks: Iterator[bytes]) -> list[float]:
+    values: list[float] = np.frombuffer(b"".join(chunks), np.float32).tolist()
+    return values
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1e6)

@@ -1,0 +1,298 @@
+"""A Triton that we start, watch and stop: one process, in a session of its own, that cannot outlive us."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from serving.ports import PortError, choose_ports
+from serving.triton_errors import LibpythonNotFoundError, TritonError, TritonNotFoundError, TritonStartError
+from serving.triton_http import ModelFailure, failures_of, is_live, repository_index, server_version
+from serving.triton_install import TritonInstall, environment, find_triton, stage_backends
+
+__all__ = [
+    "LibpythonNotFoundError",
+    "ModelFailure",
+    "Ports",
+    "TritonError",
+    "TritonInstall",
+    "TritonNotFoundError",
+    "TritonOptions",
+    "TritonProcess",
+    "TritonStartError",
+    "find_triton",
+]
+
+GUARD = Path(__file__).resolve().parent / "triton_guard.py"
+SHARED_MEMORY = Path("/dev/shm")
+POLL_S = 0.05
+TAIL_LINES = 20
+TAIL_BYTES = 65536
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonOptions:
+    """What to serve, and where."""
+
+    repository: Path
+    models: Sequence[str]
+    """The Triton models to load; no other is."""
+    host: str = "127.0.0.1"
+    grpc_port: int = 8001
+    """0: a free one; so for the other two."""
+    http_port: int = 8000
+    metrics_port: int = 8002
+    config_name: str | None = None
+    """Use each model's configs/NAME.pbtxt. None: its config.pbtxt."""
+    strict_config: bool = False
+    """Load no model whose configuration is incomplete, instead of completing it."""
+    log_file: Path | None = None
+    """Where its log goes. None: a file that goes with the process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Where a Triton listens."""
+
+    grpc: int
+    http: int
+    metrics: int
+
+
+class TritonProcess:
+    """One run of Triton. Any thread may use it.
+
+    Args:
+        install: which Triton. None: find_triton().
+    """
+
+    def __init__(self, options: TritonOptions, install: TritonInstall | None = None) -> None:
+        self.options = options
+        self.failures: tuple[ModelFailure, ...] = ()
+        """The models that did not load; known once wait_ready has returned."""
+        self._install = install
+        self._ports: Ports | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+        self._region = f"ganvas-{os.getpid()}-{secrets.token_hex(4)}-"
+
+    def start(self) -> None:
+        """Start it; returns once the process exists.
+
+        Raises:
+            TritonError: no Triton, no libpython, or a port that is taken.
+        """
+        if self._process is not None:
+            raise RuntimeError("this Triton was started before; make a new TritonProcess.")
+        install = self._install or find_triton()
+        environ = environment(install)
+        ports = _choose(self.options)
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="ganvas-triton-"))
+        try:
+            (folder / "empty").mkdir()
+            backends = stage_backends(install, folder / "backends")
+            arguments = command(self.options, ports, backends, self._region, has_gpu=has_gpu())
+            self._process = self._spawn([str(install.executable), *arguments], environ)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._ports = ports
+
+    def wait_ready(self, timeout_s: float) -> tuple[ModelFailure, ...]:
+        """Wait until it answers, every model tried.
+
+        Returns:
+            The models that failed to load, with Triton's reason. The others serve.
+        Raises:
+            TritonStartError: it ended, or did not answer in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        host, port = reachable(self.options.host), self.ports.http
+        while not is_live(host, port):
+            if (code := self.poll()) is not None:
+                raise TritonStartError(f"Triton ended with exit code {code} before it was ready.{self._last_words()}")
+            if time.monotonic() >= deadline:
+                raise TritonStartError(f"Triton was not ready within {timeout_s:g} s.{self._last_words()}")
+            time.sleep(POLL_S)
+        self.failures = failures_of(repository_index(host, port), tuple(self.options.models))
+        return self.failures
+
+    @property
+    def ports(self) -> Ports:
+        """Where it listens; known once it is started."""
+        if self._ports is None:
+            raise RuntimeError("this Triton was not started.")
+        return self._ports
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    @property
+    def log_file(self) -> Path:
+        """Gone after stop, unless the options name one."""
+        assert self.options.log_file or self._folder
+        return self.options.log_file or self._folder / "triton.log"  # type: ignore[operator]
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it runs."""
+        return self._running().poll()
+
+    def version(self) -> str:
+        """What a Triton that is ready says of itself, as "2.51.0"."""
+        return server_version(reachable(self.options.host), self.ports.http)
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        with contextlib.suppress(OSError), self.log_file.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
+        return ""
+
+    def stop(self, grace_s: float = 10.0) -> None:
+        """Let it finish what it has for at most grace_s, then kill it; leaves no process, folder or shared memory.
+
+        Does nothing where nothing runs.
+        """
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                self._kill()
+            if self._process.returncode != 0:
+                self._kill()  # its stubs may have outlived it
+        for region in SHARED_MEMORY.glob(f"{self._region}*"):
+            region.unlink(missing_ok=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> TritonProcess:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _spawn(self, arguments: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
+        """Start the process from a thread that stays: the kernel ends it when the thread that forked it ends."""
+        assert self._folder is not None
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        started: list[subprocess.Popen[bytes] | OSError] = []
+        done = threading.Event()
+
+        def run(cwd: Path) -> None:
+            guarded = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *arguments]
+            try:
+                with self.log_file.open("ab") as log:
+                    process = subprocess.Popen(
+                        guarded,
+                        env=environ,
+                        cwd=cwd,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
+            except OSError as error:
+                started.append(error)
+                return done.set()
+            started.append(process)
+            done.set()
+            process.wait()
+            return None
+
+        # Nothing to import by mistake where the stub's Python looks first: its current folder.
+        threading.Thread(target=run, args=(self._folder / "empty",), name="triton", daemon=True).start()
+        done.wait()
+        if isinstance(started[0], OSError):
+            raise TritonStartError(f"Triton cannot be started: {started[0]}.")
+        return started[0]
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("this Triton was not started.")
+        return self._process
+
+    def _kill(self) -> None:
+        process = self._running()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def _last_words(self) -> str:
+        tail = self.log_tail()
+        return f" Its log ends:\n{tail}" if tail else " Its log is empty."
+
+
+def command(options: TritonOptions, ports: Ports, backends: Path, region: str, *, has_gpu: bool) -> list[str]:
+    """Triton's arguments.
+
+    Args:
+        region: what the names of its shared memory begin with; no two Tritons on a machine may share it.
+    """
+    arguments = {
+        "model-repository": str(options.repository.absolute()),
+        "backend-directory": str(backends),
+        "backend-config": f"python,shm-region-prefix-name={region}",
+        "model-control-mode": "explicit",
+        # A model that cannot be loaded must not take the others down; wait_ready tells which and why.
+        "exit-on-error": "false",
+        "http-address": options.host,
+        "http-port": str(ports.http),
+        "grpc-address": options.host,
+        "grpc-port": str(ports.grpc),
+        "metrics-address": options.host,
+        "metrics-port": str(ports.metrics),
+        "allow-gpu-metrics": str(has_gpu).lower(),
+        # Clients may ping an idle connection, as the service does; gRPC's default is to hang up on them.
+        "grpc-keepalive-permit-without-calls": "1",
+        "grpc-http2-min-recv-ping-interval-without-data": "5000",
+        "grpc-http2-max-ping-strikes": "0",
+    }
+    if not has_gpu:
+        arguments["pinned-memory-pool-byte-size"] = "0"
+    if options.config_name is not None:
+        arguments["model-config-name"] = options.config_name
+    if options.strict_config:
+        arguments["disable-auto-complete-config"] = ""
+    flags = [f"--{name}={value}" if value else f"--{name}" for name, value in arguments.items()]
+    return flags + [f"--load-model={model}" for model in options.models]
+
+
+def reachable(host: str) -> str:
+    """The address to call a server on that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA driver is loaded."""
+    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+
+
+def _choose(options: TritonOptions) -> Ports:
+    wanted = {
+        "--triton-grpc-port": options.grpc_port,
+        "--triton-http-port": options.http_port,
+        "--triton-metrics-port": options.metrics_port,
+    }
+    try:
+        grpc, http, metrics = choose_ports(options.host, wanted).values()
+    except PortError as error:
+        raise TritonStartError(str(error)) from None
+    return Ports(grpc=grpc, http=http, metrics=metrics)

@@ -1,0 +1,35 @@
+"""Every way in which Triton can fail to serve.
+
+TritonError
+├── TritonNotFoundError        no tritonserver
+├── LibpythonNotFoundError     no shared libpython for the Python backend's stub
+└── TritonStartError           it did not start, or not in time
+"""
+
+from __future__ import annotations
+
+__all__ = ["LibpythonNotFoundError", "TritonError", "TritonNotFoundError", "TritonStartError"]
+
+
+class TritonError(Exception):
+    """Triton cannot be found, started or reached; the message ends with the next step."""
+
+
+class TritonNotFoundError(TritonError):
+    """There is no tritonserver where one was looked for."""
+
+
+class LibpythonNotFoundError(TritonError):
+    """The running Python has no shared library, which the Python backend's stub needs.
+
+    Attributes:
+        remedy: the command that mends it.
+    """
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(f"{message} Remedy: {remedy}")
+        self.remedy = remedy
+
+
+class TritonStartError(TritonError):
+    """Triton did not start: a port is taken, it ended, or it took too long."""

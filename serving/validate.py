@@ -1,0 +1,186 @@
+"""Requests checked field by field and turned into plans: what to compute, with nothing left to doubt.
+
+Every check is O(1) before anything of the request's size is touched, so a huge request costs no more than a small one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganvas.v1 import sampler_pb2 as pb
+from serving.catalog import MAX_LISTED, Catalog, ServedModel
+from serving.errors import InvalidFieldError
+from serving.plans import DecodePlan, EncodePlan, SamplePlan, WalkPlan
+
+__all__ = ["parse_decode", "parse_encode", "parse_sample", "parse_walk"]
+
+UInt64s = NDArray[np.uint64]
+Int64s = NDArray[np.int64]
+
+
+def parse_sample(request: pb.SampleRequest, catalog: Catalog, *, stream: bool) -> SamplePlan:
+    """Check a SampleRequest.
+
+    Args:
+        stream: the limit of SampleStream holds, not Sample's.
+    Raises:
+        InvalidFieldError, NotFoundError: names the field, the value and the limit.
+    """
+    model = catalog.find(request.model, request.version)
+    seeds = _seeds(request, model, stream=stream)
+    labels = _labels(request.labels, model, len(seeds))
+    if labels is None and model.labels:
+        labels = (seeds % np.uint64(len(model.labels))).astype(np.int64)
+    return SamplePlan(
+        model=model,
+        format=_format(request.format),
+        truncation=_truncation(request, model),
+        seeds=seeds,
+        labels=labels,
+    )
+
+
+def parse_decode(request: pb.DecodeRequest, catalog: Catalog) -> DecodePlan:
+    """Check a DecodeRequest. Raises as `parse_sample`."""
+    model = catalog.find(request.model, request.version)
+    num_floats, latent_dim = len(request.latents), model.latent_dim
+    if num_floats % latent_dim:
+        raise InvalidFieldError(
+            "latents",
+            f"must hold a multiple of {latent_dim} floats, the latent_dim of {model.name}; got {num_floats}.",
+        )
+    count = _count("latents", num_floats // latent_dim, model, "latents", stream=False)
+    labels = _labels(request.labels, model, count)
+    if labels is None and model.labels:
+        raise InvalidFieldError("labels", f"must hold one label, or one a latent; got none. {_listed(model)}")
+    latents = np.fromiter(request.latents, np.float32, num_floats).reshape(count, latent_dim)
+    if not np.isfinite(latents).all():
+        row, column = np.argwhere(~np.isfinite(latents))[0].tolist()
+        raise InvalidFieldError(
+            f"latents[{row * latent_dim + column}]",
+            f"must be finite; got {latents[row, column]} (latent {row}, dimension {column}).",
+        )
+    return DecodePlan(model=model, format=_format(request.format), latents=latents, labels=labels)
+
+
+def parse_walk(request: pb.WalkRequest, catalog: Catalog) -> WalkPlan:
+    """Check a WalkRequest. Raises as `parse_sample`."""
+    model = catalog.find(request.model, request.version)
+    limit = model.limits.max_stream_count
+    num_seeds = len(request.seeds)
+    if num_seeds < 2:
+        raise InvalidFieldError("seeds", f"must hold 2 seeds or more to walk between; got {num_seeds}.")
+    if request.steps < 1:
+        raise InvalidFieldError("steps", f"must be 1 or more frames from seed to seed; got {request.steps}.")
+    num_frames = num_seeds * request.steps if request.loop else (num_seeds - 1) * request.steps + 1
+    if num_frames > limit:
+        raise InvalidFieldError(
+            "steps", f"{request.steps} over {num_seeds} seeds makes {num_frames} frames; the limit is {limit}."
+        )
+    labels = _labels(request.labels, model, 1)
+    return WalkPlan(
+        model=model,
+        format=_format(request.format),
+        truncation=_truncation(request, model),
+        seeds=np.fromiter(request.seeds, np.uint64, num_seeds),
+        steps=request.steps,
+        count=num_frames,
+        label=(0 if labels is None else int(labels[0])) if model.labels else None,
+    )
+
+
+def parse_encode(request: pb.EncodeRequest, catalog: Catalog) -> EncodePlan:
+    """Check an EncodeRequest, but for the contents of picture files, which take a while. Raises as `parse_sample`."""
+    model = catalog.find(request.model, request.version)
+    if model.entry.encode is None:
+        raise InvalidFieldError(
+            "model", f"{model.name} cannot encode: it is a {model.entry.certificate.family} without an encoder."
+        )
+    _count("images", len(request.images), model, "pictures", stream=False)
+    plan = EncodePlan(model=model, format=_format(request.format), images=request.images)
+    if plan.format == pb.FORMAT_RAW:
+        height, width, channels = model.shape
+        for index, image in enumerate(request.images):
+            if len(image) != model.picture_bytes:
+                raise InvalidFieldError(
+                    f"images[{index}]",
+                    f"must have {model.picture_bytes} bytes of uint8, {height} x {width} x {channels}; "
+                    f"got {len(image)}. For a PNG, JPEG or WebP file set format.",
+                )
+    return plan
+
+
+def _seeds(request: pb.SampleRequest, model: ServedModel, *, stream: bool) -> UInt64s:
+    given, ranged = len(request.seeds), request.HasField("range")
+    if given and ranged:
+        raise InvalidFieldError("seeds", f"({given} of them) and range are both set; give one of the two.")
+    if not given and not ranged:
+        raise InvalidFieldError("seeds", "and range are both absent; give one of the two.")
+    if given:
+        _count("seeds", given, model, "seeds", stream=stream)
+        return np.fromiter(request.seeds, np.uint64, given)
+    first, count = request.range.first, request.range.count
+    _count("range.count", count, model, "seeds", stream=stream)
+    if first + count > 2**64:
+        raise InvalidFieldError("range", f"must end by seed 2^64 - 1; got {count} seeds from {first}.")
+    return np.uint64(first) + np.arange(count, dtype=np.uint64)
+
+
+def _count(field: str, count: int, model: ServedModel, what: str, *, stream: bool) -> int:
+    limit = model.limits.max_stream_count if stream else model.max_count
+    if 1 <= count <= limit:
+        return count
+    step = "."
+    if count > limit:
+        step = ". Split the request." if stream or what != "seeds" else ". Use SampleStream, or split the request."
+    raise InvalidFieldError(field, f"must be within [1, {limit}] {what}; got {count}{step}")
+
+
+def _truncation(request: Any, model: ServedModel) -> float:
+    """As float32 says it: the value that the picture is made with."""
+    if not request.HasField("truncation"):
+        return 1.0
+    truncation: float = request.truncation
+    limit = float(np.float32(model.truncation_max))
+    if math.isnan(truncation) or not 0 <= truncation <= limit:
+        raise InvalidFieldError("truncation", f"must be within [0, {model.truncation_max:g}]; got {truncation:g}.")
+    return truncation
+
+
+def _labels(labels: Sequence[int], model: ServedModel, count: int) -> Int64s | None:
+    """[count] int64, or None when no label is given."""
+    given, num_labels = len(labels), len(model.labels)
+    if not given:
+        return None
+    if not num_labels:
+        raise InvalidFieldError("labels", f"must be empty: model {model.name} is unconditional; got {given}.")
+    if given not in (1, count):
+        expected = "one" if count == 1 else f"none, one, or one each for {count} pictures"
+        raise InvalidFieldError("labels", f"must hold {expected}; got {given}.")
+    values = np.fromiter(labels, np.int64, given)
+    unknown = np.flatnonzero((values < 0) | (values >= num_labels))
+    if unknown.size:
+        index = int(unknown[0])
+        raise InvalidFieldError(
+            f"labels[{index}]", f"must be within [0, {num_labels - 1}]; got {values[index]}. {_listed(model)}"
+        )
+    return np.broadcast_to(values, count)
+
+
+def _format(value: pb.Format) -> pb.Format:
+    """The format, with raw for unspecified."""
+    if value not in pb.Format.values():
+        names = ", ".join(name for name, number in pb.Format.items() if number)
+        raise InvalidFieldError("format", f"must be one of {names}; got {value}.")
+    return value or pb.FORMAT_RAW
+
+
+def _listed(model: ServedModel) -> str:
+    names = [f"{index} ({name})" if name != str(index) else name for index, name in enumerate(model.labels)]
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"Labels of {model.name}: {', '.join(names[:MAX_LISTED])}{more}."

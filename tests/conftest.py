@@ -1,0 +1,64 @@
+"""What every ring shares: a model repository made by the real export, and a real Triton that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from serving.triton import TritonProcess
+
+
+@pytest.fixture(scope="session")
+def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tiny-gan (conditional, 32x32x1), tiny-vae (conditional, 32x32x1), plain-gan (unconditional, 16x16x3).
+
+    Read-only by convention: a test that changes a file works on a copy.
+    """
+    from export.pipeline import export_checkpoint
+    from training.checkpoint import NetworkInfo
+    from training.untrained import save_untrained
+
+    networks = {
+        "tiny-gan": NetworkInfo(
+            latent_dim=16, num_classes=10, embedding_dim=8, image_size=32, image_channels=1, base_channels=8
+        ),
+        "tiny-vae": NetworkInfo(
+            latent_dim=8, num_classes=10, embedding_dim=8, image_size=32, image_channels=1, base_channels=8
+        ),
+        "plain-gan": NetworkInfo(
+            latent_dim=12, num_classes=0, embedding_dim=0, image_size=16, image_channels=3, base_channels=8
+        ),
+    }
+    folder = tmp_path_factory.mktemp("repository")
+    for seed, (name, network) in enumerate(networks.items()):
+        checkpoint = tmp_path_factory.mktemp(name) / "checkpoint"
+        save_untrained(checkpoint, family="vae" if name.endswith("vae") else "gan", network=network, seed=seed)
+        export_checkpoint(checkpoint, folder, name=name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def triton(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonProcess]:
+    """A real Triton on free ports, ready, with every model of `model_repository`."""
+    from serving.repository import read_repository
+    from serving.triton import TritonOptions, TritonProcess
+
+    options = TritonOptions(
+        repository=model_repository,
+        models=read_repository(model_repository).triton_models(),
+        grpc_port=0,
+        http_port=0,
+        metrics_port=0,
+        log_file=tmp_path_factory.mktemp("triton") / "triton.log",
+    )
+    process = TritonProcess(options)
+    process.start()
+    try:
+        process.wait_ready(60)
+        yield process
+    finally:
+        process.stop()

@@ -1,0 +1,189 @@
+"""`ganvas serve` from start to end: a real Triton, the service, signals, and what is left of them: nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput
+
+from ganvas.v1 import sampler_pb2 as pb
+from ganvas.v1 import sampler_pb2_grpc
+from tests.support_serve import Serve, running_serve, wait_gone
+from tests.support_service import CHANNEL_OPTIONS, failure_of
+
+pytestmark = pytest.mark.triton
+
+STREAM_COUNT = 20_000
+
+
+@pytest.fixture(scope="module")
+def small_repository(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One unconditional model: quick to load."""
+    folder = tmp_path_factory.mktemp("small")
+    for name in ("plain-gan", "plain-gan-decode"):
+        shutil.copytree(model_repository / name, folder / name)
+    return folder
+
+
+def stub_of(serve: Serve) -> tuple[grpc.Channel, Any]:
+    channel = grpc.insecure_channel(serve.ready["service"], options=CHANNEL_OPTIONS)
+    return channel, sampler_pb2_grpc.SamplerStub(channel)
+
+
+def sample(count: int = 1, model: str = "plain-gan") -> pb.SampleRequest:
+    return pb.SampleRequest(model=model, range=pb.SeedRange(first=2**63, count=count))
+
+
+def directly(serve: Serve, seeds: np.ndarray) -> list[bytes]:
+    """The same pictures from Triton itself."""
+    inputs = [InferInput("seed", [len(seeds), 1], "UINT64"), InferInput("truncation", [len(seeds), 1], "FP32")]
+    inputs[0].set_data_from_numpy(seeds[:, None])
+    inputs[1].set_data_from_numpy(np.ones((len(seeds), 1), np.float32))
+    with InferenceServerClient(serve.ready["triton_grpc"]) as client:
+        images = client.infer("plain-gan", inputs).as_numpy("image")
+    return [image.tobytes() for image in images]
+
+
+def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: Path, tmp_path: Path):
+    with running_serve(small_repository, tmp_path) as serve:
+        processes = serve.processes()
+        assert {serve.ready["pid"], serve.ready["service_pid"], serve.ready["triton_pid"]} <= {p for p, _ in processes}
+        channel, stub = stub_of(serve)
+        with channel:
+            images = stub.Sample(sample(10)).images
+            seeds = np.uint64(2**63) + np.arange(10, dtype=np.uint64)
+            assert [image.data for image in images] == directly(serve, seeds)
+            stream = stub.SampleStream(sample(STREAM_COUNT))
+            received = len(next(stream).images)
+            os.kill(serve.process.pid, signal.SIGTERM)
+            refused = None
+            while refused is None:
+                received += len(next(stream).images)
+                refused = refusal(stub)
+            assert refused.code() is grpc.StatusCode.UNAVAILABLE
+            received += sum(len(reply.images) for reply in stream)
+        assert received == STREAM_COUNT
+        code, output, errors = serve.end()
+        assert code == 0
+        assert "Ganvas is ready" in output
+        assert serve.ready["service"] in output
+        assert "Traceback" not in errors
+        assert not serve.ready_file.exists()
+        wait_gone(processes)
+
+
+def refusal(stub: Any) -> Any:
+    """The error of a new call, or None while calls are still accepted."""
+    try:
+        stub.Sample(sample())
+    except grpc.RpcError as error:
+        return error
+    return None
+
+
+def test_second_signal_cuts_the_drain_short(small_repository: Path, tmp_path: Path):
+    with running_serve(small_repository, tmp_path, "--drain-s=600") as serve:
+        processes = serve.processes()
+        channel, stub = stub_of(serve)
+        with channel:
+            unread = stub.SampleStream(sample(65536))
+            next(unread)
+            os.kill(serve.process.pid, signal.SIGINT)
+            assert read_until(serve, "stopping") is not None
+            os.kill(serve.process.pid, signal.SIGINT)
+            code, _, _ = serve.end()
+            assert code == 0
+            assert failure_of(lambda: unread).code() is grpc.StatusCode.UNAVAILABLE
+        wait_gone(processes)
+
+
+def read_until(serve: Serve, word: str) -> str | None:
+    assert serve.process.stdout is not None
+    return next((line for line in serve.process.stdout if word in line), None)
+
+
+def test_ctrl_c_while_starting_leaves_nothing(small_repository: Path, tmp_path: Path):
+    with running_serve(small_repository, tmp_path, ready=False) as serve:
+        assert read_until(serve, "starting") is not None
+        processes = serve.processes()
+        os.kill(serve.process.pid, signal.SIGINT)
+        code, _, errors = serve.end()
+        assert code == 130
+        assert "Traceback" not in errors
+        wait_gone(processes)
+
+
+@pytest.mark.parametrize(("victim", "name"), [("triton_pid", "Triton"), ("service_pid", "sampling service")])
+def test_death_of_one_process_ends_the_other_and_is_told(
+    small_repository: Path, tmp_path: Path, victim: str, name: str
+):
+    with running_serve(small_repository, tmp_path) as serve:
+        processes = serve.processes()
+        os.kill(serve.ready[victim], signal.SIGKILL)
+        code, _, errors = serve.end()
+        assert code == 1
+        last = errors[errors.index("serve: ") :]
+        assert name in last.splitlines()[0]
+        assert "SIGKILL" in last
+        assert "Traceback" not in errors
+        assert not serve.ready_file.exists()
+        wait_gone(processes)
+
+
+def test_killed_supervisor_leaves_no_process(small_repository: Path, tmp_path: Path):
+    with running_serve(small_repository, tmp_path) as serve:
+        processes = serve.processes()
+        assert len(processes) >= 3
+        serve.process.kill()
+        serve.process.wait()
+        wait_gone(processes)
+
+
+def test_tampered_version_is_refused_on_both_paths(model_repository: Path, tmp_path: Path):
+    repository = tmp_path / "repository"
+    shutil.copytree(model_repository, repository)
+    with (repository / "tiny-gan" / "1" / "model.onnx").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\0tampered\0")
+    with running_serve(repository, tmp_path) as serve:
+        (refused,) = serve.ready["refused"]
+        assert (refused["name"], refused["version"]) == ("tiny-gan", 1)
+        assert "SHA-256" in refused["reason"]
+        channel, stub = stub_of(serve)
+        with channel:
+            names = [model.name for model in stub.ListModels(pb.ListModelsRequest()).models]
+            error = failure_of(lambda: stub.Sample(sample(model="tiny-gan")))
+        assert names == ["plain-gan", "tiny-vae"]
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        with InferenceServerClient(serve.ready["triton_grpc"]) as client:
+            assert client.is_model_ready("tiny-vae")
+            assert not client.is_model_ready("tiny-gan")
+        os.kill(serve.process.pid, signal.SIGTERM)
+        code, output, _ = serve.end()
+        assert code == 0
+        assert "refused" in output
+
+
+@pytest.mark.parametrize("option", ["--port", "--triton-grpc-port", "--triton-http-port", "--triton-metrics-port"])
+def test_port_in_use_is_one_line_that_names_it(small_repository: Path, tmp_path: Path, option: str):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with running_serve(small_repository, tmp_path, f"{option}={port}", ready=False) as serve:
+            processes = serve.processes()
+            code, _, errors = serve.end()
+        assert code == 1
+        (line,) = [line for line in errors.splitlines() if line.startswith("serve: ")]
+        assert option in line
+        assert str(port) in line
+        assert "Traceback" not in errors
+        wait_gone(processes)

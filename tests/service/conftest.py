@@ -1,0 +1,43 @@
+"""The service over a KServe v2 peer that runs the exported models in bare ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving.repository import Repository, read_repository
+from tests.support_kserve import KServe
+from tests.support_service import LoopThread, Service, running_service
+
+
+@pytest.fixture(scope="session")
+def repository(model_repository: Path) -> Repository:
+    return read_repository(model_repository)
+
+
+@pytest.fixture(scope="session")
+def loop_thread() -> Iterator[LoopThread]:
+    """One loop for every server: grpc.aio is at its best with one loop in a process."""
+    loop = LoopThread()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def shared_service(loop_thread: LoopThread, repository: Repository) -> Iterator[Service]:
+    """For tests that only ask."""
+    peer = KServe(repository)
+    with running_service(loop_thread, repository, loop_thread.run(peer.start())) as service:
+        yield service
+    loop_thread.run(peer.stop())
+
+
+@pytest.fixture
+def peer(loop_thread: LoopThread, repository: Repository) -> Iterator[KServe]:
+    """A peer of the test's own, to be broken."""
+    peer = KServe(repository)
+    loop_thread.run(peer.start())
+    yield peer
+    loop_thread.run(peer.stop())

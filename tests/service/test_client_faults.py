@@ -1,0 +1,196 @@
+"""The client library when a call fails, takes too long or is left: against our service, and one that fails on cue."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from ganvas.v1 import sampler_pb2 as pb
+from ganvas_client import (
+    AsyncSampler,
+    DeadlineExceededError,
+    GanvasError,
+    Picture,
+    Pictures,
+    ResourceExhaustedError,
+    Sampler,
+    UnavailableError,
+)
+from serving.repository import Repository
+from tests.support_kserve import KServe
+from tests.support_service import LoopThread, Service, running_service
+
+
+@pytest.fixture
+def breakable(loop_thread: LoopThread, repository: Repository, peer: KServe) -> Iterator[Sampler]:
+    """A client of a service whose Triton the test can hold or break."""
+    with running_service(loop_thread, repository, peer.address) as service, Sampler(service.address) as sampler:
+        yield sampler
+
+
+def test_deadline_ends_a_call_that_takes_too_long(breakable: Sampler, peer: KServe, loop_thread: LoopThread) -> None:
+    loop_thread.run(peer.hold())
+    with pytest.raises(DeadlineExceededError, match=r"Sample at .* did not finish within timeout_s 0\.2\."):
+        breakable.sample("tiny-gan", range(2), timeout_s=0.2)
+    with pytest.raises(DeadlineExceededError, match="SampleStream at"):
+        next(breakable.sample_stream("tiny-gan", range(2), timeout_s=0.2))
+    loop_thread.run(peer.release())
+    assert len(breakable.sample("tiny-gan", range(2))) == 2
+
+
+def leave_by_break(stream: Iterator[Picture]) -> None:
+    for _ in stream:
+        break
+
+
+def leave_by_close(stream: Any) -> None:
+    next(stream)
+    stream.close()
+
+
+@pytest.mark.parametrize("leave", [leave_by_break, leave_by_close])
+def test_leaving_a_stream_spares_triton_the_rest(
+    breakable: Sampler, peer: KServe, loop_thread: LoopThread, leave: Callable[[Any], None]
+) -> None:
+    before = len(peer.batch_sizes)
+    leave(breakable.sample_stream("tiny-gan", range(60_000)))
+    breakable.sample("tiny-gan", 0)
+    loop_thread.run(peer.wait_running(0))
+    assert sum(peer.batch_sizes[before:]) < 30_000
+
+
+def test_cancelling_a_task_cancels_its_batch_inside_triton(
+    loop_thread: LoopThread, repository: Repository, peer: KServe
+) -> None:
+    async def cancel(address: str) -> None:
+        await peer.hold()
+        async with AsyncSampler(address) as client:
+            task = asyncio.ensure_future(anext(client.sample_stream("tiny-gan", range(4))))
+            await peer.wait_running(1)
+            task.cancel()
+            await peer.wait_running(0)
+
+    with running_service(loop_thread, repository, peer.address) as service:
+        loop_thread.run(cancel(service.address))
+    assert peer.cancelled == 1
+
+
+def test_closing_a_sampler_ends_its_calls(breakable: Sampler, peer: KServe, loop_thread: LoopThread) -> None:
+    loop_thread.run(peer.hold())
+    with ThreadPoolExecutor(1) as thread:
+        call = thread.submit(breakable.sample, "tiny-gan", 1)
+        loop_thread.run(peer.wait_running(1))
+        breakable.close()
+        with pytest.raises(GanvasError):
+            call.result(timeout=10)
+
+
+def test_full_queue_says_when_to_try_again(breakable: Sampler, peer: KServe) -> None:
+    peer.failure = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+    with pytest.raises(ResourceExhaustedError, match="Retry in 100 ms") as caught:
+        breakable.sample("tiny-gan", 1)
+    assert caught.value.retry_after_s == 0.1
+
+
+class Scripted(grpc.GenericRpcHandler):
+    """A service that is unavailable a given number of times: our own cannot be told to be."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.attempts = 0
+
+    def service(self, details: Any) -> Any:
+        def unary(request: bytes, context: Any) -> bytes:
+            self._fail(context)
+            return pb.SampleResponse(images=[pb.Image(seed=7)]).SerializeToString()
+
+        def stream(request: bytes, context: Any) -> Iterator[bytes]:
+            yield unary(request, context)
+
+        if details.method.endswith("Stream"):
+            return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+    def _fail(self, context: Any) -> None:
+        self.attempts += 1
+        if self.attempts <= self.failures:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "draining; try again later.")
+
+
+@contextmanager
+def serving(handler: Scripted, port: int = 0, credentials: Any = None) -> Iterator[str]:
+    with ThreadPoolExecutor(2) as threads:
+        server = grpc.server(threads, handlers=[handler], options=[("grpc.so_reuseport", 0)])
+        address = f"127.0.0.1:{port}"
+        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        server.start()
+        try:
+            yield f"127.0.0.1:{bound}"
+        finally:
+            server.stop(None).wait()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_calls_are_repeated_while_the_service_is_unavailable(streaming: bool) -> None:
+    handler = Scripted(failures=3)
+    with serving(handler) as address, Sampler(address) as sampler:
+        pictures: Pictures | list[Picture] = (
+            list(sampler.sample_stream("m", 7)) if streaming else sampler.sample("m", 7)
+        )
+        assert [picture.seed for picture in pictures] == [7]
+    assert handler.attempts == 4
+
+
+def test_call_gives_up_when_the_service_stays_unavailable() -> None:
+    handler = Scripted(failures=100)
+    refused = pytest.raises(UnavailableError, match=r"^draining; try again later\.$")
+    with serving(handler) as address, Sampler(address) as sampler, refused:
+        sampler.sample("m", 7)
+    assert handler.attempts == 4
+
+
+def test_waiting_client_is_answered_once_the_service_is_up() -> None:
+    with serving(Scripted(failures=0)) as address:
+        port = int(address.rpartition(":")[2])
+    with Sampler(f"127.0.0.1:{port}", wait_for_ready=True) as sampler, ThreadPoolExecutor(1) as thread:
+        call = thread.submit(sampler.sample, "m", 7, timeout_s=30)
+        assert not wait([call], timeout=0.3).done
+        with serving(Scripted(failures=0), port):
+            assert call.result(timeout=30)[0].seed == 7
+
+
+def test_nobody_at_the_address_says_what_to_start() -> None:
+    with serving(Scripted(failures=0)) as address:
+        pass
+    unreachable = pytest.raises(UnavailableError, match=f"no sampling service answers at {address} .*: ganvas serve")
+    with Sampler(address) as sampler, unreachable:
+        sampler.models()
+
+
+def test_credentials_make_the_connection_secure(loop_thread: LoopThread) -> None:
+    with serving(Scripted(failures=0), credentials=grpc.local_server_credentials()) as address:
+        with Sampler(address, credentials=grpc.local_channel_credentials()) as sampler:
+            assert sampler.sample("m", 7)[0].seed == 7
+
+        async def ask() -> int | None:
+            async with AsyncSampler(address, credentials=grpc.local_channel_credentials()) as client:
+                return (await client.sample("m", 7))[0].seed
+
+        assert loop_thread.run(ask()) == 7
+
+
+def test_async_sampler_can_be_made_before_its_loop(shared_service: Service, loop_thread: LoopThread) -> None:
+    async def close(client: AsyncSampler) -> int:
+        async with client:
+            return len(await client.models())
+
+    assert threading.current_thread() is threading.main_thread()
+    work: Coroutine[Any, Any, int] = close(AsyncSampler(shared_service.address))
+    assert loop_thread.run(work) == 3

@@ -1,0 +1,242 @@
+"""What callers see, and what Triton is spared, when something goes wrong behind the service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from ganvas.v1 import sampler_pb2 as pb
+from serving.readiness import NothingToServeError
+from serving.repository import Repository
+from tests.support_kserve import KServe
+from tests.support_service import LoopThread, Service, failure_of, running_service
+
+HELD_TIMEOUT_S = 20.0
+
+
+@pytest.fixture
+def service(loop_thread: LoopThread, repository: Repository, peer: KServe) -> Iterator[Service]:
+    with running_service(loop_thread, repository, peer.address, max_calls=8) as service:
+        yield service
+
+
+def sample(count: int = 1, **fields: Any) -> pb.SampleRequest:
+    return pb.SampleRequest(model="tiny-gan", range=pb.SeedRange(count=count), **fields)
+
+
+async def start_task(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return asyncio.create_task(work)
+
+
+async def cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def wait_for_health(service: Service, status: int) -> None:
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=HELD_TIMEOUT_S)
+    assert any(reply.status == status for reply in watch)
+    watch.cancel()
+
+
+def health_of(service: Service) -> int:
+    stub = health_pb2_grpc.HealthStub(service.channel)
+    return int(stub.Check(health_pb2.HealthCheckRequest(service="ganvas.v1.Sampler")).status)
+
+
+def test_full_queue_says_when_to_retry(service: Service, peer: KServe):
+    peer.failure = (grpc.StatusCode.UNAVAILABLE, "[request id: <id_unknown>] Exceeds maximum queue size")
+    error = failure_of(lambda: service.stub.Sample(sample()))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "Retry in 100 ms" in error.details()
+    assert ("grpc-retry-pushback-ms", "100") in [(item.key, item.value) for item in error.trailing_metadata()]
+
+
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Server is stopping, scheduler for model has stopped accepting new requests"),
+        (grpc.StatusCode.UNAVAILABLE, "Request for unknown model: 'tiny-gan' version 1 is not at ready state"),
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'tiny-gan' is not found"),
+    ],
+)
+def test_triton_that_stops_or_loads_makes_calls_unavailable(
+    service: Service, peer: KServe, code: grpc.StatusCode, details: str
+):
+    peer.failure = (code, details)
+    error = failure_of(lambda: service.stub.Sample(sample(40)))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "Try again later" in error.details()
+
+
+def test_internal_error_shows_an_id_and_nothing_else(service: Service, peer: KServe, caplog: pytest.LogCaptureFixture):
+    peer.failure = (grpc.StatusCode.INTERNAL, "secret path /srv/models")
+    error = failure_of(lambda: service.stub.Sample(sample()))
+    assert error.code() is grpc.StatusCode.INTERNAL
+    assert "/srv" not in error.details()
+    error_id = error.details().split()[2].rstrip(":")
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert error_id in record.getMessage()
+    assert "secret path" in str(record.exc_info)
+
+
+def test_malformed_answer_of_triton_is_an_internal_error(
+    service: Service, peer: KServe, monkeypatch: pytest.MonkeyPatch
+):
+    infer = peer._infer
+
+    def without_pixels(request: Any) -> Any:
+        response = infer(request)
+        del response.raw_output_contents[:]
+        return response
+
+    monkeypatch.setattr(peer, "_infer", without_pixels)
+    assert failure_of(lambda: service.stub.Sample(sample())).code() is grpc.StatusCode.INTERNAL
+
+
+def test_requests_are_split_into_batches_that_triton_can_fill(service: Service, peer: KServe):
+    peer.batch_sizes.clear()
+    service.stub.Sample(sample(70))
+    assert sorted(peer.batch_sizes) == [6, 16, 16, 16, 16]
+    assert set(peer.versions) == {"1"}
+
+
+def test_huge_request_keeps_only_a_few_batches_in_triton(service: Service, peer: KServe, loop_thread: LoopThread):
+    loop_thread.run(peer.hold())
+    stream = service.stub.SampleStream(sample(2000))
+    loop_thread.run(peer.wait_running(2))
+    loop_thread.run(peer.release())
+    assert sum(len(reply.images) for reply in stream) == 2000
+    assert peer.most_running == 2
+
+
+def test_deadline_goes_on_to_triton_and_ends_the_batch(service: Service, peer: KServe, loop_thread: LoopThread):
+    loop_thread.run(peer.hold())
+    peer.timeouts_us.clear()
+    error = failure_of(lambda: service.stub.Sample(sample(), timeout=0.3))
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    loop_thread.run(peer.wait_running(0))
+    assert peer.cancelled == 1
+    assert 0 < peer.timeouts_us[0] <= 300_000
+
+
+def test_batch_that_never_ends_is_unavailable_when_the_caller_has_no_deadline(
+    service: Service, peer: KServe, loop_thread: LoopThread
+):
+    loop_thread.run(peer.hold())
+    service.server.engine.batch_timeout_s = 0.2
+    error = failure_of(lambda: service.stub.Sample(sample()))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "within 0.2 s" in error.details()
+
+
+@pytest.mark.parametrize("method", ["Sample", "SampleStream", "Walk", "Encode"])
+def test_cancel_ends_the_batches_inside_triton(service: Service, peer: KServe, loop_thread: LoopThread, method: str):
+    loop_thread.run(peer.hold())
+    requests = {
+        "Walk": pb.WalkRequest(model="tiny-gan", seeds=[1, 2, 3], steps=100),
+        "Encode": pb.EncodeRequest(model="tiny-vae", images=[bytes(1024)] * 40),
+    }
+    request = requests.get(method, sample(200))
+    call = getattr(service.stub, method)
+    gone = call(request) if method in ("SampleStream", "Walk") else call.future(request)
+    loop_thread.run(peer.wait_running(2))
+    gone.cancel()
+    loop_thread.run(peer.wait_running(0))
+    assert peer.cancelled == 2
+    loop_thread.run(service.server.calls.wait_idle())
+
+
+def test_failed_batch_cancels_the_others_of_its_request(service: Service, peer: KServe, loop_thread: LoopThread):
+    loop_thread.run(peer.hold())
+    peer.batch_sizes.clear()
+    call = service.stub.Sample.future(sample(200))
+    loop_thread.run(peer.wait_running(2))
+    peer.failure = (grpc.StatusCode.INTERNAL, "broken")
+    loop_thread.run(peer.release())
+    assert failure_of(call.result).code() is grpc.StatusCode.INTERNAL
+    loop_thread.run(peer.wait_running(0))
+    assert len(peer.batch_sizes) <= 4
+
+
+def test_calls_over_the_limit_are_turned_away(service: Service, peer: KServe, loop_thread: LoopThread):
+    loop_thread.run(peer.hold())
+    held = [service.stub.Sample.future(sample()) for _ in range(8)]
+    loop_thread.run(peer.wait_running(8))
+    error = failure_of(lambda: service.stub.Sample(sample()))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "8 calls" in error.details()
+    loop_thread.run(peer.release())
+    assert all(len(call.result(HELD_TIMEOUT_S).images) == 1 for call in held)
+
+
+def test_service_waits_for_triton_and_comes_back_with_it(loop_thread: LoopThread, repository: Repository, peer: KServe):
+    with running_service(loop_thread, repository, peer.address, start_s=20.0) as service:
+        watching = loop_thread.run(start_task(service.server.watch()))
+        assert health_of(service) == health_pb2.HealthCheckResponse.SERVING
+        loop_thread.run(peer.stop())
+        assert failure_of(lambda: service.stub.Sample(sample())).code() is grpc.StatusCode.UNAVAILABLE
+        wait_for_health(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        error = failure_of(lambda: service.stub.Sample(sample()))
+        assert "waiting for Triton" in error.details()
+        loop_thread.run(peer.start(peer.address))
+        wait_for_health(service, health_pb2.HealthCheckResponse.SERVING)
+        assert len(service.stub.Sample(sample(3)).images) == 3
+        loop_thread.run(cancel(watching))
+
+
+def test_version_with_other_golden_pictures_is_left_out(
+    loop_thread: LoopThread, repository: Repository, peer: KServe, monkeypatch: pytest.MonkeyPatch
+):
+    infer = peer._infer
+
+    def darker(request: Any) -> Any:
+        response = infer(request)
+        if request.model_name == "tiny-gan":
+            response.raw_output_contents[0] = bytes(value // 2 for value in response.raw_output_contents[0])
+        return response
+
+    monkeypatch.setattr(peer, "_infer", darker)
+    with running_service(loop_thread, repository, peer.address) as service:
+        names = [model.name for model in service.stub.ListModels(pb.ListModelsRequest()).models]
+        assert names == ["plain-gan", "tiny-vae"]
+        (refused,) = service.server.refused
+        assert refused.name == "tiny-gan"
+        assert "golden seed 0 differs" in refused.reason
+
+
+def test_model_that_triton_could_not_load_is_left_out_with_its_reason(
+    loop_thread: LoopThread, repository: Repository, peer: KServe
+):
+    peer.states["tiny-vae-encode"] = ("UNAVAILABLE", "Internal: no such operator")
+    with running_service(loop_thread, repository, peer.address) as service:
+        names = [model.name for model in service.stub.ListModels(pb.ListModelsRequest()).models]
+        (refused,) = service.server.refused
+    assert names == ["plain-gan", "tiny-gan"]
+    assert refused.reason == "Triton did not load tiny-vae-encode: Internal: no such operator"
+
+
+def test_nothing_to_serve_is_an_error_when_triton_never_gets_ready(
+    loop_thread: LoopThread, repository: Repository, peer: KServe
+):
+    peer.states["tiny-gan"] = ("LOADING", "")
+    with running_service(loop_thread, repository, peer.address, get_ready=False, start_s=1.0) as service:
+        assert health_of(service) == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(NothingToServeError, match="not ready within 1 s"):
+            loop_thread.run(service.server.get_ready())
+
+
+def test_calls_are_unavailable_while_the_service_starts(loop_thread: LoopThread, repository: Repository, peer: KServe):
+    with running_service(loop_thread, repository, peer.address, get_ready=False) as service:
+        error = failure_of(lambda: service.stub.ListModels(pb.ListModelsRequest()))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "starting" in error.details()
+        loop_thread.run(service.server.get_ready())
+        assert service.stub.ListModels(pb.ListModelsRequest()).models

@@ -1,0 +1,57 @@
+"""Served models described by hand, for tests of the service's logic that run no model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ganvas_client.certificate import Certificate, FloatParity, Role
+from serving.catalog import ServedModel
+from serving.config import Limits
+from serving.repository import ModelVersion
+
+
+def certificate(name: str, role: Role, **fields: Any) -> Certificate:
+    """A conditional 4x6x3 model with 5 latent dimensions, unless `fields` say otherwise."""
+    values: dict[str, Any] = {
+        "format": 1,
+        "name": name,
+        "version": 1,
+        "role": role,
+        "family": "gan",
+        "height": 4,
+        "width": 6,
+        "channels": 3,
+        "latent_dim": 5,
+        "labels": ("cat", "dog", "owl"),
+        "truncation_max": 1.5,
+        "max_batch_size": 16,
+        "opset": 18,
+        "files": {},
+        "attachments": {},
+        "golden_atol_levels": 3,
+        "float_parity": FloatParity(atol=1e-5, max_abs=0.0),
+        "num_parity_seeds": 1,
+        "parity_batches": (1,),
+        "batch_invariant": True,
+        "created": "2026-01-01T00:00:00+00:00",
+        "tools": {},
+        "source": {},
+    }
+    return Certificate(**values | fields)
+
+
+def served_model(name: str = "pets", *, version: int = 1, limits: Limits | None = None, **fields: Any) -> ServedModel:
+    """Fields go to the certificates."""
+    entry = ModelVersion(
+        name=name,
+        version=version,
+        folder=Path(name) / str(version),
+        file_name="model.onnx",
+        digest="d1" * 32,
+        precision="fp32",
+        certificate=certificate(name, "sampler", version=version, **fields),
+        decode=certificate(f"{name}-decode", "decode", version=version, **fields),
+        encode=None,
+    )
+    return ServedModel(entry=entry, golden="exact", limits=limits or Limits())

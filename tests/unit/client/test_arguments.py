@@ -1,0 +1,199 @@
+"""Arguments as people write them, as the wire carries them."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ganvas.v1 import sampler_pb2
+from ganvas_client import InvalidArgumentError, calls
+from ganvas_client.arguments import image_fields, label_list, latent_rows, seed_fields, seed_list
+
+SEED = st.integers(0, 2**64 - 1)
+
+
+def sent(seeds: Any) -> list[int]:
+    """The seeds that the service reads out of a request."""
+    listed, consecutive = seed_fields(seeds)
+    if consecutive is None:
+        return listed
+    assert listed == []
+    return list(range(consecutive.first, consecutive.first + consecutive.count))
+
+
+@given(st.lists(SEED, max_size=20))
+def test_seeds_arrive_as_given_from_any_kind_of_collection(seeds: list[int]) -> None:
+    assert sent(seeds) == seeds
+    assert sent(tuple(seeds)) == seeds
+    assert sent(iter(seeds)) == seeds
+    assert sent(np.array(seeds, np.uint64)) == seeds
+
+
+@given(SEED, st.integers(0, 50))
+def test_consecutive_seeds_travel_as_a_range(first: int, count: int) -> None:
+    seeds = range(first, min(first + count, 2**64))
+    expected = sampler_pb2.SeedRange(first=first, count=len(seeds)) if seeds else sampler_pb2.SeedRange()
+    assert seed_fields(seeds) == ([], expected)
+    if len(seeds) > 1:
+        assert seed_fields(np.array(seeds, np.uint64)) == ([], expected)
+        assert seed_fields(list(seeds)) == ([], expected)
+
+
+@given(st.integers(-5, 5), st.integers(-5, 5), st.integers(-3, 3).filter(bool))
+def test_any_python_range_means_its_own_numbers(start: int, stop: int, step: int) -> None:
+    seeds = range(1000 + start, 1000 + stop, step)
+    assert sent(seeds) == list(seeds)
+
+
+def test_one_seed_needs_no_list() -> None:
+    assert seed_fields(2**64 - 1) == ([2**64 - 1], None)
+    assert seed_fields(np.uint64(2**63)) == ([2**63], None)
+
+
+def test_a_huge_range_is_sent_without_being_counted_out() -> None:
+    assert seed_fields(range(2**62)) == ([], sampler_pb2.SeedRange(first=0, count=2**62))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        (-1, r"seed must be within \[0, 2\^64\); got -1\."),
+        ([0, 2**64], r"seed must be within \[0, 2\^64\); got 18446744073709551616\."),
+        (range(-2, 2), r"seed must be within \[0, 2\^64\); got -2\."),
+        (range(2**64 - 1, 2**64 + 1), r"seed must be within \[0, 2\^64\); got 18446744073709551616\."),
+        (range(10, -10, -7), r"got -4\."),
+        (range(2**64), r"number of seeds must be within \[0, 2\^63\); got 18446744073709551616\."),
+        (np.array([3, -1]), r"got -1\."),
+        (1.5, r"seed must be a whole number; got 1\.5\."),
+        (np.array([1.0]), r"seed must be a whole number; got 1\.0\."),
+        ("12", r"seed must be a whole number; got '1'\."),
+        ([None], r"seed must be a whole number; got None\."),
+    ],
+)
+def test_seeds_that_the_wire_cannot_carry_are_refused(seeds: Any, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        seed_fields(seeds)
+
+
+def test_seeds_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ganvas_client.arguments._MAX_LISTED_SEEDS", 100)
+    with pytest.raises(InvalidArgumentError, match="at most 100 in one call unless they are consecutive"):
+        seed_list(itertools.count())
+
+
+def test_labels_are_indices_or_names_one_or_many() -> None:
+    assert label_list(None) == []
+    assert label_list(3) == [3]
+    assert label_list("cat") == ["cat"]
+    assert label_list(np.arange(3)) == [0, 1, 2]
+    assert label_list(["cat", 2]) == ["cat", 2]
+
+
+@pytest.mark.parametrize("label", [2**63, -(2**63) - 1, 0.5, b"cat"])
+def test_labels_that_the_wire_cannot_carry_are_refused(label: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="label must be"):
+        label_list([label])
+
+
+def test_latents_are_rows_of_float32() -> None:
+    assert latent_rows([0.5, 1]).tolist() == [[0.5, 1.0]]
+    assert latent_rows(np.zeros((3, 4))).shape == (3, 4)
+    assert latent_rows([[1e300]]).tolist() == [[float("inf")]]
+
+
+@pytest.mark.parametrize("latents", [3.0, np.zeros((2, 2, 2)), [], [[]], "abc", [[1, 2], [3]], None])
+def test_latents_of_another_shape_are_refused(latents: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="latents must be"):
+        latent_rows(latents)
+
+
+def picture_file(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (4, 3), 7).save(file, kind)
+    return file.getvalue()
+
+
+def test_pixels_travel_raw_from_arrays_and_pillow_images() -> None:
+    pixels = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
+    expected = [picture.tobytes() for picture in pixels]
+    assert image_fields(pixels) == (expected, sampler_pb2.FORMAT_RAW)
+    assert image_fields(list(pixels)) == (expected, sampler_pb2.FORMAT_RAW)
+    assert image_fields(pixels[0]) == (expected[:1], sampler_pb2.FORMAT_RAW)
+    assert image_fields(pixels[:, ::-1])[0] == [np.ascontiguousarray(picture[::-1]).tobytes() for picture in pixels]
+    assert image_fields([Image.fromarray(picture) for picture in pixels]) == (expected, sampler_pb2.FORMAT_RAW)
+    assert image_fields(Image.fromarray(pixels[1])) == (expected[1:], sampler_pb2.FORMAT_RAW)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_files_are_recognised_by_how_they_begin(kind: str) -> None:
+    file = picture_file(kind)
+    expected = sampler_pb2.Format.Value(f"FORMAT_{kind.upper()}")
+    assert image_fields(file) == ([file], expected)
+    assert image_fields([file, file]) == ([file, file], expected)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((1, 8, 8, 1), np.float32), r"must be uint8, .*; got a picture of float32 \[8, 8, 1\]"),
+        (np.zeros((1, 3, 8, 8), np.uint8), r"\[N,H,W,C\] or \[H,W,C\]; got a picture of uint8 \[3, 8, 8\]"),
+        (np.zeros(8, np.uint8), r"got a picture of uint8 \[8\]"),
+        (b"GIF89a....", r"must be PNG, JPEG or WebP files; got 10 bytes that begin b'GIF89a\.\.'"),
+        ([b""], r"got 0 bytes"),
+        (Image.new("P", (4, 4)), r"mode L, RGB or RGBA; got a Pillow image of mode 'P'"),
+    ],
+)
+def test_pictures_that_the_wire_cannot_carry_are_refused(images: Any, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        image_fields(images)
+
+
+def test_pictures_of_mixed_kinds_are_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="one kind in one call; got png and raw"):
+        image_fields([picture_file("png"), np.zeros((4, 4, 1), np.uint8)])
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InvalidArgumentError, match="format must be one of raw, png, jpeg, webp; got 'gif'"):
+        calls.sample("m", 1, format="gif")  # type: ignore[arg-type]
+
+
+def test_request_leaves_out_what_was_not_given() -> None:
+    request = calls.sample("m", 1).request
+    assert not request.HasField("truncation")
+    assert not request.labels
+    assert request.version == ""
+    assert calls.sample("m", 1, truncation=0.0, version=3).request.HasField("truncation")
+    assert calls.sample("m", 1, version=3).request.version == "3"
+
+
+def test_label_names_become_indices_once_the_model_is_known() -> None:
+    call = calls.sample("m", range(3), labels=["cat", 0, "dog"])
+    assert not call.request.labels
+    assert calls.label_lookup(call).request.model == "m"
+    info = model_info(labels=("dog", "cat"))
+    calls.fill_labels(call, info)
+    assert list(call.request.labels) == [1, 0, 0]
+    with pytest.raises(InvalidArgumentError, match=r"label must be one of those of model 'm' \(dog, cat\); got 'cow'"):
+        calls.fill_labels(calls.sample("m", 1, labels="cow"), info)
+    with pytest.raises(InvalidArgumentError, match=r"\(none: it is unconditional\); got 'cow'"):
+        calls.fill_labels(calls.sample("m", 1, labels="cow"), model_info(labels=()))
+
+
+def model_info(labels: tuple[str, ...]) -> Any:
+    reply = sampler_pb2.GetModelResponse(model=sampler_pb2.Model(name="m", version="1", labels=labels))
+    return calls.model("m").parse(reply)
+
+
+def test_decode_says_the_latent_dim_when_rows_were_counted_otherwise() -> None:
+    call = calls.decode("m", np.zeros((4, 8)))
+    reply = sampler_pb2.DecodeResponse(images=[sampler_pb2.Image(index=i) for i in range(2)])
+    with pytest.raises(InvalidArgumentError, match=r"latents must be \[N, 16\]; got \[4, 8\]"):
+        call.parse(reply)

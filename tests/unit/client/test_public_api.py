@@ -1,0 +1,65 @@
+"""What people import: ganvas_client.__all__, and nothing else."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from importlib import resources
+
+import pytest
+
+import ganvas_client
+from ganvas_client import AsyncSampler, GanvasError, Sampler, calls, errors
+
+METHODS = ("sample", "sample_stream", "decode", "encode", "walk", "models", "model")
+
+
+def test_public_names_are_exactly_all() -> None:
+    public = {
+        name for name, value in vars(ganvas_client).items() if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert public == set(ganvas_client.__all__)
+    assert list(ganvas_client.__all__) == sorted(
+        ganvas_client.__all__, key=lambda name: (not name.isupper(), name.islower(), name)
+    )
+
+
+def test_every_exception_is_public_and_in_the_tree() -> None:
+    assert errors.__doc__ is not None
+    for kind in (GanvasError, *GanvasError.__subclasses__()):
+        assert kind.__name__ in ganvas_client.__all__
+        assert kind.__name__ in errors.__doc__
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", [Sampler, AsyncSampler])
+def test_method_has_the_signature_and_docstring_of_its_call(kind: type, method: str) -> None:
+    call = getattr(calls, method)
+    bound = getattr(kind("127.0.0.1:1"), method)
+    assert inspect.signature(bound).parameters == inspect.signature(call).parameters
+    assert bound.__doc__ == call.__doc__
+    assert bound.__name__ == method
+
+
+@pytest.mark.parametrize("kind", [Sampler, AsyncSampler])
+def test_samplers_have_only_the_methods_of_the_service(kind: type) -> None:
+    public = {name for name in dir(kind) if not name.startswith("_")}
+    assert public == {*METHODS, "close"}
+
+
+@pytest.mark.parametrize(
+    ("method", "result"),
+    [("sample", "Pictures"), ("walk", "AsyncGenerator[Picture, None]"), ("models", "list[ModelInfo]")],
+)
+def test_signature_names_the_result_and_not_the_description(method: str, result: str) -> None:
+    assert inspect.signature(getattr(AsyncSampler, method)).return_annotation == result
+
+
+def test_every_call_has_a_deadline_by_default() -> None:
+    for method in METHODS:
+        assert inspect.signature(getattr(Sampler, method)).parameters["timeout_s"].default > 0
+
+
+def test_package_is_typed() -> None:
+    assert resources.files("ganvas_client").joinpath("py.typed").is_file()
+    assert typing.get_type_hints(ganvas_client.Limits)["max_count"] is int

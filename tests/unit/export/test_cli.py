@@ -1,0 +1,125 @@
+"""`ganvas export` as a person types it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from export.cli import app
+from tests.unit.export.conftest import Exported
+
+
+def run(*arguments: str | Path | int) -> Result:
+    return CliRunner().invoke(app, ["export", *map(str, arguments)], prog_name="ganvas")
+
+
+def test_export_command_says_what_it_made(gan: Exported, tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    result = run(gan.checkpoint, "--name", "cats", "--repository", repository, "--max-batch-size", 3)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"cats version 1 is in {repository}/cats/1 (")
+    assert "in every slot of batches of 1, 2, 3" in lines[-1]
+    assert (repository / "cats" / "1" / "certificate.json").is_file()
+
+
+def test_export_help_has_an_example_and_defaults() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    assert "ganvas export out/digits-gan/checkpoint --name digits-gan" in result.output
+    assert "model_repository" in result.output
+
+
+def truncated(checkpoint: Path) -> None:
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def newer(checkpoint: Path) -> None:
+    info = checkpoint / "model.json"
+    info.write_text(info.read_text().replace('"format": 1', '"format": 99'))
+
+
+def pickled(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").write_bytes(b"\x80\x04\x95garbage")
+
+
+def missing(checkpoint: Path) -> None:
+    shutil.rmtree(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [(missing, "does not exist"), (truncated, "truncated"), (newer, "format 99"), (pickled, "pickle")],
+)
+def test_export_refuses_a_bad_checkpoint_in_one_line(
+    gan: Exported, tmp_path: Path, damage: Callable[[Path], None], says: str
+) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(gan.checkpoint, checkpoint)
+    damage(checkpoint)
+    result = run(checkpoint, "--name", "cats", "--repository", tmp_path / "models")
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("export: ")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("name", ["", "Cats", "-cats", "a" * 64, "cats/1", "cats-decode", "cats-encode", "..", "кот"])
+def test_export_refuses_a_bad_name(gan: Exported, tmp_path: Path, name: str) -> None:
+    result = run(gan.checkpoint, f"--name={name}", "--repository", tmp_path / "models")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("export: --name must ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "models").exists()
+
+
+def test_export_refuses_a_repository_that_is_a_file(gan: Exported, tmp_path: Path) -> None:
+    (tmp_path / "models").write_bytes(b"")
+    result = run(gan.checkpoint, "--name", "cats", "--repository", tmp_path / "models")
+    assert result.exit_code == 2
+    assert result.stderr == f"export: --repository must be a folder; {tmp_path}/models is a file.\n"
+
+
+def test_export_refuses_an_option_out_of_range(gan: Exported) -> None:
+    result = run(gan.checkpoint, "--name", "cats", "--max-batch-size", "0")
+    assert result.exit_code == 2
+    assert result.stderr == "export: --max-batch-size must be within [1, 1024]; got 0.\n"
+
+
+INTERRUPTED = """
+import os, signal, sys
+event, detail = sys.argv.pop(1), sys.argv.pop(1)
+def press_ctrl_c(happened, arguments):
+    if happened == event and detail in str(arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(press_ctrl_c)
+from export.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "detail"),
+    [("import", "onnxconverter_common"), ("os.rename", "cats-decode")],
+)
+def test_export_ends_at_ctrl_c_with_130_and_leaves_nothing(
+    gan: Exported, repository: Path, event: str, detail: str
+) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, event, detail, "export", str(gan.checkpoint)]
+    done = subprocess.run(
+        [*command, "--name", "cats", "--repository", str(repository), "--max-batch-size", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (130, "export: interrupted.\n", "")
+    assert {entry.name for entry in repository.iterdir()} == {"digits", "digits-decode"}
+    assert {entry.name for entry in repository.parent.iterdir()} == {repository.name}

@@ -1,0 +1,192 @@
+"""One export end to end: what lands in the repository, and what it says of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from google.protobuf import text_format
+from PIL import Image
+from tritonclient.grpc import model_config_pb2 as triton
+
+from export import pipeline
+from export.errors import ExportError, GateError, InputError
+from export.pipeline import ExportOptions, export_checkpoint
+from ganvas_client import noise
+from ganvas_client.certificate import Certificate, Golden
+from tests.unit.export.conftest import OPTIONS, Exported
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_export_writes_the_entry_of_the_design(gan: Exported) -> None:
+    configs = {"config.pbtxt", *(f"configs/{name}.pbtxt" for name in ("cpu", "gpu", "gpu-fp16", "tensorrt"))}
+    version = {"1/model.onnx", "1/model.fp16.onnx", "1/certificate.json"}
+    assert set(tree(gan.repository / "digits")) == configs | version | {"1/golden.png"}
+    assert set(tree(gan.repository / "digits-decode")) == configs | version
+    assert {entry.name for entry in gan.repository.iterdir()} == {"digits", "digits-decode"}
+    assert {entry.name for entry in gan.repository.parent.iterdir()} == {gan.repository.name}
+
+
+def test_export_of_a_vae_has_an_encoder(vae: Exported) -> None:
+    assert {entry.name for entry in vae.repository.iterdir()} == {"digits", "digits-decode", "digits-encode"}
+    certificate = Certificate.read(vae.repository / "digits-encode" / "1")
+    assert certificate.role == "encode"
+    assert 0 < certificate.float_parity.max_abs < 1e-5
+    assert certificate.files["model.onnx"].pixel_parity is None
+    assert certificate.files["model.onnx"].golden == ()
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-decode"])
+def test_certificate_vouches_for_every_file(gan: Exported, name: str) -> None:
+    folder = gan.repository / name / "1"
+    certificate = Certificate.read(folder)
+    certificate.check_files(folder)
+    assert {*certificate.files, *certificate.attachments, "certificate.json"} == {f.name for f in folder.iterdir()}
+
+
+def test_certificate_says_what_the_model_is_and_where_it_came_from(gan: Exported) -> None:
+    certificate = gan.result.certificate
+    assert certificate == Certificate.read(gan.result.folder)
+    assert (certificate.name, certificate.version, certificate.role) == ("digits", 1, "sampler")
+    assert (certificate.height, certificate.width, certificate.channels) == (16, 16, 3)
+    assert (certificate.latent_dim, certificate.labels) == (6, ("0", "1", "2"))
+    assert (certificate.max_batch_size, certificate.truncation_max, certificate.opset) == (5, 1.5, 18)
+    assert (certificate.num_parity_seeds, certificate.parity_batches) == (9, (1, 2, 3, 5))
+    assert certificate.batch_invariant
+    assert set(certificate.tools) == {"python", "torch", "onnx", "onnxruntime", "numpy"}
+    weights = (gan.checkpoint / "model.safetensors").read_bytes()
+    assert certificate.source["checkpoint_sha256"] == hashlib.sha256(weights).hexdigest()
+
+
+def golden_feeds(golden: Golden, latent_dim: int) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    latent = noise.latents([golden.seed], latent_dim) * np.float32(golden.truncation)
+    return {
+        "seed": np.array([[golden.seed]], np.uint64),
+        "truncation": np.array([[golden.truncation]], np.float32),
+        "label": np.array([[golden.label]], np.int64),
+        "latent": latent,
+    }
+
+
+@pytest.mark.parametrize("file_name", ["model.onnx", "model.fp16.onnx"])
+@pytest.mark.parametrize("name", ["digits", "digits-decode"])
+def test_golden_seeds_come_out_again_from_the_published_file(gan: Exported, name: str, file_name: str) -> None:
+    certificate = Certificate.read(gan.repository / name / "1")
+    session = onnxruntime.InferenceSession(gan.repository / name / "1" / file_name, providers=["CPUExecutionProvider"])
+    golden = certificate.files[file_name].golden
+    assert {0, 1, 2**64 - 1, 2**63} <= {entry.seed for entry in golden}
+    assert {entry.truncation for entry in golden} == {1.0, float(np.float32(0.7))}
+    assert len({entry.sha256 for entry in golden}) == len(golden)
+    for entry in golden:
+        feeds = golden_feeds(entry, certificate.latent_dim)
+        (image,) = session.run(None, {value.name: feeds[value.name] for value in session.get_inputs()})
+        assert image.shape == (1, 16, 16, 3)
+        assert hashlib.sha256(image[0].tobytes()).hexdigest() == entry.sha256
+
+
+@pytest.mark.parametrize(("which", "mode"), [("gan", "RGB"), ("vae", "L")])
+def test_golden_png_holds_the_golden_pictures_and_says_they_are_machine_made(
+    request: pytest.FixtureRequest, which: str, mode: str
+) -> None:
+    exported: Exported = request.getfixturevalue(which)
+    picture = Image.open(io.BytesIO((exported.result.folder / "golden.png").read_bytes()))
+    golden = exported.result.certificate.files["model.onnx"].golden
+    assert (picture.mode, picture.size) == (mode, (16, 16 * len(golden)))
+    assert picture.info["ganvas:machine-made"] == "true"
+    assert "machine-made" in picture.info["Software"]
+    pixels = np.asarray(picture)
+    for i, entry in enumerate(golden):
+        assert hashlib.sha256(pixels[16 * i : 16 * (i + 1)].tobytes()).hexdigest() == entry.sha256
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-decode"])
+def test_configs_parse_and_name_their_model(gan: Exported, name: str) -> None:
+    for path in (gan.repository / name).rglob("*.pbtxt"):
+        config = text_format.Parse(path.read_text(), triton.ModelConfig())
+        assert (config.name, config.max_batch_size) == (name, 5)
+        assert (gan.repository / name / "1" / config.default_model_filename).is_file()
+    default = (gan.repository / name / "config.pbtxt").read_bytes()
+    assert default == (gan.repository / name / "configs" / "cpu.pbtxt").read_bytes()
+
+
+def test_export_again_adds_a_version_with_the_same_digest(gan: Exported, repository: Path) -> None:
+    before = tree(repository)
+    steps: list[str] = []
+    options = ExportOptions(max_batch_size=5, instances=2, num_golden=4, num_parity_seeds=9)
+    result = export_checkpoint(gan.checkpoint, repository, name="digits", options=options, report=steps.append)
+    assert (result.version, result.folder) == (2, repository / "digits" / "2")
+    assert len(steps) == 4
+    after = tree(repository)
+    assert {path for path in before if before[path] != after[path]} == {
+        f"{name}/{config}" for name in ("digits", "digits-decode") for config in ("config.pbtxt", "configs/cpu.pbtxt")
+    }
+    assert set(after) - set(before) == {path.replace("/1/", "/2/") for path in before if "/1/" in path}
+    assert after["digits/2/model.onnx"] == before["digits/1/model.onnx"]
+
+
+def test_export_of_an_unconditional_model_takes_no_label(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("gan", num_classes=0)
+    result = export_checkpoint(checkpoint, tmp_path / "models", name="plain", options=OPTIONS)
+    session = onnxruntime.InferenceSession(result.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == ["seed", "truncation"]
+    assert result.certificate.labels == ()
+    assert {entry.label for entry in result.certificate.files["model.onnx"].golden} == {None}
+
+
+def test_export_publishes_nothing_when_a_gate_fails(
+    gan: Exported, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise GateError("fp16 parity failed")
+
+    monkeypatch.setattr(pipeline, "prove", fail)
+    before = tree(repository.parent)
+    with pytest.raises(GateError):
+        export_checkpoint(gan.checkpoint, repository, name="digits", options=OPTIONS)
+    assert tree(repository.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_classes": 2}, r"digits version 1 has labels \('0', '1', '2'\) and this one would have \('0', '1'\)"),
+        ({"latent_dim": 7}, "digits version 1 has latent_dim 6 and this one would have 7"),
+    ],
+)
+def test_export_refuses_a_version_that_breaks_the_contract(
+    make_checkpoint: Callable[..., Path], repository: Path, change: dict[str, int], message: str
+) -> None:
+    before = tree(repository.parent)
+    with pytest.raises(InputError, match=f"{message}.*Export under another --name, or delete"):
+        export_checkpoint(make_checkpoint("gan", **change), repository, name="digits", options=OPTIONS)
+    assert tree(repository.parent) == before
+
+
+def test_export_refuses_another_max_batch_size(gan: Exported, repository: Path) -> None:
+    with pytest.raises(InputError, match="digits version 1 has max_batch_size 5 and this one would have 16"):
+        export_checkpoint(gan.checkpoint, repository, name="digits")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "limits"),
+    [
+        ("max_batch_size", 0, r"\[1, 1024\]"),
+        ("instances", -1, r"\[1, 256\]"),
+        ("threads", 257, r"\[1, 256\]"),
+        ("num_golden", 13, r"\[1, 12\]"),
+        ("num_parity_seeds", 7, r"\[8, 4096\]"),
+    ],
+)
+def test_options_refuse_what_is_out_of_range(field: str, value: int, limits: str) -> None:
+    option = "--" + field.replace("_", "-")
+    with pytest.raises(ExportError, match=f"{option} must be within {limits}; got {value}."):
+        dataclasses.replace(ExportOptions(), **{field: value})

@@ -1,0 +1,50 @@
+"""A copy of the shared model repository that a test may damage, and ways to do so."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ganvas_client.certificate import Certificate, file_sha256
+
+
+@pytest.fixture
+def repository(model_repository: Path, tmp_path: Path) -> Path:
+    """tiny-gan, tiny-vae and plain-gan, version 1 each."""
+    folder = tmp_path / "repository"
+    shutil.copytree(model_repository, folder)
+    return folder
+
+
+@pytest.fixture
+def add_version(repository: Path) -> Callable[[str, int], None]:
+    """Publish version 1 of a model a second time, under another number."""
+
+    def add(name: str, version: int) -> None:
+        for part in (name, f"{name}-decode", f"{name}-encode"):
+            if (repository / part).is_dir():
+                folder = repository / part / str(version)
+                shutil.copytree(repository / part / "1", folder)
+                certificate = dataclasses.replace(Certificate.read(folder), version=version)
+                (folder / "certificate.json").write_text(certificate.to_json())
+
+    return add
+
+
+@pytest.fixture
+def recertify() -> Callable[[Path], None]:
+    """Make a certificate vouch for the files that are there: the lie that only `verify` can find."""
+
+    def rewrite(folder: Path) -> None:
+        certificate = Certificate.read(folder)
+        files = {
+            name: dataclasses.replace(entry, sha256=file_sha256(folder / name))
+            for name, entry in certificate.files.items()
+        }
+        (folder / "certificate.json").write_text(dataclasses.replace(certificate, files=files).to_json())
+
+    return rewrite

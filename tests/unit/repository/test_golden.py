@@ -1,0 +1,84 @@
+"""Golden pictures: exact, equivalent on another processor, or refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from serving.golden import GoldenMismatchError, compare_golden, golden_inputs
+from serving.repository import ModelVersion, read_repository
+
+
+@pytest.fixture(params=["tiny-gan", "plain-gan"])
+def version(request: pytest.FixtureRequest, model_repository: Path) -> ModelVersion:
+    return read_repository(model_repository).newest(request.param)
+
+
+@pytest.fixture
+def pictures(version: ModelVersion) -> NDArray[np.uint8]:
+    """[G,H,W,C]: the golden pictures, as golden.png has them."""
+    certificate = version.certificate
+    with Image.open(version.folder / "golden.png") as picture:
+        pixels = np.array(picture, np.uint8)
+    return pixels.reshape(-1, certificate.height, certificate.width, certificate.channels)
+
+
+def test_inputs_are_one_row_a_golden_seed(version: ModelVersion) -> None:
+    seeds, truncation, labels = golden_inputs(version)
+    golden = version.served.golden
+    assert seeds[:, 0].tolist() == [entry.seed for entry in golden]
+    assert seeds.dtype == np.uint64
+    assert np.allclose(truncation[:, 0], [entry.truncation for entry in golden])
+    if version.certificate.labels:
+        assert labels is not None
+        assert labels[:, 0].tolist() == [entry.label for entry in golden]
+    else:
+        assert labels is None
+
+
+def test_certified_pictures_are_exact(version: ModelVersion, pictures: NDArray[np.uint8]) -> None:
+    assert compare_golden(version, pictures) == "exact"
+
+
+def test_pictures_within_the_bound_are_equivalent(version: ModelVersion, pictures: NDArray[np.uint8]) -> None:
+    bound = version.certificate.golden_atol_levels
+    moved = np.where(pictures > 127, pictures - bound, pictures + bound).astype(np.uint8)
+    assert compare_golden(version, moved) == "equivalent"
+
+
+def test_picture_beyond_the_bound_is_refused_with_its_seed(version: ModelVersion, pictures: NDArray[np.uint8]) -> None:
+    bound = version.certificate.golden_atol_levels
+    value = int(pictures[3, 5, 6, 0])
+    pictures[3, 5, 6, 0] = value + bound + 1 if value < 128 else value - bound - 1
+    seed = version.served.golden[3].seed
+    with pytest.raises(GoldenMismatchError, match=f"golden seed {seed} differs by {bound + 1} levels; .* {bound}"):
+        compare_golden(version, pictures)
+
+
+def test_swapped_pictures_are_refused(version: ModelVersion, pictures: NDArray[np.uint8]) -> None:
+    with pytest.raises(GoldenMismatchError, match="golden seed"):
+        compare_golden(version, pictures[::-1])
+
+
+def test_pictures_of_another_shape_or_type_are_refused(version: ModelVersion, pictures: NDArray[np.uint8]) -> None:
+    with pytest.raises(GoldenMismatchError, match="gave golden pictures of uint8"):
+        compare_golden(version, pictures[1:])
+    with pytest.raises(GoldenMismatchError, match="gave golden pictures of float32"):
+        compare_golden(version, pictures.astype(np.float32))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("data", [None, b"not a picture", "cut"])
+def test_golden_png_that_cannot_be_read_is_refused(
+    version: ModelVersion, pictures: NDArray[np.uint8], tmp_path: Path, data: bytes | str | None
+) -> None:
+    if data is not None:
+        whole = (version.folder / "golden.png").read_bytes()
+        (tmp_path / "golden.png").write_bytes(whole[: len(whole) // 2] if isinstance(data, str) else data)
+    damaged = dataclasses.replace(version, folder=tmp_path)
+    with pytest.raises(GoldenMismatchError, match=r"cannot read .*golden\.png"):
+        compare_golden(damaged, pictures ^ 1)

@@ -1,0 +1,165 @@
+"""The certificate: read strictly, and the files it vouches for."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ganvas_client.certificate import (
+    Certificate,
+    CertificateError,
+    FloatParity,
+    Golden,
+    ModelFile,
+    PixelParity,
+    file_sha256,
+)
+
+MODEL = b"the graph"
+PICTURE = b"the picture"
+
+
+def certificate(**changes: Any) -> Certificate:
+    golden = Golden(seed=2**64 - 1, truncation=0.5, label=3, sha256="ab")
+    model = ModelFile(
+        sha256=hashlib.sha256(MODEL).hexdigest(),
+        num_bytes=len(MODEL),
+        precision="fp16",
+        fp32_nodes={"/tanh": "range"},
+        pixel_parity=PixelParity(max_levels=1, mean_levels=0.5, worst_psnr_db=None),
+        golden=(golden,),
+    )
+    whole = Certificate(
+        format=1,
+        name="digits",
+        version=1,
+        role="sampler",
+        family="gan",
+        height=32,
+        width=32,
+        channels=1,
+        latent_dim=64,
+        labels=("0", "1"),
+        truncation_max=1.5,
+        max_batch_size=16,
+        opset=18,
+        files={"model.onnx": model},
+        attachments={"golden.png": hashlib.sha256(PICTURE).hexdigest()},
+        golden_atol_levels=2,
+        float_parity=FloatParity(atol=1e-5, max_abs=1e-6),
+        num_parity_seeds=64,
+        parity_batches=(1, 2, 3, 7, 16),
+        batch_invariant=True,
+        created="2026-01-01T00:00:00+00:00",
+        tools={"onnx": "1"},
+        source={"kimg": 100, "metrics": {"accuracy": 0.9}},
+    )
+    return dataclasses.replace(whole, **changes)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "model.onnx").write_bytes(MODEL)
+    (tmp_path / "golden.png").write_bytes(PICTURE)
+    (tmp_path / "certificate.json").write_text(certificate().to_json())
+    return tmp_path
+
+
+def edited(**changes: Any) -> str:
+    data = json.loads(certificate().to_json())
+    data.update(changes)
+    return json.dumps(data)
+
+
+def test_certificate_round_trips_through_json() -> None:
+    assert Certificate.from_json(certificate().to_json()) == certificate()
+
+
+@given(st.integers(0, 2**64 - 1), st.floats(0, 2), st.none() | st.integers(0, 9))
+def test_golden_seed_round_trips_with_all_its_bits(seed: int, truncation: float, label: int | None) -> None:
+    golden = Golden(seed=seed, truncation=truncation, label=label, sha256="00")
+    file = dataclasses.replace(certificate().files["model.onnx"], golden=(golden,))
+    whole = certificate(files={"model.onnx": file})
+    assert Certificate.from_json(whole.to_json()).files["model.onnx"].golden == (golden,)
+
+
+def test_read_finds_the_certificate_of_a_folder(folder: Path) -> None:
+    assert Certificate.read(folder) == certificate()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "no integer field 'format'"),
+        ('{"format": "1"}', "no integer field 'format'"),
+        (edited(format=2), "has format 2; this release reads up to 1. Upgrade Ganvas"),
+        (edited(extra=1), "unknown fields: extra"),
+        ('{"format": 1}', "missing"),
+        (edited(height="32"), r"certificate.json.height must be <class 'int'>; got '32'"),
+        (edited(height=True), "height must be"),
+        (edited(height=0), "height must be at least 1; got 0"),
+        (edited(latent_dim=-4), "latent_dim must be at least 1; got -4"),
+        (edited(truncation_max=float("nan")), "truncation_max must be positive; got nan"),
+        (edited(role="router"), "role must be"),
+        (edited(labels="01"), "labels must be"),
+        (edited(files={"model.onnx": 3}), r"files\['model.onnx'\] must be an object; got 3"),
+        (edited(attachments={"../../secret": "00"}), "file name must be a plain name without folders; got '../../sec"),
+        (edited(attachments={"..": "00"}), r"file name must be a plain name without folders; got '\.\.'"),
+        (edited(attachments={"/etc/passwd": "00"}), "file name must be a plain name"),
+    ],
+)
+def test_malformed_certificate_is_refused_with_the_place(text: str, message: str) -> None:
+    with pytest.raises(CertificateError, match=message):
+        Certificate.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("golden", "message"),
+    [
+        ({"seed": 2**64, "truncation": 1.0}, r"golden seed must be within \[0, 2\^64\)"),
+        ({"seed": -1, "truncation": 1.0}, "golden seed must be"),
+        ({"seed": 0, "truncation": float("inf")}, "golden truncation must be finite; got inf"),
+    ],
+)
+def test_impossible_golden_seed_is_refused(golden: dict[str, Any], message: str) -> None:
+    data = json.loads(certificate().to_json())
+    data["files"]["model.onnx"]["golden"] = [golden | {"label": None, "sha256": "00"}]
+    with pytest.raises(CertificateError, match=message):
+        Certificate.from_json(json.dumps(data))
+
+
+def test_check_files_accepts_what_was_certified(folder: Path) -> None:
+    certificate().check_files(folder)
+    assert file_sha256(folder / "model.onnx") == hashlib.sha256(MODEL).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.png"])
+def test_check_files_names_a_file_that_was_changed(folder: Path, name: str) -> None:
+    data = bytearray((folder / name).read_bytes())
+    data[0] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(CertificateError, match=f"{name} has SHA-256 .* was changed or damaged. Export"):
+        certificate().check_files(folder)
+
+
+def test_check_files_names_a_file_that_is_missing(folder: Path) -> None:
+    (folder / "golden.png").unlink()
+    with pytest.raises(CertificateError, match=r"golden\.png is missing, but its certificate lists it"):
+        certificate().check_files(folder)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_read_names_a_certificate_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "certificate.json").write_bytes(content)
+    with pytest.raises(CertificateError, match=r"cannot read .*certificate\.json"):
+        Certificate.read(tmp_path)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ganvas_client.noise import latents
+from tests.unit.training.support_training import TINY
+from training.checkpoint import build_networks
+from training.grids import draw_samples, reconstruction_grid, sample_grid, save_png, to_uint8
+from training.networks import Generator
+
+
+def test_sample_grid_shows_what_the_sampler_answers_for_seed_and_label() -> None:
+    generator = build_networks("gan", TINY)[0].eval()
+    grid = sample_grid(generator, latent_dim=4, num_classes=10, image_range=(-1.0, 1.0))
+    assert grid.shape == (98, 98, 1)
+    z = torch.from_numpy(latents([3], 4))
+    with torch.no_grad():
+        expected = to_uint8(generator(z, torch.tensor([7])), (-1.0, 1.0))[0]
+    shown = grid[3 * 10 : 3 * 10 + 8, 7 * 10 : 7 * 10 + 8]
+    assert np.abs(shown.astype(int) - expected).max() <= 1
+
+
+def test_sample_grid_of_an_unconditional_generator_shows_a_hundred_seeds() -> None:
+    generator = Generator(
+        latent_dim=4, num_classes=0, embedding_dim=0, image_size=8, image_channels=3, base_channels=4
+    ).eval()
+    grid = sample_grid(generator, latent_dim=4, num_classes=0, image_range=(-1.0, 1.0))
+    assert grid.shape == (98, 98, 3)
+    assert len({grid[y : y + 8, x : x + 8].tobytes() for y in range(0, 98, 10) for x in range(0, 98, 10)}) == 100
+
+
+def test_draw_samples_of_a_seed_is_the_same_among_others() -> None:
+    generator = build_networks("gan", TINY)[0].eval()
+    labels = torch.arange(250) % 10
+    many = draw_samples(generator, torch.arange(250), labels, latent_dim=4)
+    alone = draw_samples(generator, torch.tensor([249]), labels[249:], latent_dim=4)
+    assert torch.allclose(many[249:], alone, atol=1e-6)
+
+
+def test_reconstruction_grid_shows_the_pictures_above_their_reconstructions() -> None:
+    decoder, encoder = build_networks("vae", TINY)
+    assert encoder is not None
+    images = (torch.rand(5, 1, 8, 8) * 255).round() / 255
+    grid = reconstruction_grid(encoder.eval(), decoder.eval(), images, torch.arange(5), (0.0, 1.0))
+    assert grid.shape == (18, 48, 1)
+    assert np.array_equal(grid[:8, :8], to_uint8(images, (0.0, 1.0))[0])
+
+
+@given(st.floats(-3, 3), st.sampled_from([(-1.0, 1.0), (0.0, 1.0)]))
+def test_to_uint8_stays_in_range_and_is_within_half_a_level(value: float, image_range: tuple[float, float]) -> None:
+    low, high = image_range
+    (level,) = to_uint8(torch.full((1, 1, 1, 1), value), image_range).reshape(-1)
+    exact = (min(max(value, low), high) - low) / (high - low) * 255
+    assert abs(int(level) - exact) <= 0.5 + 1e-3
+
+
+def test_save_png_keeps_pixels_and_says_that_it_is_machine_made(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    path = tmp_path / "new folder" / "grid.png"
+    save_png(path, pixels, description="What it shows.", fields={"model": "digits-gan", "seed": "0-9"})
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image), pixels)
+        assert image.info == {
+            "Software": "Ganvas, machine-made image",
+            "Description": "What it shows.",
+            "ganvas:model": "digits-gan",
+            "ganvas:seed": "0-9",
+            "ganvas:machine-made": "true",
+        }

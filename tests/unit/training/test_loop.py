@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.unit.training.support_training import tiny_config
+from tests.unit.training.test_checkpoint import full_disk
+from training.checkpoint import CheckpointError, load_model
+from training.data import load_digits
+from training.loop import DivergedError, train
+from training.run_folder import create
+
+
+@pytest.mark.parametrize("family", ["gan", "vae"])
+def test_train_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path: Path, family: str) -> None:
+    config = tiny_config(family, seed=7)
+    create(tmp_path / "run", config, overwrite=False)
+    steps: list[int] = []
+    outcome = train(config, tmp_path / "run", on_step=lambda step, losses: steps.append(step))
+
+    model = load_model(tmp_path / "run" / "checkpoint")
+    assert steps == list(range(config.num_steps + 1))
+    assert (model.info.family, model.info.preset, model.info.seed) == (family, f"digits-{family}", 7)
+    assert model.info.kimg == outcome.kimg == config.num_steps * 16 / 1000
+    assert model.info.labels == tuple("0123456789")
+    assert model.info.dataset.sha256 == load_digits(8).sha256
+    assert model.info.torch == torch.__version__
+    assert model.info.metrics == outcome.metrics
+    assert ("reconstruction_mse" in outcome.metrics) == (family == "vae")
+    assert all(0 <= value < 10 for value in outcome.metrics.values())
+
+
+def test_train_draws_grids_marked_as_machine_made(tmp_path: Path) -> None:
+    config = tiny_config("vae", samples_kimg=0.1)
+    create(tmp_path, config, overwrite=False)
+    train(config, tmp_path)
+    names = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    stamps = ("00000.112kimg", "00000.192kimg")
+    assert names == [f"{kind}-{stamp}.png" for kind in ("reconstructions", "samples") for stamp in stamps]
+    with Image.open(tmp_path / "samples" / names[-1]) as grid:
+        assert grid.size == (98, 98)
+        assert grid.info["ganvas:machine-made"] == "true"
+        assert grid.info["ganvas:model"] == "digits-vae"
+        assert grid.info["ganvas:kimg"] == "0.192"
+
+
+def test_train_improves_the_vae(tmp_path: Path) -> None:
+    config = tiny_config("vae", total_kimg=4.0, learning_rate=0.01)
+    create(tmp_path, config, overwrite=False)
+    history: list[float] = []
+    outcome = train(config, tmp_path, on_step=lambda step, losses: history.append(losses.get("reconstruction", 0.0)))
+    assert sum(history[-20:]) < 0.7 * sum(history[1:21])
+    assert outcome.metrics["reconstruction_mse"] < 0.08
+
+
+def test_train_stops_when_a_loss_is_no_longer_finite(tmp_path: Path) -> None:
+    config = tiny_config("gan", learning_rate=1e30)
+    create(tmp_path, config, overwrite=False)
+    with pytest.raises(DivergedError, match=r"loss is (nan|inf|-inf) at .* kimg. Lower --learning-rate"):
+        train(config, tmp_path)
+
+
+def test_train_keeps_what_it_saved_when_the_disk_is_full(tmp_path: Path) -> None:
+    config = tiny_config("gan", save_kimg=0.064)
+    create(tmp_path, config, overwrite=False)
+    train(config, tmp_path, should_stop=iter([False] * 5 + [True]).__next__)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with full_disk(), pytest.raises((OSError, CheckpointError)):
+        train(config, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_train_restores_the_number_of_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    config = tiny_config("gan", total_kimg=0.001)
+    create(tmp_path, config, overwrite=False)
+    train(config, tmp_path)
+    assert torch.get_num_threads() == before
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["threads"] == 1

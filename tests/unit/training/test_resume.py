@@ -1,0 +1,114 @@
+"""A run that was interrupted must end as if it never had been: the same bytes in every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from tests.unit.training.support_training import tiny_config, weights_of
+from training.checkpoint import CheckpointError, load_model
+from training.loop import train
+from training.resume import load_resume, read_step
+from training.run_folder import create
+
+
+class Killed(BaseException):
+    """Stands for a kill -9: nothing of ours runs after it."""
+
+
+def start(folder: Path, family: str, **options: object) -> Path:
+    create(folder, tiny_config(family, **options), overwrite=False)
+    return folder
+
+
+def stop_after(num_steps: int) -> Callable[[], bool]:
+    asked = iter(range(10_000))
+    return lambda: next(asked) == num_steps
+
+
+@pytest.mark.parametrize("family", ["gan", "vae"])
+def test_train_gives_the_same_weights_when_stopped_and_resumed(tmp_path: Path, family: str) -> None:
+    config = tiny_config(family, seed=5)
+    whole, parts = start(tmp_path / "whole", family, seed=5), start(tmp_path / "parts", family, seed=5)
+    assert train(config, whole).finished
+
+    for steps in (3, 4):
+        outcome = train(config, parts, should_stop=stop_after(steps))
+        assert not outcome.finished
+    assert read_step(parts / "resume.safetensors") == 7
+    assert train(config, parts).finished
+
+    assert weights_of(parts) == weights_of(whole)
+    assert load_model(parts / "checkpoint").info == load_model(whole / "checkpoint").info
+
+
+@pytest.mark.parametrize("family", ["gan", "vae"])
+def test_train_loses_at_most_one_interval_when_killed(tmp_path: Path, family: str) -> None:
+    config = tiny_config(family, save_kimg=0.064)  # Every 4 steps.
+    whole, killed = start(tmp_path / "whole", family), start(tmp_path / "killed", family)
+    train(config, whole)
+
+    def kill_at_step_10(step: int, losses: dict[str, float]) -> None:
+        if step == 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(config, killed, on_step=kill_at_step_10)
+    assert read_step(killed / "resume.safetensors") == 8
+    assert load_model(killed / "checkpoint").info.metrics == {}
+    train(config, killed)
+
+    assert weights_of(killed) == weights_of(whole)
+
+
+@pytest.mark.parametrize("family", ["gan", "vae"])
+def test_train_repeats_itself_with_the_same_seed_only(tmp_path: Path, family: str) -> None:
+    runs = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.manual_seed(hash(name) % 1000)  # The global stream must not matter.
+        train(tiny_config(family, seed=seed), start(tmp_path / name, family, seed=seed))
+        runs.append(weights_of(tmp_path / name))
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_train_leaves_nothing_when_stopped_before_the_first_step(tmp_path: Path) -> None:
+    folder = start(tmp_path / "run", "gan")
+    assert not train(tiny_config("gan"), folder, should_stop=lambda: True).finished
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+def test_train_does_nothing_more_when_already_finished(tmp_path: Path) -> None:
+    folder = start(tmp_path / "run", "gan")
+    first = train(tiny_config("gan"), folder)
+    changed = (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns
+    assert train(tiny_config("gan"), folder) == first
+    assert (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns == changed
+
+
+@pytest.mark.parametrize("keep", [0, 7, 500, 9000])
+def test_train_refuses_a_truncated_resume_state(tmp_path: Path, keep: int) -> None:
+    folder = start(tmp_path / "run", "gan")
+    train(tiny_config("gan"), folder, should_stop=stop_after(2))
+    path = folder / "resume.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"no usable resume state: .*--overwrite"):
+        train(tiny_config("gan"), folder)
+
+
+def test_train_refuses_the_resume_state_of_another_family(tmp_path: Path) -> None:
+    folder = start(tmp_path / "run", "gan")
+    train(tiny_config("gan"), folder, should_stop=stop_after(2))
+    with pytest.raises(CheckpointError, match="no usable resume state"):
+        train(tiny_config("vae"), folder)
+
+
+def test_load_resume_refuses_a_newer_format(tmp_path: Path) -> None:
+    path = tmp_path / "resume.safetensors"
+    safetensors.torch.save_file({"rng": torch.zeros(1)}, path, metadata={"format": "2", "step": "1"})
+    with pytest.raises(CheckpointError, match="has format 2; this release reads up to 1"):
+        load_resume(path, learner=None, rng=torch.Generator())  # type: ignore[arg-type]

@@ -1,0 +1,117 @@
+"""The resume state: everything but the options that a run needs to go on bit for bit as if it had never stopped.
+
+One safetensors file: weights, averages, optimiser moments and the random stream as tensors, the step in its header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from training.checkpoint import CheckpointError
+from training.files import write_atomic
+
+__all__ = ["RESUME_NAME", "Resumable", "load_resume", "read_step", "save_resume"]
+
+RESUME_NAME = "resume.safetensors"
+FORMAT = 1
+ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Resumable(Protocol):
+    """What has modules and Adam optimisers by name."""
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]: ...
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]: ...
+
+
+def save_resume(path: Path, *, step: int, learner: Resumable, rng: torch.Generator) -> None:
+    """Write the state after `step` ≥ 1 steps, whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    tensors = _module_tensors(learner) | {"rng": rng.get_state()}
+    for name, optimizer in learner.optimizers.items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{name}.{index}.{key}": moments[key] for key in ADAM_KEYS}
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    metadata = {"format": str(FORMAT), "step": str(step)}
+    write_atomic(path, safetensors.torch.save(contiguous, metadata=metadata))
+
+
+def read_step(path: Path) -> int:
+    """The step that a resume state was saved after.
+
+    Raises:
+        CheckpointError: the file is no resume state of a format this release reads.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        version, step = int(metadata["format"]), int(metadata["step"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise _damaged(path, error) from None
+    if version > FORMAT:
+        raise CheckpointError(f"{path} has format {version}; this release reads up to {FORMAT}. Upgrade Ganvas.")
+    return step
+
+
+def load_resume(path: Path, *, learner: Resumable, rng: torch.Generator) -> int:
+    """Put a saved state into a fresh learner and random stream; returns the step to go on from.
+
+    Raises:
+        CheckpointError: the file is truncated, of a newer format, or of other networks.
+    """
+    step = read_step(path)
+    try:
+        tensors = safetensors.torch.load(path.read_bytes())
+        for name, module in learner.modules.items():
+            _load_module(module, _take(tensors, f"module.{name}."))
+        for name, optimizer in learner.optimizers.items():
+            _load_adam(optimizer, _take(tensors, f"optimizer.{name}."))
+        rng.set_state(tensors["rng"])
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise _damaged(path, error) from None
+    return step
+
+
+def _module_tensors(learner: Resumable) -> dict[str, Tensor]:
+    return {
+        f"module.{name}.{key}": tensor
+        for name, module in learner.modules.items()
+        for key, tensor in module.state_dict().items()
+    }
+
+
+def _take(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _load_module(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    module.load_state_dict(tensors)
+
+
+def _load_adam(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give every parameter its moments, laid out in memory as the parameter is: the layout decides the rounding."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, parameter in enumerate(parameters):
+        moments = {key: tensors[f"{index}.{key}"] for key in ADAM_KEYS}
+        for key in ("exp_avg", "exp_avg_sq"):
+            if moments[key].shape != parameter.shape:
+                raise ValueError(f"{index}.{key} has shape {list(moments[key].shape)}, not {list(parameter.shape)}")
+            moments[key] = torch.empty_like(parameter).copy_(moments[key])
+        optimizer.state[parameter] = moments
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return CheckpointError(f"{path} is no usable resume state: {reason}. Start again with --overwrite.")
