@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from onnx import TensorProto
 
 from export.errors import InputError
+from ganvas_client.certificate import Role
 
 __all__ = [
     "BATCH",
@@ -29,8 +29,6 @@ __all__ = [
     "interface",
     "triton_name",
 ]
-
-Role = Literal["sampler", "decode", "encode"]
 
 BATCH = "batch"
 """Name of the symbolic batch dimension in every graph."""

@@ -12,9 +12,10 @@ from onnx import ModelProto
 
 from export.cases import Cases
 
-__all__ = ["Graph", "Runner"]
+__all__ = ["Arrays", "Graph", "Runner", "feeds_of"]
 
 Arrays = dict[str, NDArray[Any]]
+"""Input name to rows."""
 
 
 class Graph:

@@ -46,10 +46,10 @@ def print_settings(console: Console, config: ServeConfig) -> None:
 def print_ready(console: Console, ready: Ready) -> None:
     """The one block that says: it works, and here."""
     table = Table.grid(padding=(0, 2))
-    table.add_row("service", f"[bold]{ready.service}[/]  gRPC, ganvas.v1.Sampler")
-    table.add_row("Triton", f"{ready.triton_grpc}  gRPC, KServe v2")
-    table.add_row("", f"http://{ready.triton_http}  HTTP, KServe v2")
-    table.add_row("", f"http://{ready.triton_metrics}/metrics  Prometheus")
+    table.add_row("service", f"[bold]{escape(ready.service)}[/]  gRPC, ganvas.v1.Sampler")
+    table.add_row("Triton", f"{escape(ready.triton_grpc)}  gRPC, KServe v2")
+    table.add_row("", f"http://{escape(ready.triton_http)}  HTTP, KServe v2")
+    table.add_row("", f"http://{escape(ready.triton_metrics)}/metrics  Prometheus")
     for model in ready.models:
         table.add_row("model", escape(_model_line(model)))
     for entry in ready.refused:

@@ -131,12 +131,11 @@ class ServeConfig:
         _check_range("--start-s", self.start_s, 1, 86400)
         _check_range("--encode-threads", self.encode_threads, 1, 256)
 
-    def service(self, triton_grpc_port: int, parent_pid: int) -> ServiceConfig:
-        """The configuration of the service process."""
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.triton_host, self.triton_host)
+    def service(self, triton: str, parent_pid: int) -> ServiceConfig:
+        """The configuration of the service process, for the Triton at host:port."""
         return ServiceConfig(
             repository=self.repository.resolve(),
-            triton=address_of(reachable, triton_grpc_port),
+            triton=triton,
             config_name=self.config_name,
             host=self.host,
             port=self.port,

@@ -141,17 +141,20 @@ class Engine:
         silences = 0
         while silences < PROBES:
             self.suspect.clear()
-            try:
-                reply = await self._stub.ServerLive(kserve.ServerLiveRequest(), timeout=PROBE_TIMEOUT_S)
-                if not reply.live:
-                    return
-                silences = 0
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                    return
-                silences += 1
+            live = await self.is_live()
+            if live is False:
+                return
+            silences = 0 if live else silences + 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.suspect.wait(), every_s)
+
+    async def is_live(self) -> bool | None:
+        """Whether Triton answers; None: it is silent."""
+        try:
+            reply = await self._stub.ServerLive(kserve.ServerLiveRequest(), timeout=PROBE_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            return None if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else False
+        return bool(reply.live)
 
     async def num_instances(self, model: str, version: int) -> int:
         """How many batches of a model run at the same time.

@@ -29,6 +29,8 @@ def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
     with ExitStack() as held:
         # Those that are fixed come first, or a free one chosen for another option might be theirs.
         for option, port in sorted(wanted.items(), key=lambda item: item[1] == 0):
+            if port in chosen.values():
+                raise PortError(f"{option} {port} is taken by another option. Choose another port; 0 picks a free one.")
             try:
                 holder = held.enter_context(_bound(host, port))
             except OSError as error:
@@ -53,8 +55,8 @@ def _bound(host: str, port: int) -> socket.socket:
     )[0]
     holder = socket.socket(family, kind, protocol)
     try:
-        # A port whose last connections are in TIME_WAIT counts as free, one with a listener does not.
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A fixed port whose last connections are in TIME_WAIT counts as free, one with a listener does not.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port != 0))
         holder.bind(address)
     except OSError:
         holder.close()

@@ -70,9 +70,8 @@ async def _prove_all(repository: Repository, engine: Engine, config: ServiceConf
     """What becomes of each version. Starts again when Triton goes away in the middle."""
     while True:
         not_ready = await engine.wait_settled()
-        engine.suspect.clear()
         outcomes = [await _try(entry, engine, config, not_ready) for entry in repository.versions]
-        if not engine.suspect.is_set():
+        if await engine.is_live() is not False:
             return outcomes
         await asyncio.sleep(POLL_S)
 

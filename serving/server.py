@@ -41,8 +41,12 @@ SERVER_OPTIONS = (
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+    ("grpc.http2.max_ping_strikes", 0),
 )
-"""Without so_reuseport=0 two services could share a port, each getting a part of the calls."""
+"""Without so_reuseport=0 two services could share a port, each getting a part of the calls. Clients may ping an idle
+connection; gRPC's default is to hang up on them."""
 
 logger = logging.getLogger("ganvas.service")
 

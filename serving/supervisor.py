@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +20,7 @@ from serving.ports import port_problem
 from serving.repository import Repository, RepositoryError, read_repository
 from serving.service_process import ServiceProcess
 from serving.staging import stage
-from serving.triton import TritonError, TritonOptions, TritonProcess
+from serving.triton import TritonError, TritonOptions, TritonProcess, reachable
 
 __all__ = ["ServeError", "supervise"]
 
@@ -85,6 +85,7 @@ class Supervisor:
         self._service: ServiceProcess | None = None
         self._signal: signal.Signals | None = None
         self._signalled = asyncio.Event()
+        self._triton_ready = asyncio.Event()
         self._stopping = False
 
     async def run(self) -> int:
@@ -102,11 +103,13 @@ class Supervisor:
     async def _serve(self) -> int:
         if problem := port_problem(self._config.host, self._config.port):
             raise ServeError(f"--port {problem}")
-        self._console.print("starting Triton and the sampling service")
+        self._say("starting Triton and the sampling service")
         self._triton.start()
-        self._service = service = ServiceProcess(self._config.service(self._triton.ports.grpc, os.getpid()), self._log)
+        triton = address_of(reachable(self._config.triton_host), self._triton.ports.grpc)
+        service = ServiceProcess(self._config.service(triton, os.getpid()), self._log)
         await service.start()
-        serving = asyncio.create_task(service.wait_serving())
+        self._service = service
+        serving = asyncio.create_task(self._wait_ready(service))
         ends = [
             asyncio.create_task(self._signalled.wait()),
             asyncio.create_task(self._watch_triton()),
@@ -128,6 +131,11 @@ class Supervisor:
         assert self._signal is not None
         return 0 if was_ready else 128 + self._signal
 
+    async def _wait_ready(self, service: ServiceProcess) -> None:
+        """Return once both processes answer. Never returns if one of them ends before."""
+        await self._triton_ready.wait()
+        await service.wait_serving()
+
     async def _watch_triton(self) -> None:
         """Never returns.
 
@@ -135,6 +143,7 @@ class Supervisor:
             TritonError, ServeError: Triton did not get ready, or ended.
         """
         await asyncio.to_thread(self._triton.wait_ready, self._config.start_s)
+        self._triton_ready.set()
         while (code := self._triton.poll()) is None:
             await asyncio.sleep(POLL_S)
         raise ServeError(f"Triton ended by itself ({_how(code)}). Its log ends:\n{self._triton.log_tail()}")
@@ -173,10 +182,15 @@ class Supervisor:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._stopping and self._service is not None:
-            self._console.print("hurrying: what is not done now gets UNAVAILABLE")
+            self._say("hurrying: what is not done now gets UNAVAILABLE")
             self._service.hurry()
         self._signal = self._signal or number
         self._signalled.set()
+
+    def _say(self, line: str) -> None:
+        """A terminal that has gone must not keep the drain from happening."""
+        with suppress(OSError):
+            self._console.print(line)
 
     async def _stop(self) -> None:
         """Drain the service, then end Triton."""
@@ -184,13 +198,11 @@ class Supervisor:
         if self._config.ready_file is not None:
             self._config.ready_file.unlink(missing_ok=True)
         if self._service is not None:
-            self._console.print(
-                f"stopping: accepted work has up to {self._config.drain_s:g} s; a second Ctrl-C hurries"
-            )
+            self._say(f"stopping: accepted work has up to {self._config.drain_s:g} s; a second Ctrl-C hurries")
             self._service.drain()
             await self._service.stop(self._config.drain_s + MARGIN_S)
         await asyncio.to_thread(self._triton.stop, TRITON_GRACE_S)
-        self._console.print("stopped")
+        self._say("stopped")
 
 
 def _how(code: int) -> str:

@@ -52,7 +52,7 @@ def running_serve(repository: Path, folder: Path, *options: str, ready: bool = T
     """Serve a repository on free ports; whatever the test leaves is killed at the end.
 
     Args:
-        folder: for the ready file.
+        folder: for the ready file, and for what a killed process leaves.
         ready: wait until it is.
     """
     ready_file = folder / "ready.json"
@@ -60,6 +60,7 @@ def running_serve(repository: Path, folder: Path, *options: str, ready: bool = T
     process = subprocess.Popen(
         [*command, *FREE_PORTS, *options],
         cwd=CHECKOUT,
+        env=os.environ | {"TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,12 +1,22 @@
 """`python -m training train PRESET …`, which `./ganvas train` runs."""
 
 import os
+import sys
 
 # Threads that wait must sleep, not spin: on a busy machine spinning costs several times the training itself.
 # OpenMP reads this when PyTorch is loaded, so it stands before the import.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from training.cli import app
+
+def main() -> None:
+    """Run the verb; Ctrl-C while PyTorch is still loading ends quietly too."""
+    try:
+        from training.cli import app
+    except KeyboardInterrupt:
+        print("train: stopped before it began.", file=sys.stderr)
+        raise SystemExit(130) from None
+    app(prog_name="ganvas")
+
 
 if __name__ == "__main__":
-    app(prog_name="ganvas")
+    main()

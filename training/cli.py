@@ -32,44 +32,57 @@ def stage() -> None:
     """Training: from a preset to a checkpoint folder."""
 
 
+THE_PRESETS = "the preset's"
+
+PresetArgument = Annotated[str, typer.Argument(help=f"What to train: {', '.join(PRESETS)}.")]
+OutOption = Annotated[
+    Path | None, typer.Option(help="Run folder.", show_default="out/PRESET", envvar="GANVAS_TRAIN_OUT")
+]
+SeedOption = Annotated[
+    int | None, typer.Option(help="Fixes the whole run: same seed, same machine, same weights.", show_default="0")
+]
+KimgOption = Annotated[float | None, typer.Option(help="Thousands of images to train on.", show_default=THE_PRESETS)]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Images per step.", show_default=THE_PRESETS)]
+LearningRateOption = Annotated[
+    float | None, typer.Option(help="Of Adam; in a GAN, the generator's.", show_default=THE_PRESETS)
+]
+LossOption = Annotated[
+    str | None, typer.Option(help="GAN only: non-saturating or hinge.", show_default="non-saturating")
+]
+R1GammaOption = Annotated[float | None, typer.Option(help="GAN only: gradient penalty.", show_default=THE_PRESETS)]
+BetaOption = Annotated[float | None, typer.Option(help="VAE only: KL weight.", show_default=THE_PRESETS)]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="fp32, or bf16 where the CPU has it: faster.", show_default="fp32", envvar="GANVAS_TRAIN_PRECISION"
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="PyTorch's compute threads.", show_default="2", envvar="GANVAS_TRAIN_THREADS")
+]
+SaveOption = Annotated[float | None, typer.Option(help="Save every so many kimg.", show_default=THE_PRESETS)]
+SamplesOption = Annotated[float | None, typer.Option(help="Draw samples every so many kimg.", show_default=THE_PRESETS)]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, with its own options.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")]
+
+
 @app.command("train")
 def train_command(
-    preset: Annotated[str, typer.Argument(help=f"What to train: {', '.join(PRESETS)}.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder.", show_default="out/PRESET", envvar="GANVAS_TRAIN_OUT")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Fixes the whole run: same seed, same machine, same weights.", show_default="0")
-    ] = None,
-    kimg: Annotated[
-        float | None, typer.Option(help="Thousands of images to train on.", show_default="the preset's")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.", show_default="the preset's")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Of Adam; a GAN's generator.", show_default="the preset's")
-    ] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="GAN only: non-saturating or hinge.", show_default="non-saturating")
-    ] = None,
-    r1_gamma: Annotated[
-        float | None, typer.Option(help="GAN only: gradient penalty.", show_default="the preset's")
-    ] = None,
-    beta: Annotated[float | None, typer.Option(help="VAE only: KL weight.", show_default="the preset's")] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(help="fp32, bf16, or auto: bf16 where this CPU has it.", envvar="GANVAS_TRAIN_PRECISION"),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="PyTorch's compute threads.", show_default="2", envvar="GANVAS_TRAIN_THREADS")
-    ] = None,
-    save_kimg: Annotated[
-        float | None, typer.Option(help="Save every so many kimg.", show_default="the preset's")
-    ] = None,
-    samples_kimg: Annotated[
-        float | None, typer.Option(help="Draw samples every so many kimg.", show_default="the preset's")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, with its own options.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")] = False,
+    preset: PresetArgument,
+    out: OutOption = None,
+    seed: SeedOption = None,
+    kimg: KimgOption = None,
+    batch_size: BatchSizeOption = None,
+    learning_rate: LearningRateOption = None,
+    loss: LossOption = None,
+    r1_gamma: R1GammaOption = None,
+    beta: BetaOption = None,
+    precision: PrecisionOption = None,
+    threads: ThreadsOption = None,
+    save_kimg: SaveOption = None,
+    samples_kimg: SamplesOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Train a preset and write OUT/checkpoint, which `ganvas export` reads.
 
@@ -77,35 +90,41 @@ def train_command(
 
     Example: ganvas train digits-gan --out out/digits-gan --seed 7
     """
-    given = _given(
-        seed=seed,
-        total_kimg=kimg,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        loss=loss,
-        r1_gamma=r1_gamma,
-        beta=beta,
-        precision=None if precision == "auto" else precision,
-        threads=threads,
-        save_kimg=save_kimg,
-        samples_kimg=samples_kimg,
-    )
+    options = {
+        "seed": seed,
+        "total_kimg": kimg,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "loss": loss,
+        "r1_gamma": r1_gamma,
+        "beta": beta,
+        "precision": precision,
+        "threads": threads,
+        "save_kimg": save_kimg,
+        "samples_kimg": samples_kimg,
+    }
     folder = out or Path("out") / preset
+    config = _prepare(preset, folder, options, resume=resume, overwrite=overwrite)
+    _run(config, folder)
+
+
+def _prepare(
+    preset: str, folder: Path, options: dict[str, Any], *, resume: bool, overwrite: bool
+) -> GanConfig | VaeConfig:
+    """Resolve the options and make the run folder ready, or end with what is wrong."""
+    given = {field: value for field, value in options.items() if value is not None}
     try:
         if resume and overwrite:
             raise OptionError("--resume and --overwrite exclude each other.")
-        config = resume_config(preset, folder, given) if resume else new_config(preset, given)
-        if not resume:
-            create(folder, config, overwrite=overwrite)
+        if resume:
+            return resume_config(preset, folder, given)
+        config = new_config(preset, given)
+        create(folder, config, overwrite=overwrite)
     except (OptionError, RunFolderError) as error:
         _fail(str(error), code=2)
     except OSError as error:
         _fail(f"--out: cannot write {error.filename or folder}: {error.strerror}.", code=1)
-    _run(config, folder)
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+    return config
 
 
 def _run(config: GanConfig | VaeConfig, folder: Path) -> None:
@@ -120,7 +139,7 @@ def _run(config: GanConfig | VaeConfig, folder: Path) -> None:
     except KeyboardInterrupt:
         _fail(f"stopped at once. What was saved before is whole; go on with: {go_on}", code=130)
     except (CheckpointError, DivergedError) as error:
-        _fail(f"{error} To go on: {go_on}" if isinstance(error, CheckpointError) else str(error), code=1)
+        _fail(str(error), code=1)
     except OSError as error:
         _fail(
             f"cannot write {error.filename or folder}: {error.strerror}. What was saved before is whole: {go_on}",

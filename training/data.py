@@ -54,7 +54,8 @@ def load_digits(image_size: int) -> Dataset:
         raise ValueError(f"image_size must be at least 8; got {image_size}.")
     scans, labels = load_sklearn_digits(return_X_y=True)
     small = np.rint(scans.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    images = np.stack([_enlarge(scan, image_size) for scan in small])
+    framed = np.pad(small, ((0, 0), (1, 1), (1, 1)))
+    images = np.stack([_enlarge(scan, image_size) for scan in framed])
     return Dataset(
         name="digits",
         images=torch.from_numpy(images[:, None]),
@@ -79,5 +80,4 @@ def _epoch_order(epoch: int, num_images: int, seed: int) -> list[int]:
 
 
 def _enlarge(scan: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
-    framed = Image.fromarray(np.pad(scan, 1))
-    return np.asarray(framed.resize((image_size, image_size), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(scan).resize((image_size, image_size), Image.Resampling.BICUBIC))

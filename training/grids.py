@@ -71,17 +71,18 @@ def to_uint8(images: Tensor, image_range: tuple[float, float]) -> NDArray[np.uin
     return (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def save_png(path: Path, pixels: NDArray[np.uint8], *, description: str, fields: dict[str, str]) -> None:
-    """Write [H, W, C] uint8 as a PNG whose text says that it is machine-made; fields become
-    `ganvas:FIELD`.
+def save_png(
+    path: Path, pixels: NDArray[np.uint8], *, description: str, fields: dict[str, str], machine_made: bool = True
+) -> None:
+    """Write [H, W, C] uint8 as a PNG; its text says whether it is machine-made, and fields become `ganvas:FIELD`.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
     info = PngInfo()
-    info.add_text("Software", "Ganvas, machine-made image")
+    info.add_text("Software", "Ganvas, machine-made image" if machine_made else "Ganvas")
     info.add_text("Description", description)
-    for key, value in (fields | {"machine-made": "true"}).items():
+    for key, value in (fields | {"machine-made": str(machine_made).lower()}).items():
         info.add_text(f"ganvas:{key}", value)
     buffer = io.BytesIO()
     Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(buffer, "PNG", pnginfo=info)

@@ -18,7 +18,7 @@ from training.grids import reconstruction_grid, sample_grid, save_png
 from training.metrics import measure
 from training.presets import GanConfig, VaeConfig
 from training.resume import RESUME_NAME, load_resume, save_resume
-from training.run_folder import CHECKPOINT_NAME, SAMPLES_NAME, git_revision
+from training.run_folder import CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME, git_revision
 from training.vae import VaeLearner
 
 __all__ = ["DivergedError", "Outcome", "train"]
@@ -61,6 +61,7 @@ def train(
     """
     with _compute_threads(config.threads):
         run = _open(config, folder)
+        run.show_data()
         on_step(run.step, {})
         if run.step == config.num_steps and (metrics := run.saved_metrics()):
             return Outcome(finished=True, kimg=run.kimg, metrics=metrics)
@@ -125,6 +126,15 @@ class _Run:
             latent_dim=self.config.network.latent_dim,
             image_range=learner.image_range,
         )
+
+    def show_data(self) -> None:
+        """Write the first picture of each label from the dataset: what training sees, and files to encode."""
+        labels = self.dataset.labels.tolist()
+        for label, name in enumerate(self.dataset.label_names):
+            picture = self.dataset.images[labels.index(label)].permute(1, 2, 0).numpy()
+            path = self.folder / EXAMPLES_NAME / f"{label:03d}.png"
+            description = f"A scan from the dataset {self.dataset.name}."
+            save_png(path, picture, description=description, fields={"label": name}, machine_made=False)
 
     def draw(self) -> None:
         """Write the sample grid, and a VAE's reconstructions, of this moment."""

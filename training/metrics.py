@@ -70,9 +70,9 @@ def density_and_coverage(real: Floats, fake: Floats) -> dict[str, float]:
         real: [N, pixels].  fake: [M, pixels].
     Source: Naeem et al., Reliable Fidelity and Diversity Metrics (arXiv:2002.09797), equations 5 and 6.
     """
-    components = PCA(min(NUM_COMPONENTS, len(real) - 1), svd_solver="full").fit(real)
+    components = PCA(NUM_COMPONENTS, svd_solver="covariance_eigh").fit(real)
     real, fake = components.transform(real), components.transform(fake)
-    radius = np.sort(pairwise_distances(real), axis=1)[:, NUM_NEIGHBOURS]
+    radius = np.partition(pairwise_distances(real), NUM_NEIGHBOURS, axis=1)[:, NUM_NEIGHBOURS]
     inside = pairwise_distances(real, fake) < radius[:, None]
     return {
         "density": float(inside.sum(axis=0).mean() / NUM_NEIGHBOURS),

@@ -6,13 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
-from training.presets import PRESETS, GanConfig, Precision, VaeConfig
+from training.presets import PRESETS, GanConfig, VaeConfig
 from training.run_folder import read_config
 
-__all__ = ["OptionError", "fastest_precision", "new_config", "resume_config"]
+__all__ = ["OptionError", "new_config", "resume_config"]
 
 OPTION_NAMES = {"preset": "PRESET", "total_kimg": "--kimg"}
 """What is typed for a field; the others are --the-field."""
@@ -36,7 +35,7 @@ def new_config(preset: str, given: dict[str, Any]) -> GanConfig | VaeConfig:
     config = PRESETS[preset]
     _check_family(config, given)
     try:
-        return dataclasses.replace(config, **{"precision": fastest_precision(), **given})
+        return dataclasses.replace(config, **given)
     except ValidationError as error:
         raise OptionError(_explain(error)) from None
 
@@ -58,12 +57,6 @@ def resume_config(preset: str, folder: Path, given: dict[str, Any]) -> GanConfig
                 "Leave it as it was to go on with that run, or start another in another --out."
             )
     return config
-
-
-def fastest_precision() -> Precision:
-    """bf16 where this CPU computes in it; elsewhere it is emulated, and several times slower than fp32."""
-    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if has_bf16 else "fp32"
 
 
 def _check_family(config: GanConfig | VaeConfig, given: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 OUT/config.json            the resolved options
 OUT/resume.safetensors     where to go on after an interruption
 OUT/checkpoint/            what export reads: the averaged weights of the last save
+OUT/examples/              the first picture of each label from the dataset
 OUT/samples/               sample grids, and a VAE's reconstructions, by kimg
 """
 
@@ -22,11 +23,21 @@ from training.files import write_atomic
 from training.presets import Config, GanConfig, VaeConfig
 from training.resume import RESUME_NAME, read_step
 
-__all__ = ["CHECKPOINT_NAME", "CONFIG_NAME", "SAMPLES_NAME", "RunFolderError", "create", "git_revision", "read_config"]
+__all__ = [
+    "CHECKPOINT_NAME",
+    "CONFIG_NAME",
+    "EXAMPLES_NAME",
+    "SAMPLES_NAME",
+    "RunFolderError",
+    "create",
+    "git_revision",
+    "read_config",
+]
 
 CONFIG_NAME = "config.json"
 CHECKPOINT_NAME = "checkpoint"
 SAMPLES_NAME = "samples"
+EXAMPLES_NAME = "examples"
 FORMAT = 1
 
 _CONFIG: TypeAdapter[GanConfig | VaeConfig] = TypeAdapter(Config)
@@ -92,7 +103,13 @@ def git_revision() -> str | None:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
+            command,
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+            start_new_session=True,  # A Ctrl-C in the terminal is for us, not for git.
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -112,6 +129,6 @@ def _progress(folder: Path) -> str:
 def _delete_run(folder: Path) -> None:
     """Delete what a run writes, and nothing else."""
     (folder / RESUME_NAME).unlink(missing_ok=True)
-    for name in (CHECKPOINT_NAME, SAMPLES_NAME):
+    for name in (CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / CONFIG_NAME).unlink()

@@ -36,6 +36,7 @@ class Target:
 
 def direct_target(address: str, model: str, *, batch_size: int, conditional: bool) -> Target:
     """Triton's own KServe v2 endpoint."""
+
     def request(first: int) -> bytes:
         seeds = np.arange(first, first + batch_size, dtype=np.uint64)
         tensors: list[tuple[str, str, NDArray[Any]]] = [

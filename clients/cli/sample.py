@@ -87,7 +87,7 @@ def sample(
     except (InvalidArgumentError, NotFoundError, ValueError) as error:
         raise _failed(error, 2) from None
     except OSError as error:
-        raise _failed(f"cannot write {error.filename or target}: {error.strerror or error}.", 1) from None
+        raise _failed(f"cannot write {target}: {error.strerror or error}.", 1) from None
     except GanvasError as error:
         raise _failed(error, 1) from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from clients.bench.load import DIRECT_METHOD
-from clients.local_server import LocalServer, local_server
+from clients.local_server import LocalServer
 from ganvas_client import Sampler
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
@@ -26,12 +25,6 @@ NUM_SEEDS = 10_000
 NUM_CALLERS = 8
 NUM_LABELS = 10
 TRUNCATION = 0.9
-
-
-@pytest.fixture(scope="module")
-def server(model_repository: Path) -> Iterator[LocalServer]:
-    with local_server(model_repository) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +53,7 @@ def bare_hashes(model_repository: Path, seeds: NDArray[np.uint64]) -> list[bytes
 
 
 def test_streamed_seeds_have_the_bytes_of_bare_onnxruntime_when_eight_callers_use_random_batches(
-    server: LocalServer, seeds: NDArray[np.uint64], bare_hashes: list[bytes]
+    served: LocalServer, seeds: NDArray[np.uint64], bare_hashes: list[bytes]
 ) -> None:
     rng = random.Random(11)
     order = np.array(rng.sample(range(NUM_SEEDS), NUM_SEEDS))
@@ -74,7 +67,7 @@ def test_streamed_seeds_have_the_bytes_of_bare_onnxruntime_when_eight_callers_us
         pictures = sampler.sample_stream(MODEL, seeds[places], truncation=TRUNCATION)
         return [(int(places[p.index]), p.seed, hashlib.sha256(p.bytes).digest()) for p in pictures]
 
-    with Sampler(server.service) as sampler, ThreadPoolExecutor(NUM_CALLERS) as callers:
+    with Sampler(served.service) as sampler, ThreadPoolExecutor(NUM_CALLERS) as callers:
         answers = [answer for batch in callers.map(stream, cuts) for answer in batch]
     assert sorted(place for place, _, _ in answers) == list(range(NUM_SEEDS))
     different = [seed for place, seed, found in answers if found != bare_hashes[place] or seed != seeds[place]]
@@ -82,9 +75,9 @@ def test_streamed_seeds_have_the_bytes_of_bare_onnxruntime_when_eight_callers_us
 
 
 def test_seeds_one_by_one_from_triton_have_the_bytes_of_bare_onnxruntime(
-    server: LocalServer, seeds: NDArray[np.uint64], bare_hashes: list[bytes]
+    served: LocalServer, seeds: NDArray[np.uint64], bare_hashes: list[bytes]
 ) -> None:
-    with grpc.insecure_channel(server.triton_grpc) as channel:
+    with grpc.insecure_channel(served.triton_grpc) as channel:
         infer = channel.unary_unary(
             DIRECT_METHOD,
             request_serializer=service_pb2.ModelInferRequest.SerializeToString,

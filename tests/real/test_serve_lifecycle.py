@@ -21,7 +21,7 @@ from tests.support_service import CHANNEL_OPTIONS, failure_of
 
 pytestmark = pytest.mark.triton
 
-STREAM_COUNT = 20_000
+STREAM_COUNT = 6_000
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def directly(serve: Serve, seeds: np.ndarray) -> list[bytes]:
 
 
 def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: Path, tmp_path: Path):
-    with running_serve(small_repository, tmp_path) as serve:
+    with running_serve(small_repository, tmp_path, "--drain-s=120") as serve:
         processes = serve.processes()
         assert {serve.ready["pid"], serve.ready["service_pid"], serve.ready["triton_pid"]} <= {p for p, _ in processes}
         channel, stub = stub_of(serve)
@@ -62,13 +62,9 @@ def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: 
             seeds = np.uint64(2**63) + np.arange(10, dtype=np.uint64)
             assert [image.data for image in images] == directly(serve, seeds)
             stream = stub.SampleStream(sample(STREAM_COUNT))
-            received = len(next(stream).images)
+            received = len(next(stream).images)  # what is not read holds the stream open
             os.kill(serve.process.pid, signal.SIGTERM)
-            refused = None
-            while refused is None:
-                received += len(next(stream).images)
-                refused = refusal(stub)
-            assert refused.code() is grpc.StatusCode.UNAVAILABLE
+            assert wait_refused(stub).code() is grpc.StatusCode.UNAVAILABLE
             received += sum(len(reply.images) for reply in stream)
         assert received == STREAM_COUNT
         code, output, errors = serve.end()
@@ -80,13 +76,13 @@ def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: 
         wait_gone(processes)
 
 
-def refusal(stub: Any) -> Any:
-    """The error of a new call, or None while calls are still accepted."""
-    try:
-        stub.Sample(sample())
-    except grpc.RpcError as error:
-        return error
-    return None
+def wait_refused(stub: Any) -> Any:
+    """The error of the first new call that is not accepted any more."""
+    while True:
+        try:
+            stub.Sample(sample())
+        except grpc.RpcError as error:
+            return error
 
 
 def test_second_signal_cuts_the_drain_short(small_repository: Path, tmp_path: Path):
@@ -149,7 +145,8 @@ def test_killed_supervisor_leaves_no_process(small_repository: Path, tmp_path: P
 
 def test_tampered_version_is_refused_on_both_paths(model_repository: Path, tmp_path: Path):
     repository = tmp_path / "repository"
-    shutil.copytree(model_repository, repository)
+    for name in ("plain-gan", "plain-gan-decode", "tiny-gan", "tiny-gan-decode"):
+        shutil.copytree(model_repository / name, repository / name)
     with (repository / "tiny-gan" / "1" / "model.onnx").open("r+b") as file:
         file.seek(1000)
         file.write(b"\0tampered\0")
@@ -161,10 +158,10 @@ def test_tampered_version_is_refused_on_both_paths(model_repository: Path, tmp_p
         with channel:
             names = [model.name for model in stub.ListModels(pb.ListModelsRequest()).models]
             error = failure_of(lambda: stub.Sample(sample(model="tiny-gan")))
-        assert names == ["plain-gan", "tiny-vae"]
+        assert names == ["plain-gan"]
         assert error.code() is grpc.StatusCode.NOT_FOUND
         with InferenceServerClient(serve.ready["triton_grpc"]) as client:
-            assert client.is_model_ready("tiny-vae")
+            assert client.is_model_ready("plain-gan")
             assert not client.is_model_ready("tiny-gan")
         os.kill(serve.process.pid, signal.SIGTERM)
         code, output, _ = serve.end()
@@ -172,7 +169,7 @@ def test_tampered_version_is_refused_on_both_paths(model_repository: Path, tmp_p
         assert "refused" in output
 
 
-@pytest.mark.parametrize("option", ["--port", "--triton-grpc-port", "--triton-http-port", "--triton-metrics-port"])
+@pytest.mark.parametrize("option", ["--port", "--triton-http-port"])
 def test_port_in_use_is_one_line_that_names_it(small_repository: Path, tmp_path: Path, option: str):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

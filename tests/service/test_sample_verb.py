@@ -144,7 +144,7 @@ def test_place_that_cannot_be_written_is_one_line(run) -> None:
     Path("file").write_text("")
     result = run("tiny-gan", "--seeds", "0", "--out", "file/grid.png")
     assert result.exit_code == 1
-    assert result.stderr == "sample: cannot write file: File exists.\n"
+    assert result.stderr == "sample: cannot write file/grid.png: File exists.\n"
 
 
 def test_nobody_at_the_address_is_one_line(run) -> None:

@@ -212,6 +212,23 @@ def test_version_with_other_golden_pictures_is_left_out(
         assert "golden seed 0 differs" in refused.reason
 
 
+def test_version_that_triton_cannot_run_is_left_out(
+    loop_thread: LoopThread, repository: Repository, peer: KServe, monkeypatch: pytest.MonkeyPatch
+):
+    infer = peer._infer
+
+    def broken(request: Any) -> Any:
+        if request.model_name == "tiny-vae-decode":
+            raise RuntimeError("no such kernel")
+        return infer(request)
+
+    monkeypatch.setattr(peer, "_infer", broken)
+    with running_service(loop_thread, repository, peer.address) as service:
+        (refused,) = service.server.refused
+    assert refused.name == "tiny-vae"
+    assert "no such kernel" in refused.reason
+
+
 def test_model_that_triton_could_not_load_is_left_out_with_its_reason(
     loop_thread: LoopThread, repository: Repository, peer: KServe
 ):

@@ -28,6 +28,7 @@ class Pipeline(Generic[Job, Result]):
         self._compute = compute
         self._answer = answer
         self._jobs: Queue[Job | None] = Queue(1)
+        self._taken = threading.Semaphore(0)
         self._answers: Queue[tuple[Job, Result] | None] = Queue(NUM_UNANSWERED)
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._computing, self._answering)]
         for thread in self._threads:
@@ -35,25 +36,27 @@ class Pipeline(Generic[Job, Result]):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits or is computed; answers may still be on their way."""
+        """Whether nothing is being computed; answers may still be on their way."""
         return self._jobs.unfinished_tasks == 0
 
     def put(self, job: Job) -> None:
-        """Queue a job; returns once no other one waits."""
+        """Hand a job over; returns when its computing begins."""
         self._jobs.put(job)
+        self._taken.acquire()
 
     def wait_idle(self) -> None:
         """Return once every job so far is computed."""
         self._jobs.join()
 
     def close(self) -> None:
-        """Compute and answer what is queued, then end the threads."""
+        """Compute and answer what was put, then end the threads."""
         self._jobs.put(None)
         for thread in self._threads:
             thread.join()
 
     def _computing(self) -> None:
         while (job := self._jobs.get()) is not None:
+            self._taken.release()
             result = self._compute(job)
             self._jobs.task_done()
             self._answers.put((job, result))

@@ -149,9 +149,9 @@ def open_session(path: Path, config: Config, *, device: int | None) -> ort.Infer
     Raises:
         ConfigError: a key has a wrong value, the file is no ONNX model, or the GPU cannot be used.
     """
-    providers = _providers(config, device)
+    options, providers = _session_options(config), _providers(config, device)
     try:
-        session = ort.InferenceSession(str(path), _session_options(config), providers=providers)
+        session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         raise ConfigError(f"cannot load {path}: {error}") from None
     used = session.get_providers()[0]

@@ -7,6 +7,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,6 +18,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from export import pipeline
 from export.errors import ExportError, GateError, InputError
+from export.graphs import Networks
 from export.pipeline import ExportOptions, export_checkpoint
 from ganvas_client import noise
 from ganvas_client.certificate import Certificate, Golden
@@ -143,11 +145,12 @@ def test_export_of_an_unconditional_model_takes_no_label(make_checkpoint: Callab
 
 
 def test_export_publishes_nothing_when_a_gate_fails(
-    gan: Exported, repository: Path, monkeypatch: pytest.MonkeyPatch
+    gan: Exported, networks: Networks, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise GateError("fp16 parity failed")
 
+    monkeypatch.setattr(pipeline, "export_networks", lambda _: networks)
     monkeypatch.setattr(pipeline, "prove", fail)
     before = tree(repository.parent)
     with pytest.raises(GateError):
@@ -187,6 +190,7 @@ def test_export_refuses_another_max_batch_size(gan: Exported, repository: Path) 
     ],
 )
 def test_options_refuse_what_is_out_of_range(field: str, value: int, limits: str) -> None:
+    arguments: dict[str, Any] = {field: value}
     option = "--" + field.replace("_", "-")
     with pytest.raises(ExportError, match=f"{option} must be within {limits}; got {value}."):
-        dataclasses.replace(ExportOptions(), **{field: value})
+        dataclasses.replace(ExportOptions(), **arguments)

@@ -36,12 +36,11 @@ def test_every_config_states_the_whole_contract() -> None:
         assert config.version_policy.WhichOneof("policy_choice") == "all"
 
 
-def test_every_config_batches_what_waits_and_rejects_a_full_queue() -> None:
+def test_every_config_batches_what_waits_and_waits_for_nothing() -> None:
     for config_name in CONFIG_NAMES:
-        batching = parsed(config_name).dynamic_batching
-        assert batching.max_queue_delay_microseconds == 0
-        assert batching.default_queue_policy.max_queue_size == 1024
-        assert batching.default_queue_policy.timeout_action == triton.ModelQueuePolicy.REJECT
+        config = parsed(config_name)
+        assert config.WhichOneof("scheduling_choice") == "dynamic_batching"
+        assert config.dynamic_batching == triton.ModelDynamicBatching()
 
 
 def test_every_config_warms_every_bucket_with_every_input() -> None:
@@ -72,6 +71,7 @@ def test_gpu_config_is_the_strict_tier() -> None:
     (cuda,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert (cuda.name, dict(cuda.parameters)) == ("cuda", {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"})
     assert config.parameters["cudnn_conv_algo_search"].string_value == "2"
+    assert config.parameters["batch_buckets"].string_value == "16"
     assert config.default_model_filename == "model.onnx"
 
 

@@ -72,11 +72,6 @@ def test_service_config_is_parsed_strictly(change: dict[str, Any]):
         ServiceConfig.from_json(json.dumps(values))
 
 
-def test_service_config_reaches_triton_on_loopback_when_it_listens_everywhere():
-    service = ServeConfig(triton_host="0.0.0.0").service(9001, parent_pid=1)
-    assert service.triton == "127.0.0.1:9001"
-
-
 def test_described_settings_are_plain_and_complete():
     described = ServeConfig().describe()
     assert described["max_count"] == 256

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -46,6 +47,18 @@ def test_train_draws_grids_marked_as_machine_made(tmp_path: Path) -> None:
         assert grid.info["ganvas:machine-made"] == "true"
         assert grid.info["ganvas:model"] == "digits-vae"
         assert grid.info["ganvas:kimg"] == "0.192"
+
+
+def test_train_shows_one_real_scan_of_each_label(tmp_path: Path) -> None:
+    config = tiny_config("gan")
+    create(tmp_path, config, overwrite=False)
+    train(config, tmp_path, should_stop=lambda: True)
+    dataset = load_digits(8)
+    for label in range(10):
+        with Image.open(tmp_path / "examples" / f"{label:03d}.png") as scan:
+            assert scan.info["ganvas:label"] == str(label)
+            assert scan.info["ganvas:machine-made"] == "false"
+            assert np.array_equal(np.asarray(scan), dataset.images[dataset.labels.tolist().index(label), 0])
 
 
 def test_train_improves_the_vae(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.unit.training.support_training import tiny_config
-from training.options import OptionError, fastest_precision, new_config, resume_config
-from training.presets import PRESETS
+from training.options import OptionError, new_config, resume_config
+from training.presets import PRESETS, VaeConfig
 from training.run_folder import RunFolderError, create, git_revision, read_config
 
 
@@ -20,8 +20,9 @@ def test_preset_carries_its_own_name_and_a_reachable_budget(name: str) -> None:
 
 
 def test_new_config_varies_the_preset() -> None:
-    config = new_config("digits-vae", {"seed": 9, "beta": 2.0})
-    assert (config.seed, config.precision) == (9, fastest_precision())
+    config = new_config("digits-vae", {"seed": 9, "beta": 2.5})
+    assert isinstance(config, VaeConfig)
+    assert (config.seed, config.beta) == (9, 2.5)
     assert config.batch_size == PRESETS["digits-vae"].batch_size
 
 

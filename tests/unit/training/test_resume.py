@@ -30,10 +30,15 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
     return lambda: next(asked) == num_steps
 
 
-@pytest.mark.parametrize("family", ["gan", "vae"])
-def test_train_gives_the_same_weights_when_stopped_and_resumed(tmp_path: Path, family: str) -> None:
-    config = tiny_config(family, seed=5)
-    whole, parts = start(tmp_path / "whole", family, seed=5), start(tmp_path / "parts", family, seed=5)
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("gan", {"seed": 5}), ("gan", {"loss": "hinge", "r1_gamma": 0.0}), ("gan", {"precision": "bf16"}), ("vae", {})],
+)
+def test_train_gives_the_same_weights_when_stopped_and_resumed(
+    tmp_path: Path, family: str, options: dict[str, object]
+) -> None:
+    config = tiny_config(family, **options)
+    whole, parts = start(tmp_path / "whole", family, **options), start(tmp_path / "parts", family, **options)
     assert train(config, whole).finished
 
     for steps in (3, 4):
@@ -76,10 +81,10 @@ def test_train_repeats_itself_with_the_same_seed_only(tmp_path: Path, family: st
     assert runs[0] != runs[2]
 
 
-def test_train_leaves_nothing_when_stopped_before_the_first_step(tmp_path: Path) -> None:
+def test_train_saves_no_state_when_stopped_before_the_first_step(tmp_path: Path) -> None:
     folder = start(tmp_path / "run", "gan")
     assert not train(tiny_config("gan"), folder, should_stop=lambda: True).finished
-    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "examples"]
 
 
 def test_train_does_nothing_more_when_already_finished(tmp_path: Path) -> None:

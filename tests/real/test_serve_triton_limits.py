@@ -1,0 +1,156 @@
+"""The service against a real Triton at its limits: a full queue, callers that leave, time that runs out, its death."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from ganvas.v1 import sampler_pb2 as pb
+from serving.engine import Deadline, Engine
+from serving.errors import DeadlineError
+from serving.repository import Repository, read_repository
+from serving.triton import TritonOptions, TritonProcess
+from tests.support_service import LoopThread, Service, failure_of, running_service
+
+pytestmark = pytest.mark.triton
+
+MODEL = "plain-gan"
+QUEUE_SIZE = 2
+TIMEOUT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def repository(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """plain-gan, with a queue of QUEUE_SIZE."""
+    folder = tmp_path_factory.mktemp("limits")
+    for name in (MODEL, f"{MODEL}-decode"):
+        shutil.copytree(model_repository / name, folder / name)
+    path = folder / MODEL / "config.pbtxt"
+    config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+    config.dynamic_batching.default_queue_policy.max_queue_size = QUEUE_SIZE
+    path.write_text(text_format.MessageToString(config), encoding="utf-8")
+    return read_repository(folder)
+
+
+@pytest.fixture(scope="module")
+def triton(repository: Repository) -> Iterator[TritonProcess]:
+    """The models under this queue, on free ports."""
+    options = TritonOptions(
+        repository=repository.folder,
+        models=repository.triton_models(),
+        grpc_port=0,
+        http_port=0,
+        metrics_port=0,
+        strict_config=True,
+    )
+    with TritonProcess(options) as process:
+        process.wait_ready(60)
+        yield process
+
+
+@pytest.fixture(scope="module")
+def loop_thread() -> Iterator[LoopThread]:
+    loop = LoopThread()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def service(loop_thread: LoopThread, repository: Repository, triton: TritonProcess) -> Iterator[Service]:
+    with running_service(loop_thread, repository, f"127.0.0.1:{triton.ports.grpc}") as service:
+        yield service
+
+
+def sample(count: int) -> pb.SampleRequest:
+    return pb.SampleRequest(model=MODEL, range=pb.SeedRange(count=count))
+
+
+def num_inferred(triton: TritonProcess) -> int:
+    """Pictures that Triton has made so far."""
+    with InferenceServerClient(f"127.0.0.1:{triton.ports.grpc}") as client:
+        return int(client.get_inference_statistics(MODEL).model_stats[0].inference_count)
+
+
+def test_service_proves_its_models_on_a_real_triton(service: Service):
+    (model,) = service.stub.ListModels(pb.ListModelsRequest()).models
+    assert (model.name, model.golden) == (MODEL, "exact")
+
+
+def test_full_queue_of_triton_is_resource_exhausted_and_passes(service: Service):
+    def ask(_: int) -> Any:
+        try:
+            return len(service.stub.Sample(sample(16), timeout=TIMEOUT_S).images)
+        except grpc.RpcError as error:
+            return error.code(), "Retry in" in error.details()  # type: ignore[attr-defined]
+
+    with ThreadPoolExecutor(32) as callers:
+        outcomes = Counter(callers.map(ask, range(256)))
+    assert set(outcomes) == {16, (grpc.StatusCode.RESOURCE_EXHAUSTED, True)}
+    assert len(service.stub.Sample(sample(16)).images) == 16
+
+
+def test_stream_whose_caller_left_is_not_made(service: Service, triton: TritonProcess, loop_thread: LoopThread):
+    stream = service.stub.SampleStream(sample(65536))
+    next(stream)
+    stream.cancel()
+    loop_thread.run(service.server.calls.wait_idle())
+    first = settled_count(triton)
+    assert settled_count(triton) == first
+    assert first < 65536
+
+
+def settled_count(triton: TritonProcess) -> int:
+    """num_inferred, once it stands still."""
+    count, end = -1, time.monotonic() + TIMEOUT_S
+    while count != (count := num_inferred(triton)):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    return count
+
+
+def test_deadline_that_passes_in_triton_is_deadline_exceeded(triton: TritonProcess, loop_thread: LoopThread):
+    async def infer_in_no_time() -> None:
+        engine = Engine(f"127.0.0.1:{triton.ports.grpc}")
+        inputs = {"seed": np.zeros((16, 1), np.uint64), "truncation": np.ones((16, 1), np.float32)}
+        calls = [engine.infer(MODEL, 1, inputs, ("image",), Deadline.after(0.0005)) for _ in range(2)]
+        try:
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        finally:
+            await engine.close()
+        assert {type(outcome) for outcome in outcomes} == {DeadlineError}
+
+    loop_thread.run(infer_in_no_time())
+
+
+def test_call_is_unavailable_when_triton_dies_in_the_middle(loop_thread: LoopThread, repository: Repository):
+    options = TritonOptions(
+        repository=repository.folder,
+        models=repository.triton_models(),
+        grpc_port=0,
+        http_port=0,
+        metrics_port=0,
+        strict_config=True,
+    )
+    with TritonProcess(options) as doomed:
+        doomed.wait_ready(60)
+        with running_service(loop_thread, repository, f"127.0.0.1:{doomed.ports.grpc}") as service:
+            stream = service.stub.SampleStream(sample(65536))
+            next(stream)
+            doomed.stop(0)
+            assert failure_of(lambda: stream).code() is grpc.StatusCode.UNAVAILABLE
+            error = failure_of(lambda: service.stub.Sample(sample(1)))
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert "Triton is gone" in error.details()
