@@ -86,6 +86,7 @@ def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof) -> Mod
         precision="fp32" if file_name == FP32_FILE else "fp16",
         fp32_nodes=graphs.fp32_nodes[role] if file_name == FP16_FILE else {},
         pixel_parity=proof.pixel_parity[file_name] if pictures else None,
+        float_parity=None if pictures else proof.posterior_parity[file_name],
         golden=_golden(file_name, proof) if pictures else (),
     )
 
@@ -106,8 +107,7 @@ def _golden(file_name: str, proof: Proof) -> tuple[Golden, ...]:
 def _float_parity(role: Role, proof: Proof) -> FloatParity:
     if role != "encode":
         return proof.picture_parity
-    assert proof.posterior_parity is not None
-    return proof.posterior_parity
+    return proof.posterior_parity[FP32_FILE]
 
 
 def _tools() -> dict[str, str]:

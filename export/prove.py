@@ -35,8 +35,8 @@ class Proof:
     """The first so many cases are golden."""
     batches: tuple[int, ...]
     picture_parity: FloatParity
-    posterior_parity: FloatParity | None
-    """None without an encoder."""
+    posterior_parity: dict[str, FloatParity]
+    """By file name; empty without an encoder."""
     pixel_parity: dict[str, PixelParity]
     """By file name."""
     images: dict[str, NDArray[np.uint8]]
@@ -131,21 +131,20 @@ def _prove_posterior(
     cases: Cases,
     batches: tuple[int, ...],
     options: ExportOptions,
-) -> FloatParity | None:
+) -> dict[str, FloatParity]:
     """The encoder on pictures of the model's own and on noise, as many of each: parity and batch invariance."""
     if source.encoder is None:
-        return None
+        return {}
     noisy = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
     feeds: Arrays = {"image": np.concatenate([images, noisy])}
     posterior = _torch_posterior(source, feeds["image"])
-    found: FloatParity | None = None
+    found: dict[str, FloatParity] = {}
     for file_name, precision in PRECISIONS.items():
         encoder = Runner(graphs.files["encode", file_name], threads=options.threads)
         atol = parity.FLOAT_ATOL if file_name == FP32_FILE else _FP16_POSTERIOR_ATOL
-        checked = parity.check_floats(
+        found[file_name] = parity.check_floats(
             encoder, feeds, posterior, cases, batches, precision=f"{precision} encode", atol=atol
         )
-        found = found or checked
         alone = encoder.run_in_batches(feeds, 1)
         parity.check_batch_invariance(encoder, feeds, alone, cases, batches, what=f"{file_name}: encode")
     return found

@@ -49,6 +49,7 @@ def supervise(config: ServeConfig, console: Console) -> int:
     if not repository.versions:
         reasons = "\n".join(f"{entry.name} version {entry.version}: {entry.reason}" for entry in repository.refused)
         raise ServeError(f"no version in {config.repository} matches its certificate.\n{reasons}")
+    _clear_ready_file(config)
     print_settings(console, config)
     with _folder() as folder, _log_file(config) as log:
         stage(repository, folder / "models")
@@ -203,6 +204,18 @@ class Supervisor:
             await self._service.stop(self._config.drain_s + MARGIN_S)
         await asyncio.to_thread(self._triton.stop, TRITON_GRACE_S)
         self._say("stopped")
+
+
+def _clear_ready_file(config: ServeConfig) -> None:
+    """A ready file that a killed run left would say ready too early."""
+    if config.ready_file is None:
+        return
+    if not config.ready_file.parent.is_dir():
+        raise ServeError(f"--ready-file {config.ready_file}: there is no folder {config.ready_file.parent}.")
+    try:
+        config.ready_file.unlink(missing_ok=True)
+    except OSError as error:
+        raise ServeError(f"--ready-file {config.ready_file}: {error.strerror}.") from None
 
 
 def _how(code: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,8 @@ def _ask(port: int) -> None:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
             answer = json.load(reply)
+    except urllib.error.HTTPError as error:
+        raise TritonStartError(f"a model of one node does not answer: {error.read().decode(errors='replace')}") from None
     except (OSError, ValueError) as error:
         raise TritonStartError(f"a model of one node does not answer: {error}") from None
     if answer["outputs"][0]["data"] != [VALUE]:

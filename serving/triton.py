@@ -92,10 +92,12 @@ class TritonProcess:
         """Start it; returns once the process exists.
 
         Raises:
-            TritonError: no Triton, no libpython, or a port that is taken.
+            TritonError: no Triton, no libpython, no such repository, or a port that is taken.
         """
         if self._process is not None:
             raise RuntimeError("this Triton was started before; make a new TritonProcess.")
+        if not self.options.repository.is_dir():
+            raise TritonStartError(f"the model repository {self.options.repository} is no folder.")
         install = self._install or find_triton()
         environ = environment(install)
         ports = _choose(self.options)
@@ -120,9 +122,11 @@ class TritonProcess:
         """
         deadline = time.monotonic() + timeout_s
         host, port = reachable(self.options.host), self.ports.http
-        while not is_live(host, port):
+        while not (live := is_live(host, port)):
             if (code := self.poll()) is not None:
                 raise TritonStartError(f"Triton ended with exit code {code} before it was ready.{self._last_words()}")
+            if live is False:
+                raise TritonStartError(f"Triton started, but cannot serve.{self._last_words()}")
             if time.monotonic() >= deadline:
                 raise TritonStartError(f"Triton was not ready within {timeout_s:g} s.{self._last_words()}")
             time.sleep(POLL_S)

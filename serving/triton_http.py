@@ -26,12 +26,15 @@ class ModelFailure:
         return f"{self.name} version {self.version}: {self.reason}" if self.version else f"{self.name}: {self.reason}"
 
 
-def is_live(host: str, port: int) -> bool:
-    """Whether it answers. It does so only after it has tried to load every model."""
+def is_live(host: str, port: int) -> bool | None:
+    """Whether it says that it is live; None while it does not answer.
+
+    It answers only after it has tried to load every model. One that answers no has failed to start and goes on.
+    """
     try:
         return _ask("GET", host, port, "/v2/health/live")[0] == 200
     except (OSError, http.client.HTTPException):
-        return False
+        return None
 
 
 def server_version(host: str, port: int) -> str:

@@ -45,7 +45,7 @@ def test_prove_passes_a_right_export_and_gives_the_figures(source: Source, graph
     proof = prove(source, graphs, OPTIONS)
     assert proof.batches == (1, 2, 3, 5)
     assert 0 < proof.picture_parity.max_abs < 1e-5
-    assert proof.posterior_parity is None
+    assert proof.posterior_parity == {}
     assert proof.pixel_parity[FP32_FILE].max_levels <= 1
     assert 0 < proof.pixel_parity[FP16_FILE].mean_levels < 0.2
     assert proof.images[FP32_FILE].shape == (9, 16, 16, 3)

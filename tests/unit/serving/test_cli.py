@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.cli import app
+from serving.repository import Repository
+from tests.support_models import served_model
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
@@ -55,6 +57,15 @@ def test_serve_says_why_when_every_version_is_refused(tmp_path: Path):
     assert code == 1
     assert "no version" in error
     assert "broken version 1: certificate.json is not JSON" in error
+
+
+def test_serve_says_so_when_the_ready_file_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    model = served_model()
+    repository = Repository(folder=tmp_path, versions=(model.entry,), refused=())
+    monkeypatch.setattr("serving.supervisor.read_repository", lambda *_: repository)
+    path = tmp_path / "nowhere" / "ready.json"
+    code, error = run("serve", "--ready-file", str(path))
+    assert (code, error) == (1, f"serve: --ready-file {path}: there is no folder {path.parent}.\n")
 
 
 @pytest.mark.parametrize("verb", ["serve", "verify", "models", "doctor"])

@@ -28,5 +28,5 @@ def test_failures_leave_out_models_that_were_not_asked_for() -> None:
     assert failures_of([READY, FAILED], ()) == ()
 
 
-def test_server_that_does_not_answer_is_not_live() -> None:
-    assert not is_live("127.0.0.1", 1)
+def test_server_that_does_not_answer_is_neither_live_nor_dead() -> None:
+    assert is_live("127.0.0.1", 1) is None

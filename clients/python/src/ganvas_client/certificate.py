@@ -83,6 +83,8 @@ class ModelFile:
     """In an fp16 file: each node kept in fp32, and why."""
     pixel_parity: PixelParity | None = None
     """None for encode, which makes no pictures."""
+    float_parity: FloatParity | None = None
+    """Of encode: this file's mean and logvar against PyTorch's. None for the roles that make pictures."""
     golden: tuple[Golden, ...] = ()
     """Made on the CPU provider at batch 1. Encode has none."""
 
