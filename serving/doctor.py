@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from serving import machine
 from serving.config import ServeConfig
@@ -78,7 +78,7 @@ def examine(repository: Path, ports: dict[str, tuple[str, int]], *, start: bool)
     """
     install, triton = machine.find_tritonserver()
     needed = [machine.find_python(), machine.find_shared_python(install), triton, machine.find_onnxruntime()]
-    needed.append(machine.find_shared_memory())
+    needed += [machine.find_numpy(install), machine.find_shared_memory()]
     if start and install is not None and all(finding.status != "missing" for finding in needed):
         needed.append(_try(install))
     return [
@@ -114,7 +114,7 @@ def _progress(quiet: bool) -> Iterator[None]:
 
 
 def _print(findings: list[Finding], fit: bool) -> None:
-    table = Table("", "what", "found", show_lines=False)
+    table = Table("", Column("what", no_wrap=True), Column("found", overflow="fold"))
     for finding in findings:
         remedy = f"\n[bold]remedy:[/] {escape(finding.remedy)}" if finding.remedy else ""
         table.add_row(MARKS[finding.status], finding.name, escape(finding.detail) + remedy)

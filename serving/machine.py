@@ -14,14 +14,17 @@ from typing import Literal
 
 from serving.libpython import find_libpython
 from serving.ports import port_problem
+from serving.trial import IDENTITY
 from serving.triton_errors import TritonError
 from serving.triton_install import TritonInstall, find_triton
 
 __all__ = [
     "Finding",
+    "cuda_works",
     "find_disk",
     "find_gpu",
     "find_memory",
+    "find_numpy",
     "find_onnxruntime",
     "find_ports",
     "find_python",
@@ -85,10 +88,10 @@ def find_tritonserver() -> tuple[TritonInstall | None, Finding]:
     except TritonError as error:
         detail, _, remedy = str(error).partition(" Remedy: ")
         return None, Finding(name="Triton", status="missing", detail=detail, remedy=remedy or None)
-    ways = {"env": "GANVAS_TRITONSERVER", "path": "PATH", "embedded": "nvidia-pytriton wheel"}
-    backend = "its own" if install.has_onnxruntime else "ours"
-    version = f"{install.version} " if install.version else ""
-    detail = f"{version}({ways[install.kind]}, {backend} onnxruntime backend) {install.executable}"
+    ways = {"env": "GANVAS_TRITONSERVER", "path": "PATH", "embedded": "the nvidia-pytriton wheel"}
+    backend = "its own" if install.has_onnxruntime else "our"
+    version = f"{install.version}, " if install.version else ""
+    detail = f"{version}from {ways[install.kind]}, with {backend} onnxruntime backend: {install.executable}"
     return install, Finding(name="Triton", status="ok", detail=detail)
 
 
@@ -104,8 +107,22 @@ def find_onnxruntime() -> Finding:
     return Finding(name=name, status="ok", detail=f"{ort.__version__}, built for {providers}")
 
 
+def find_numpy(install: TritonInstall | None) -> Finding:
+    """NumPy, whose arrays the wheel's stub reads by the layout of version 1."""
+    try:
+        import numpy as np
+    except ImportError as error:
+        remedy = f"{sys.executable} -m pip install 'numpy<2'"
+        return Finding(name="NumPy", status="missing", detail=f"cannot be imported: {error}", remedy=remedy)
+    if install is not None and install.kind == "embedded" and not np.__version__.startswith("1."):
+        detail = f"{np.__version__}, but nvidia-pytriton's Python backend needs version 1"
+        remedy = f"{sys.executable} -m pip install 'numpy<2', on Python 3.12 at most: NumPy 1 has no wheel for 3.13"
+        return Finding(name="NumPy", status="missing", detail=detail, remedy=remedy)
+    return Finding(name="NumPy", status="ok", detail=np.__version__)
+
+
 def find_gpu() -> Finding:
-    """NVIDIA's GPUs, as nvidia-smi lists them. None is fine."""
+    """NVIDIA's GPUs, as nvidia-smi lists them, and whether ONNX Runtime can use one. None is fine."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     if shutil.which(query[0]) is None:
         return Finding(name="GPU", status="ok", detail="none (no nvidia-smi): models run on the CPU")
@@ -114,7 +131,22 @@ def find_gpu() -> Finding:
     except (OSError, subprocess.SubprocessError) as error:
         detail = f"nvidia-smi does not work, so models run on the CPU: {error}"
         return Finding(name="GPU", status="warning", detail=detail, remedy="nvidia-smi")
-    return Finding(name="GPU", status="ok", detail="; ".join(result.stdout.strip().splitlines()) or "none")
+    detail = "; ".join(result.stdout.strip().splitlines())
+    if not cuda_works():
+        remedy = f"{sys.executable} -m pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        return Finding(
+            name="GPU", status="warning", detail=f"{detail}; but ONNX Runtime cannot use CUDA here", remedy=remedy
+        )
+    return Finding(name="GPU", status="ok", detail=detail)
+
+
+def cuda_works() -> bool:
+    """Whether ONNX Runtime makes a session on the first GPU. It falls back to the CPU without an error."""
+    import onnxruntime as ort
+
+    ort.preload_dlls()
+    session = ort.InferenceSession(IDENTITY, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+    return bool(session.get_providers()[0] == "CUDAExecutionProvider")
 
 
 def find_ports(wanted: Mapping[str, tuple[str, int]]) -> list[Finding]:
@@ -129,7 +161,7 @@ def find_ports(wanted: Mapping[str, tuple[str, int]]) -> list[Finding]:
         remedy = f"ganvas serve {option} 0, or end what `ss -ltnp 'sport = :{port}'` shows" if problem else None
         detail = problem or (f"{port} is free on {host}" if port else f"a free one on {host}")
         status: Literal["ok", "missing"] = "missing" if problem else "ok"
-        findings.append(Finding(name=f"port {option}", status=status, detail=detail, remedy=remedy))
+        findings.append(Finding(name=option, status=status, detail=detail, remedy=remedy))
     return findings
 
 

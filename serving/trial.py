@@ -13,7 +13,7 @@ from pathlib import Path
 from serving.triton import TritonOptions, TritonProcess, TritonStartError
 from serving.triton_install import TritonInstall
 
-__all__ = ["Trial", "try_triton"]
+__all__ = ["IDENTITY", "Trial", "try_triton"]
 
 TIMEOUT_S = 60.0
 VALUE = 0.25
@@ -63,7 +63,9 @@ def _ask(port: int) -> None:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
             answer = json.load(reply)
     except urllib.error.HTTPError as error:
-        raise TritonStartError(f"a model of one node does not answer: {error.read().decode(errors='replace')}") from None
+        raise TritonStartError(
+            f"a model of one node does not answer: {error.read().decode(errors='replace')}"
+        ) from None
     except (OSError, ValueError) as error:
         raise TritonStartError(f"a model of one node does not answer: {error}") from None
     if answer["outputs"][0]["data"] != [VALUE]:

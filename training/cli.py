@@ -58,7 +58,7 @@ PrecisionOption = Annotated[
     ),
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option(help="PyTorch's compute threads.", show_default="2", envvar="GANVAS_TRAIN_THREADS")
+    int | None, typer.Option(help="PyTorch's compute threads.", show_default="1", envvar="GANVAS_TRAIN_THREADS")
 ]
 SaveOption = Annotated[float | None, typer.Option(help="Save every so many kimg.", show_default=THE_PRESETS)]
 SamplesOption = Annotated[float | None, typer.Option(help="Draw samples every so many kimg.", show_default=THE_PRESETS)]

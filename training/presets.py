@@ -35,8 +35,9 @@ class CommonConfig:
     precision: Precision = "fp32"
     """Of the convolutions in training: bf16 (autocast) is faster on a CPU that has it, and several times slower on one
     that emulates it. Weights, losses, samples and the checkpoint are float32 either way."""
-    threads: Annotated[int, Field(ge=1, le=256)] = 2
-    """PyTorch's compute threads. Another number rounds differently, so a resume needs the same."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """PyTorch's compute threads. Networks this small gain from a second one only on an idle machine: elsewhere each
+    layer waits for the slower thread. Another number rounds differently, so a resume needs the same."""
     save_kimg: Positive
     """How often the resume state and the checkpoint are saved."""
     samples_kimg: Positive

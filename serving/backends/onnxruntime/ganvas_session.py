@@ -150,6 +150,8 @@ def open_session(path: Path, config: Config, *, device: int | None) -> ort.Infer
         ConfigError: a key has a wrong value, the file is no ONNX model, or the GPU cannot be used.
     """
     options, providers = _session_options(config), _providers(config, device)
+    if device is not None:
+        ort.preload_dlls()  # CUDA and cuDNN, where they came as wheels
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own

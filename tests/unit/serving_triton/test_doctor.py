@@ -47,7 +47,7 @@ def test_doctor_finds_everything_where_the_tests_run(tmp_path: Path) -> None:
 def test_doctor_fails_and_names_option_and_remedy_when_a_port_is_taken(taken: int) -> None:
     result = run("--json", "--triton-http-port", str(taken))
     assert result.exit_code == 1
-    port = finding(result, "port --triton-http-port")
+    port = finding(result, "--triton-http-port")
     assert port["status"] == "missing"
     assert f"{taken} is in use" in port["detail"]
     assert port["remedy"] == f"ganvas serve --triton-http-port 0, or end what `ss -ltnp 'sport = :{taken}'` shows"
@@ -99,3 +99,29 @@ def test_doctor_reports_shared_memory_that_a_killed_triton_left(
     (tmp_path / "ganvas-999999999-ab-cd").touch()
     (tmp_path / "ganvas-1-ab-cd").touch()
     assert machine.find_shared_memory().remedy == f"rm {tmp_path}/ganvas-999999999-*"
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
+def test_doctor_sees_that_onnx_runtime_falls_back_from_cuda() -> None:
+    assert not machine.cuda_works()
+
+
+def test_doctor_warns_of_a_gpu_that_onnx_runtime_cannot_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB, 570.1'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    for works, status in ((False, "warning"), (True, "ok")):
+        monkeypatch.setattr(machine, "cuda_works", lambda works=works: works)
+        found = machine.find_gpu()
+        assert (found.status, "NVIDIA H200" in found.detail) == (status, True)
+
+
+def test_doctor_says_that_the_wheel_needs_numpy_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy
+
+    monkeypatch.setattr(numpy, "__version__", "2.5.0")
+    assert run("--json").exit_code == 1
+    assert machine.find_numpy(None).status == "ok"
+    monkeypatch.setattr(numpy, "__version__", "1.26.4")
+    assert run("--json").exit_code == 0
