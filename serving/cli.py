@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 
 from serving.config import ConfigError, Limits, LogLevel, ServeConfig
-from serving.doctor import doctor
-from serving.models import models
+from serving.doctor.report import doctor
+from serving.repository.models import models
+from serving.repository.verify import verify
 from serving.supervisor import ServeError, supervise
-from serving.verify import verify
 
 __all__ = ["app"]
 

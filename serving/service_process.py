@@ -22,7 +22,7 @@ TAIL_BYTES = 4096
 
 
 class ServiceProcess:
-    """`python -m serving.server` in a session of its own, so that Ctrl-C in a terminal does not reach it.
+    """`python -m serving.service.server` in a session of its own, so that Ctrl-C in a terminal does not reach it.
 
     Args:
         log: where its log goes.
@@ -46,7 +46,7 @@ class ServiceProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "serving.server",
+            "serving.service.server",
             self.config.to_json(),
             cwd=CHECKOUT,
             stdin=asyncio.subprocess.DEVNULL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serving.repository import Repository
+from serving.repository.reader import Repository
 
 __all__ = ["stage"]
 

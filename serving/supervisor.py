@@ -16,11 +16,11 @@ from rich.console import Console
 
 from serving.announce import Ready, print_ready, print_settings, write_ready_file
 from serving.config import ServeConfig, address_of
-from serving.ports import port_problem
-from serving.repository import Repository, RepositoryError, read_repository
+from serving.repository.reader import Repository, RepositoryError, read_repository
 from serving.service_process import ServiceProcess
 from serving.staging import stage
-from serving.triton import TritonError, TritonOptions, TritonProcess, reachable
+from serving.triton.ports import port_problem
+from serving.triton.process import TritonError, TritonOptions, TritonProcess, reachable
 
 __all__ = ["ServeError", "supervise"]
 

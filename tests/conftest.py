@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from serving.triton import TritonProcess
+    from serving.triton.process import TritonProcess
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +44,8 @@ def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def triton(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonProcess]:
     """A real Triton on free ports, ready, with every model of `model_repository`."""
-    from serving.repository import read_repository
-    from serving.triton import TritonOptions, TritonProcess
+    from serving.repository.reader import read_repository
+    from serving.triton.process import TritonOptions, TritonProcess
 
     options = TritonOptions(
         repository=model_repository,

@@ -20,7 +20,7 @@ from tritonclient.grpc.service_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 
-from serving.repository import Repository
+from serving.repository.reader import Repository
 
 DTYPES = {"UINT64": np.uint64, "INT64": np.int64, "FP32": np.float32, "UINT8": np.uint8}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ganvas_client.certificate import Certificate, FloatParity, Role
-from serving.catalog import ServedModel
 from serving.config import Limits
-from serving.repository import ModelVersion
+from serving.repository.reader import ModelVersion
+from serving.service.catalog import ServedModel
 
 
 def certificate(name: str, role: Role, **fields: Any) -> Certificate:

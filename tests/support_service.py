@@ -12,8 +12,8 @@ import grpc
 
 from ganvas.v1 import sampler_pb2_grpc
 from serving.config import MESSAGE_BYTES, Limits, ServiceConfig
-from serving.repository import Repository
-from serving.server import SamplingServer
+from serving.repository.reader import Repository
+from serving.service.server import SamplingServer
 
 T = TypeVar("T")
 

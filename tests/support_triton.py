@@ -15,7 +15,7 @@ import tritonclient.grpc as kserve
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.triton import TritonOptions, TritonProcess
+from serving.triton.process import TritonOptions, TritonProcess
 
 READY_S = 60.0
 NUM_LABELS = 4

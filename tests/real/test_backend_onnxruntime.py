@@ -14,7 +14,7 @@ import pytest
 import tritonclient.grpc as kserve
 from numpy.typing import NDArray
 
-from serving.triton import TritonProcess
+from serving.triton.process import TritonProcess
 from tests.support_triton import (
     NUM_LABELS,
     add_model,

@@ -18,7 +18,7 @@ from PIL import Image
 
 from clients.local_server import LocalServer
 from ganvas_client import Sampler
-from serving.repository import read_repository
+from serving.repository.reader import read_repository
 
 pytestmark = pytest.mark.triton
 

@@ -19,10 +19,10 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.engine import Deadline, Engine
-from serving.errors import DeadlineError
-from serving.repository import Repository, read_repository
-from serving.triton import TritonOptions, TritonProcess
+from serving.repository.reader import Repository, read_repository
+from serving.service.engine import Deadline, Engine
+from serving.service.errors import DeadlineError
+from serving.triton.process import TritonOptions, TritonProcess
 from tests.support_service import LoopThread, Service, failure_of, running_service
 
 pytestmark = pytest.mark.triton

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.ports import port_problem
-from serving.triton import TritonInstall, TritonOptions, TritonProcess, TritonStartError
+from serving.triton.ports import port_problem
+from serving.triton.process import TritonInstall, TritonOptions, TritonProcess, TritonStartError
 from tests.support_triton import READY_S, add_model, client, identity_model, infer, running
 
 pytestmark = pytest.mark.triton
@@ -27,7 +27,7 @@ X = np.ones((1, 3), np.float32)
 OWNER = """
 import sys, time
 from pathlib import Path
-from serving.triton import TritonOptions, TritonProcess
+from serving.triton.process import TritonOptions, TritonProcess
 repository = Path(sys.argv[1])
 options = TritonOptions(repository=repository, models=("good",), grpc_port=0, http_port=0, metrics_port=0)
 triton = TritonProcess(options)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.repository import Repository, read_repository
+from serving.repository.reader import Repository, read_repository
 from tests.support_kserve import KServe
 from tests.support_service import LoopThread, Service, running_service
 

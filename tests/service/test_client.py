@@ -22,7 +22,7 @@ from ganvas_client import (
     Sampler,
     latents,
 )
-from serving.repository import Repository
+from serving.repository.reader import Repository
 from tests.support_service import LoopThread, Service
 
 SEEDS = [0, 1, 2**63, 2**64 - 1, 77]

@@ -23,7 +23,7 @@ from ganvas_client import (
     Sampler,
     UnavailableError,
 )
-from serving.repository import Repository
+from serving.repository.reader import Repository
 from tests.support_kserve import KServe
 from tests.support_service import LoopThread, Service, running_service
 

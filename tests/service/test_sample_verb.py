@@ -16,7 +16,7 @@ from clients.cli.app import app
 from clients.cli.seeds import parse_seeds
 from clients.grids import GUTTER
 from ganvas_client import Sampler
-from serving.repository import Repository
+from serving.repository.reader import Repository
 from tests.support_service import Service
 
 

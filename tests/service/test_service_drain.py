@@ -14,8 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.repository import Repository
-from serving.server import PortInUseError, SamplingServer
+from serving.repository.reader import Repository
+from serving.service.server import PortInUseError, SamplingServer
 from tests.support_kserve import KServe
 from tests.support_service import LoopThread, Service, failure_of, running_service
 

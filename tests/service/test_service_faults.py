@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.readiness import NothingToServeError
-from serving.repository import Repository
+from serving.repository.reader import Repository
+from serving.service.readiness import NothingToServeError
 from tests.support_kserve import KServe
 from tests.support_service import LoopThread, Service, failure_of, running_service
 

@@ -15,7 +15,7 @@ from PIL import Image
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_client.certificate import Certificate
 from ganvas_client.noise import latents
-from serving.repository import Repository
+from serving.repository.reader import Repository
 from tests.support_service import Service
 
 SEEDS = [0, 1, 7, 2**32, 2**63 + 5, 2**64 - 1]

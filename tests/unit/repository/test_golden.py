@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.golden import GoldenMismatchError, compare_golden, golden_inputs
-from serving.repository import ModelVersion, read_repository
+from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
+from serving.repository.reader import ModelVersion, read_repository
 
 
 @pytest.fixture(params=["tiny-gan", "plain-gan"])

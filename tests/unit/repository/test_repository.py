@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ganvas_client.certificate import Certificate, file_sha256
-from serving.repository import RepositoryError, read_config, read_repository
+from serving.repository.reader import RepositoryError, read_config, read_repository
 
 
 def refusal(repository: Path, name: str) -> str:

@@ -12,8 +12,8 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner, Result
 
-from serving.models import models
-from serving.verify import verify
+from serving.repository.models import models
+from serving.repository.verify import verify
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(verify)

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.cli import app
-from serving.repository import Repository
+from serving.repository.reader import Repository
 from tests.support_models import served_model
 
 

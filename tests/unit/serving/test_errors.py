@@ -7,8 +7,8 @@ import logging
 import grpc
 import pytest
 
-from serving import errors
-from serving.errors import CODES, BusyError, InvalidFieldError, ServiceError, TritonError, shown, status_of
+from serving.service import errors
+from serving.service.errors import CODES, BusyError, InvalidFieldError, ServiceError, TritonError, shown, status_of
 
 
 def test_every_error_but_tritons_own_is_in_the_table():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.flow import as_finished, in_order
+from serving.service.flow import as_finished, in_order
 
 BOTH = pytest.mark.parametrize("run", [as_finished, in_order])
 

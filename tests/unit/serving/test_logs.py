@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.logs import logfmt
+from serving.service.logs import logfmt
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.errors import InvalidFieldError
-from serving.pictures import PictureCoder, as_messages, decode_picture
-from serving.plans import DecodePlan, SamplePlan, WalkPlan
+from serving.service.errors import InvalidFieldError
+from serving.service.pictures import PictureCoder, as_messages, decode_picture
+from serving.service.plans import DecodePlan, SamplePlan, WalkPlan
 from tests.support_models import served_model
 
 COUNT = 5

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.catalog import ServedModel
-from serving.repository import Repository
+from serving.repository.reader import Repository
+from serving.service.catalog import ServedModel
 from serving.staging import stage
 from tests.support_models import served_model
 

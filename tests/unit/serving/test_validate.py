@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.catalog import Catalog
 from serving.config import Limits
-from serving.errors import InvalidFieldError, NotFoundError
-from serving.validate import parse_decode, parse_sample, parse_walk
+from serving.service.catalog import Catalog
+from serving.service.errors import InvalidFieldError, NotFoundError
+from serving.service.validate import parse_decode, parse_sample, parse_walk
 from tests.support_models import served_model
 
 LIMITS = Limits(max_count=6, max_stream_count=20)

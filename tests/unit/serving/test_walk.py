@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganvas_client.noise import latents
-from serving.walk import slerp, walk_latents
+from serving.service.walk import slerp, walk_latents
 
 SEEDS = st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=5).map(lambda seeds: np.array(seeds, np.uint64))
 

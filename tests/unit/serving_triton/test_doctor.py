@@ -11,9 +11,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from serving import machine
 from serving.cli import app
-from serving.triton_errors import TritonNotFoundError
+from serving.doctor import machine
+from serving.triton.errors import TritonNotFoundError
 
 FREE = ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--triton-metrics-port", "0"]
 
@@ -71,7 +71,7 @@ def test_doctor_gives_the_remedy_when_there_is_no_triton(monkeypatch: pytest.Mon
 
 
 def test_doctor_gives_the_remedy_when_there_is_no_shared_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving import libpython
+    from serving.triton import libpython
 
     monkeypatch.setattr(libpython, "_folders", list)
     monkeypatch.setattr(machine.TritonInstall, "bundles_libpython", False)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from serving import libpython
-from serving.libpython import find_libpython
-from serving.triton_errors import LibpythonNotFoundError
+from serving.triton import libpython
+from serving.triton.errors import LibpythonNotFoundError
+from serving.triton.libpython import find_libpython
 
 NAME = f"libpython3.{sys.version_info.minor}.so.1.0"
 

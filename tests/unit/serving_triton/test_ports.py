@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.ports import PortError, choose_ports, port_problem
+from serving.triton.ports import PortError, choose_ports, port_problem
 
 
 @pytest.fixture

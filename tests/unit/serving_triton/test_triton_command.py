@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from serving.triton import Ports, TritonOptions, TritonProcess, command, reachable
+from serving.triton.process import Ports, TritonOptions, TritonProcess, command, reachable
 
 
 def arguments(*, has_gpu: bool = False, **options: Any) -> list[str]:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from serving.triton_http import ModelFailure, failures_of, is_live
+from serving.triton.http_api import ModelFailure, failures_of, is_live
 
 READY = {"name": "a", "version": "1", "state": "READY", "reason": ""}
 FAILED = {

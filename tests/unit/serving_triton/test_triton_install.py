@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.triton_errors import TritonNotFoundError
-from serving.triton_install import TritonInstall, environment, find_triton, stage_backends
+from serving.triton.errors import TritonNotFoundError
+from serving.triton.install import TritonInstall, environment, find_triton, stage_backends
 
 MINOR = f"3.{sys.version_info.minor}"
 

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas_client.noise import latents
-from serving.catalog import Catalog, ServedModel
 from serving.config import ServiceConfig
-from serving.engine import POLL_S, Deadline, Engine
-from serving.errors import ServiceError, UnavailableError
-from serving.golden import GoldenMismatchError, compare_golden, golden_inputs
-from serving.logs import logfmt
-from serving.plans import slices
-from serving.repository import ModelVersion, Refused, Repository
+from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
+from serving.repository.reader import ModelVersion, Refused, Repository
+from serving.service.catalog import Catalog, ServedModel
+from serving.service.engine import POLL_S, Deadline, Engine
+from serving.service.errors import ServiceError, UnavailableError
+from serving.service.logs import logfmt
+from serving.service.plans import slices
 
 __all__ = ["NothingToServeError", "Proven", "prepare"]
 

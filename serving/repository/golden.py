@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.repository import ModelVersion
+from serving.repository.reader import ModelVersion
 
 __all__ = ["GoldenMismatchError", "compare_golden", "golden_inputs"]
 

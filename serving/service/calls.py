@@ -14,9 +14,9 @@ from urllib.parse import unquote
 import grpc
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.engine import Deadline
-from serving.errors import BusyError, UnavailableError, status_of
-from serving.logs import logfmt
+from serving.service.engine import Deadline
+from serving.service.errors import BusyError, UnavailableError, status_of
+from serving.service.logs import logfmt
 
 __all__ = ["Call", "Calls", "State"]
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas.v1 import sampler_pb2_grpc
-from serving.calls import Call, Calls
-from serving.catalog import Catalog, ServedModel
-from serving.engine import Deadline, Engine
-from serving.flow import as_finished, in_order
-from serving.pictures import PictureCoder, as_messages
-from serving.plans import EncodePlan, PicturePlan, slices
-from serving.validate import parse_decode, parse_encode, parse_sample, parse_walk
+from serving.service.calls import Call, Calls
+from serving.service.catalog import Catalog, ServedModel
+from serving.service.engine import Deadline, Engine
+from serving.service.flow import as_finished, in_order
+from serving.service.pictures import PictureCoder, as_messages
+from serving.service.plans import EncodePlan, PicturePlan, slices
+from serving.service.validate import parse_decode, parse_encode, parse_sample, parse_walk
 
 __all__ = ["Sampler"]
 

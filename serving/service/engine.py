@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as kserve
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from serving.errors import BusyError, DeadlineError, ServiceError, TritonError, UnavailableError
+from serving.service.errors import BusyError, DeadlineError, ServiceError, TritonError, UnavailableError
 
 __all__ = ["Deadline", "Engine"]
 

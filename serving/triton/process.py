@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from serving.ports import PortError, choose_ports
-from serving.triton_errors import LibpythonNotFoundError, TritonError, TritonNotFoundError, TritonStartError
-from serving.triton_http import ModelFailure, failures_of, is_live, repository_index, server_version
-from serving.triton_install import TritonInstall, environment, find_triton, stage_backends
+from serving.triton.errors import LibpythonNotFoundError, TritonError, TritonNotFoundError, TritonStartError
+from serving.triton.http_api import ModelFailure, failures_of, is_live, repository_index, server_version
+from serving.triton.install import TritonInstall, environment, find_triton, stage_backends
+from serving.triton.ports import PortError, choose_ports
 
 __all__ = [
     "LibpythonNotFoundError",
@@ -35,7 +35,7 @@ __all__ = [
     "find_triton",
 ]
 
-GUARD = Path(__file__).resolve().parent / "triton_guard.py"
+GUARD = Path(__file__).resolve().with_name("guard.py")
 SHARED_MEMORY = Path("/dev/shm")
 POLL_S = 0.05
 TAIL_LINES = 20

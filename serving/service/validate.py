@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.catalog import MAX_LISTED, Catalog, ServedModel
-from serving.errors import InvalidFieldError
-from serving.plans import DecodePlan, EncodePlan, SamplePlan, WalkPlan
+from serving.service.catalog import MAX_LISTED, Catalog, ServedModel
+from serving.service.errors import InvalidFieldError
+from serving.service.plans import DecodePlan, EncodePlan, SamplePlan, WalkPlan
 
 __all__ = ["parse_decode", "parse_encode", "parse_sample", "parse_walk"]
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving.repository import ModelVersion, Repository, RepositoryError, read_repository
+from serving.repository.reader import ModelVersion, Repository, RepositoryError, read_repository
 
 __all__ = ["describe", "models", "table_console"]
 

@@ -1,4 +1,4 @@
-"""Become another program that the kernel ends when our parent dies: `python triton_guard.py PARENT_PID PROGRAM ARG…`.
+"""Become another program that the kernel ends when our parent dies: `python guard.py PARENT_PID PROGRAM ARG…`.
 
 A script of its own and not a function to call between fork and exec, where a process with threads may run next to
 nothing. The process id stays the same. SIGTERM, so that Triton clears its shared memory.

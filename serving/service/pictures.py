@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.errors import InvalidFieldError
-from serving.plans import EncodePlan, PicturePlan, slices
+from serving.service.errors import InvalidFieldError
+from serving.service.plans import EncodePlan, PicturePlan, slices
 
 __all__ = ["PictureCoder", "as_messages", "decode_picture", "provenance"]
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from serving.libpython import find_libpython
-from serving.ports import port_problem
-from serving.trial import IDENTITY
-from serving.triton_errors import TritonError
-from serving.triton_install import TritonInstall, find_triton
+from serving.doctor.trial import IDENTITY
+from serving.triton.errors import TritonError
+from serving.triton.install import TritonInstall, find_triton
+from serving.triton.libpython import find_libpython
+from serving.triton.ports import port_problem
 
 __all__ = [
     "Finding",

@@ -10,8 +10,8 @@ from typing import Literal
 
 from ganvas.v1 import sampler_pb2 as pb
 from serving.config import PICTURES_BYTES, Limits
-from serving.errors import InvalidFieldError, NotFoundError, shown
-from serving.repository import ModelVersion
+from serving.repository.reader import ModelVersion
+from serving.service.errors import InvalidFieldError, NotFoundError, shown
 
 __all__ = ["Catalog", "ServedModel"]
 

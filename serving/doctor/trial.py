@@ -10,8 +10,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.triton import TritonOptions, TritonProcess, TritonStartError
-from serving.triton_install import TritonInstall
+from serving.triton.install import TritonInstall
+from serving.triton.process import TritonOptions, TritonProcess, TritonStartError
 
 __all__ = ["IDENTITY", "Trial", "try_triton"]
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from serving.models import table_console
-from serving.repository import ModelVersion, Repository, RepositoryError, read_repository
+from serving.repository.models import table_console
+from serving.repository.reader import ModelVersion, Repository, RepositoryError, read_repository
 
 __all__ = ["verify"]
 
@@ -50,7 +50,10 @@ def _refusal(repository: Repository, name: str, version: int | None) -> str | No
 
 def _run_checks(version: ModelVersion) -> list[str]:
     """Do every check, show each as a line of a table, and return those that failed."""
-    from serving.checks import CheckError, checks  # ONNX Runtime takes a while to import: --help need not wait for it
+    from serving.repository.checks import (  # ONNX Runtime takes a while to import: --help need not wait for it
+        CheckError,
+        checks,
+    )
 
     table = Table("", "check", "result", title=f"{version.name} version {version.version}")
     table.add_row("[green]✓[/]", "files", f"match the certificate; {version.file_name} is {version.digest[:16]}…")

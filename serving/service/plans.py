@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.catalog import ServedModel
-from serving.walk import walk_latents
+from serving.service.catalog import ServedModel
+from serving.service.walk import walk_latents
 
 __all__ = ["DecodePlan", "EncodePlan", "PicturePlan", "SamplePlan", "WalkPlan", "slices"]
 

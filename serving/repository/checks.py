@@ -23,8 +23,8 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from ganvas_client.certificate import Certificate
 from ganvas_client.noise import latents
-from serving.golden import GoldenMismatchError, compare_golden, golden_inputs
-from serving.repository import ModelVersion, RepositoryError, read_config, served_file
+from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
+from serving.repository.reader import ModelVersion, RepositoryError, read_config, served_file
 
 __all__ = ["CheckError", "checks"]
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from serving.libpython import find_libpython
-from serving.triton_errors import TritonNotFoundError
+from serving.triton.errors import TritonNotFoundError
+from serving.triton.libpython import find_libpython
 
 __all__ = ["TritonInstall", "environment", "find_triton", "stage_backends"]
 
 VARIABLE = "GANVAS_TRITONSERVER"
-OUR_BACKEND = Path(__file__).resolve().parent / "backends" / "onnxruntime"
+OUR_BACKEND = Path(__file__).resolve().parents[1] / "backends" / "onnxruntime"
 STUB = "triton_python_backend_stub"
 
 

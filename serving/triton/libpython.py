@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from serving.triton_errors import LibpythonNotFoundError
+from serving.triton.errors import LibpythonNotFoundError
 
 __all__ = ["find_libpython"]
 

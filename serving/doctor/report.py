@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from serving import machine
 from serving.config import ServeConfig
-from serving.machine import Finding
-from serving.trial import try_triton
-from serving.triton_errors import TritonError
-from serving.triton_install import TritonInstall
+from serving.doctor import machine
+from serving.doctor.machine import Finding
+from serving.doctor.trial import try_triton
+from serving.triton.errors import TritonError
+from serving.triton.install import TritonInstall
 
 __all__ = ["doctor", "examine"]
 

@@ -1,4 +1,4 @@
-"""The sampling service's process: `python -m serving.server CONFIG_JSON`, which `ganvas serve` starts.
+"""The sampling service's process: `python -m serving.service.server CONFIG_JSON`, which `ganvas serve` starts.
 
 It binds its port at once (health: NOT_SERVING), waits for Triton, re-makes the golden seeds, and serves until SIGTERM;
 then it drains. What its parent should know goes to stdout, one JSON object a line: `listening`, `serving`, `failed`.
@@ -19,17 +19,17 @@ from grpc_reflection.v1alpha import reflection
 
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas.v1 import sampler_pb2_grpc
-from serving.calls import Calls
-from serving.catalog import ServedModel
 from serving.config import MESSAGE_BYTES, ConfigError, ServiceConfig, address_of
-from serving.engine import Engine
-from serving.health import Health
-from serving.logs import logfmt, set_up_logging
-from serving.pictures import PictureCoder
 from serving.processes import die_with_parent
-from serving.readiness import NothingToServeError, prepare
-from serving.repository import Repository, RepositoryError, read_repository
-from serving.service import Sampler
+from serving.repository.reader import Repository, RepositoryError, read_repository
+from serving.service.calls import Calls
+from serving.service.catalog import ServedModel
+from serving.service.engine import Engine
+from serving.service.health import Health
+from serving.service.logs import logfmt, set_up_logging
+from serving.service.pictures import PictureCoder
+from serving.service.readiness import NothingToServeError, prepare
+from serving.service.servicer import Sampler
 
 __all__ = ["PortInUseError", "SamplingServer", "main"]
 

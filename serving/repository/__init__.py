@@ -1,0 +1,1 @@
+"""The model repository from the serving side: read, checked, verified, listed."""

@@ -1,0 +1,1 @@
+"""Triton as a process: which one, how it is started, what it says of itself, how it is stopped."""
