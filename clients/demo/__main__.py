@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from clients.bench.bare import BareError
-from clients.demo.gallery import GalleryError
-from clients.demo.pipeline import DemoError, run_demo
+from clients.demo.errors import DemoError
+from clients.demo.pipeline import run_demo
 from clients.local_server import LocalServerError
 from ganvas_client import GanvasError
 
@@ -38,7 +38,7 @@ def demo(
 def main() -> None:
     try:
         app(prog_name="ganvas")
-    except (DemoError, GalleryError, LocalServerError, BareError, GanvasError, OSError) as error:
+    except (DemoError, LocalServerError, BareError, GanvasError, OSError) as error:
         sys.exit(f"demo: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

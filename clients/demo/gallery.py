@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from tritonclient.grpc import InferenceServerClient, InferInput
 
+from clients.demo.errors import GalleryError
 from clients.grids import grid
 from clients.local_server import LocalServer
 from ganvas_client import PictureInfo, Sampler
@@ -19,10 +20,6 @@ WALK_SEEDS = [3, 14, 15, 92]
 WALK_STEPS = 12
 WALK_LABEL = 3
 FRAME_MS = 60
-
-
-class GalleryError(Exception):
-    """The two paths gave different pictures."""
 
 
 def make_gallery(folder: Path, model: str, sampler: Sampler, server: LocalServer, *, examples: Path) -> list[Path]:

@@ -11,18 +11,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from clients.demo.errors import DemoError
 from clients.demo.figures import ModelFigures, measure_model
 from clients.demo.gallery import make_gallery
 from clients.demo.table import print_results
+from clients.demo.training import train_at_once
 from clients.local_server import local_server
 from ganvas_client import Sampler
 
 MODELS = ["digits-gan", "digits-vae"]
 MARKER = ".ganvas-demo"
-
-
-class DemoError(Exception):
-    """A stage of the demo failed; it has said why itself."""
 
 
 def run_demo(out: Path, *, seed: int, console: Console) -> None:
@@ -35,11 +33,8 @@ def run_demo(out: Path, *, seed: int, console: Console) -> None:
     start = time.monotonic()
     _clear(out)
     repository = out / "model_repository"
-    training_s = {}
-    for name in MODELS:
-        begin = time.monotonic()
-        _verb(console, "training", "train", name, "--out", str(out / "runs" / name), "--seed", str(seed))
-        training_s[name] = time.monotonic() - begin
+    console.rule("train: both at once, a core each")
+    training_s = train_at_once(MODELS, out / "runs", seed=seed, console=console)
     for name in MODELS:
         checkpoint = out / "runs" / name / "checkpoint"
         _verb(console, "export", "export", str(checkpoint), "--name", name, "--repository", str(repository))
@@ -73,7 +68,7 @@ def _clear(out: Path) -> None:
 
 
 def _verb(console: Console, module: str, *arguments: str) -> None:
-    console.rule(f"./ganvas {shlex.join(arguments)}")
+    console.print(f"\n./ganvas {shlex.join(arguments)}", highlight=False, soft_wrap=True)
     code = subprocess.run([sys.executable, "-m", module, *arguments]).returncode
     if code == 130:
         raise KeyboardInterrupt

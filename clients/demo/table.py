@@ -20,15 +20,19 @@ def print_results(
     for title, text in ROWS:
         table.add_row(title, *(text(entry) for entry in figures))
     console.print(table)
+    console.print(
+        "direct: Triton asked over KServe v2. service: ganvas.v1.Sampler. bare: ONNX Runtime without a server, one thread, "
+        "hot. 32 x 1: 32 callers of one picture a request."
+    )
     console.print("Pictures to look at:")
     for path in pictures:
-        console.print(f"  {path}", highlight=False)
+        console.print(f"  {path}", highlight=False, soft_wrap=True)
     console.print(f"Both paths gave the same bytes. Everything is stopped; {elapsed_s:.0f} s in all.")
-    console.print(f"Serve them again: ./ganvas serve --repository {repository}", highlight=False)
+    console.print(f"Serve them again: ./ganvas serve --repository {repository}", highlight=False, soft_wrap=True)
 
 
 def _latency(result: LoadResult) -> str:
-    return f"{result.percentile_ms(50):.1f} / {result.percentile_ms(99):.1f} ms"
+    return f"p50 {result.percentile_ms(50):.1f}, p99 {result.percentile_ms(99):.1f}"
 
 
 def _throughput(entry: ModelFigures, result: LoadResult) -> str:
@@ -42,7 +46,7 @@ def _parity(entry: ModelFigures) -> str:
 
 def _levels(entry: ModelFigures, file_name: str) -> str:
     parity = entry.certificate.files[file_name].pixel_parity
-    return "" if parity is None else f"{parity.max_levels} max, {parity.mean_levels:.4f} mean"
+    return "" if parity is None else f"max {parity.max_levels} level, mean {parity.mean_levels:.4f}"
 
 
 def _golden(entry: ModelFigures) -> str:
@@ -50,15 +54,15 @@ def _golden(entry: ModelFigures) -> str:
 
 
 ROWS: list[tuple[str, Callable[[ModelFigures], str]]] = [
-    ("training", lambda e: f"{e.training_s:.0f} s"),
-    ("fp32 graph against PyTorch, float", _parity),
-    ("fp32 pictures against PyTorch, levels", lambda e: _levels(e, "model.onnx")),
-    ("fp16 pictures against PyTorch, levels", lambda e: _levels(e, "model.fp16.onnx")),
-    ("golden seeds, re-made by the server", _golden),
-    ("service, 1 picture: p50 / p99", lambda e: _latency(e.service_one)),
-    ("service, 16 pictures: p50 / p99", lambda e: _latency(e.service_sixteen)),
-    ("Triton direct, 1 picture: p50 / p99", lambda e: _latency(e.direct_one)),
-    ("bare ONNX Runtime, 16 a call: images/s", lambda e: f"{e.bare.images_per_s:,.0f}"),
-    ("Triton direct, 32 callers of 1: images/s", lambda e: _throughput(e, e.direct_many)),
-    ("service, 4 callers of 16: images/s", lambda e: _throughput(e, e.service_many)),
+    ("training, at once", lambda e: f"{e.training_s:.0f} s"),
+    ("parity before uint8, float", _parity),
+    ("parity of fp32 pictures", lambda e: _levels(e, "model.onnx")),
+    ("parity of fp16 pictures", lambda e: _levels(e, "model.fp16.onnx")),
+    ("golden seeds when served", _golden),
+    ("service, 1 picture, ms", lambda e: _latency(e.service_one)),
+    ("service, 16 pictures, ms", lambda e: _latency(e.service_sixteen)),
+    ("direct, 1 picture, ms", lambda e: _latency(e.direct_one)),
+    ("bare, 16 a call, images/s", lambda e: f"{e.bare.images_per_s:,.0f}"),
+    ("direct, 32 x 1, images/s", lambda e: _throughput(e, e.direct_many)),
+    ("service, 4 x 16, images/s", lambda e: _throughput(e, e.service_many)),
 ]

@@ -24,7 +24,6 @@ __all__ = [
     "find_disk",
     "find_gpu",
     "find_memory",
-    "find_numpy",
     "find_onnxruntime",
     "find_ports",
     "find_python",
@@ -105,20 +104,6 @@ def find_onnxruntime() -> Finding:
         return Finding(name=name, status="missing", detail=f"cannot be imported: {error}", remedy=remedy)
     providers = ", ".join(provider.removesuffix("ExecutionProvider") for provider in ort.get_available_providers())
     return Finding(name=name, status="ok", detail=f"{ort.__version__}, built for {providers}")
-
-
-def find_numpy(install: TritonInstall | None) -> Finding:
-    """NumPy, whose arrays the wheel's stub reads by the layout of version 1."""
-    try:
-        import numpy as np
-    except ImportError as error:
-        remedy = f"{sys.executable} -m pip install 'numpy<2'"
-        return Finding(name="NumPy", status="missing", detail=f"cannot be imported: {error}", remedy=remedy)
-    if install is not None and install.kind == "embedded" and not np.__version__.startswith("1."):
-        detail = f"{np.__version__}, but nvidia-pytriton's Python backend needs version 1"
-        remedy = f"{sys.executable} -m pip install 'numpy<2', on Python 3.12 at most: NumPy 1 has no wheel for 3.13"
-        return Finding(name="NumPy", status="missing", detail=detail, remedy=remedy)
-    return Finding(name="NumPy", status="ok", detail=np.__version__)
 
 
 def find_gpu() -> Finding:

@@ -78,7 +78,7 @@ def examine(repository: Path, ports: dict[str, tuple[str, int]], *, start: bool)
     """
     install, triton = machine.find_tritonserver()
     needed = [machine.find_python(), machine.find_shared_python(install), triton, machine.find_onnxruntime()]
-    needed += [machine.find_numpy(install), machine.find_shared_memory()]
+    needed.append(machine.find_shared_memory())
     if start and install is not None and all(finding.status != "missing" for finding in needed):
         needed.append(_try(install))
     return [

@@ -16,7 +16,7 @@ from serving.triton.process import TritonOptions, TritonProcess, TritonStartErro
 __all__ = ["IDENTITY", "Trial", "try_triton"]
 
 TIMEOUT_S = 60.0
-VALUE = 0.25
+VALUES = [0.25, 0.5, 0.75]
 
 IDENTITY = (
     b'\x08\x08:E\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x05probeZ\x14\n\x01x\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01N\n'
@@ -55,7 +55,7 @@ def try_triton(install: TritonInstall) -> Trial:
 
 
 def _ask(port: int) -> None:
-    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [VALUE]}
+    tensor = {"name": "x", "datatype": "FP32", "shape": [len(VALUES), 1], "data": VALUES}
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v2/models/trial/infer", json.dumps({"inputs": [tensor]}).encode()
     )
@@ -68,5 +68,5 @@ def _ask(port: int) -> None:
         ) from None
     except (OSError, ValueError) as error:
         raise TritonStartError(f"a model of one node does not answer: {error}") from None
-    if answer["outputs"][0]["data"] != [VALUE]:
-        raise TritonStartError(f"a model of one node gave {answer['outputs'][0]['data']} for {VALUE}.")
+    if answer["outputs"][0]["data"] != VALUES:
+        raise TritonStartError(f"a model of one node gave {answer['outputs'][0]['data']} for {VALUES}.")

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from serving import triton_install
 from serving.cli import app
+from serving.triton import install
 
 pytestmark = pytest.mark.triton
 
@@ -33,9 +33,9 @@ def test_doctor_fails_with_triton_s_reason_when_the_stub_cannot_import(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     broken = tmp_path / "onnxruntime"
-    shutil.copytree(triton_install.OUR_BACKEND, broken)
+    shutil.copytree(install.OUR_BACKEND, broken)
     (broken / "ganvas_session.py").write_text("import no_such_package")
-    monkeypatch.setattr(triton_install, "OUR_BACKEND", broken)
+    monkeypatch.setattr(install, "OUR_BACKEND", broken)
     code, trial = try_out()
     assert (code, trial["status"]) == (1, "missing")
     assert "does not load: " in trial["detail"]

@@ -115,13 +115,3 @@ def test_doctor_warns_of_a_gpu_that_onnx_runtime_cannot_use(monkeypatch: pytest.
         monkeypatch.setattr(machine, "cuda_works", lambda works=works: works)
         found = machine.find_gpu()
         assert (found.status, "NVIDIA H200" in found.detail) == (status, True)
-
-
-def test_doctor_says_that_the_wheel_needs_numpy_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    import numpy
-
-    monkeypatch.setattr(numpy, "__version__", "2.5.0")
-    assert run("--json").exit_code == 1
-    assert machine.find_numpy(None).status == "ok"
-    monkeypatch.setattr(numpy, "__version__", "1.26.4")
-    assert run("--json").exit_code == 0
