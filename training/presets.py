@@ -87,7 +87,7 @@ PRESETS: dict[str, GanConfig | VaeConfig] = {
         ),
         discriminator_channels=20,
         batch_size=32,
-        total_kimg=36.0,
+        total_kimg=44.0,
         learning_rate=1e-3,
         discriminator_learning_rate=3e-3,
         r1_gamma=0.1,

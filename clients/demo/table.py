@@ -21,8 +21,8 @@ def print_results(
         table.add_row(title, *(text(entry) for entry in figures))
     console.print(table)
     console.print(
-        "direct: Triton asked over KServe v2. service: ganvas.v1.Sampler. bare: ONNX Runtime without a server, one thread, "
-        "hot. 32 x 1: 32 callers of one picture a request."
+        "direct: Triton, asked over KServe v2. service: ganvas.v1.Sampler. bare: ONNX Runtime without a server, "
+        "one thread, hot. 32 x 1: 32 callers of one picture a request."
     )
     console.print("Pictures to look at:")
     for path in pictures:
