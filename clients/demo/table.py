@@ -36,7 +36,7 @@ def _latency(result: LoadResult) -> str:
 
 
 def _throughput(entry: ModelFigures, result: LoadResult) -> str:
-    return f"{result.images_per_s:,.0f}  ({result.images_per_s / entry.bare.images_per_s:.2f} of bare)"
+    return f"{result.images_per_s:,.0f} ({result.images_per_s / entry.bare.images_per_s:.2f} of bare)"
 
 
 def _parity(entry: ModelFigures) -> str:
@@ -46,7 +46,7 @@ def _parity(entry: ModelFigures) -> str:
 
 def _levels(entry: ModelFigures, file_name: str) -> str:
     parity = entry.certificate.files[file_name].pixel_parity
-    return "" if parity is None else f"max {parity.max_levels} level, mean {parity.mean_levels:.4f}"
+    return "" if parity is None else f"max {parity.max_levels}, mean {parity.mean_levels:.4f}"
 
 
 def _golden(entry: ModelFigures) -> str:
@@ -55,13 +55,13 @@ def _golden(entry: ModelFigures) -> str:
 
 ROWS: list[tuple[str, Callable[[ModelFigures], str]]] = [
     ("training, at once", lambda e: f"{e.training_s:.0f} s"),
-    ("parity before uint8, float", _parity),
-    ("parity of fp32 pictures", lambda e: _levels(e, "model.onnx")),
-    ("parity of fp16 pictures", lambda e: _levels(e, "model.fp16.onnx")),
-    ("golden seeds when served", _golden),
-    ("service, 1 picture, ms", lambda e: _latency(e.service_one)),
-    ("service, 16 pictures, ms", lambda e: _latency(e.service_sixteen)),
-    ("direct, 1 picture, ms", lambda e: _latency(e.direct_one)),
+    ("parity in float", _parity),
+    ("fp32 parity, levels", lambda e: _levels(e, "model.onnx")),
+    ("fp16 parity, levels", lambda e: _levels(e, "model.fp16.onnx")),
+    ("golden seeds, served", _golden),
+    ("service, 1 a call, ms", lambda e: _latency(e.service_one)),
+    ("service, 16 a call, ms", lambda e: _latency(e.service_sixteen)),
+    ("direct, 1 a call, ms", lambda e: _latency(e.direct_one)),
     ("bare, 16 a call, images/s", lambda e: f"{e.bare.images_per_s:,.0f}"),
     ("direct, 32 x 1, images/s", lambda e: _throughput(e, e.direct_many)),
     ("service, 4 x 16, images/s", lambda e: _throughput(e, e.service_many)),

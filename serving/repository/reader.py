@@ -122,7 +122,8 @@ def read_repository(folder: Path, config_name: str | None = None) -> Repository:
     Args:
         config_name: as Triton's --model-config-name; a model without configs/CONFIG_NAME.pbtxt uses config.pbtxt.
     Raises:
-        RepositoryError: the folder is missing or has no version at all. A bad version lands in `refused`.
+        RepositoryError: the folder is missing or has no version at all, or no model has the configuration. A bad
+            version lands in `refused`.
     """
     if config_name is not None and not _CONFIG_NAME.fullmatch(config_name):
         raise RepositoryError(f"config-name must be letters, digits, '_' or '-'; got {config_name!r:.80}.")
@@ -135,7 +136,17 @@ def read_repository(folder: Path, config_name: str | None = None) -> Repository:
             refused.append(Refused(name=name, version=version, reason=str(error)))
     if not versions and not refused:
         raise RepositoryError(f"{folder} has no exported model. Make one: ganvas export CHECKPOINT.")
+    if config_name is not None and versions:
+        _check_config_name(folder, config_name, {entry.name for entry in versions})
     return Repository(folder=folder, versions=tuple(versions), refused=tuple(refused))
+
+
+def _check_config_name(folder: Path, config_name: str, names: set[str]) -> None:
+    """Refuse a name that no model has: Triton would serve every config.pbtxt instead, and not say so."""
+    there_is = {path.stem for name in names for path in (folder / name / "configs").glob("*.pbtxt")}
+    if config_name not in there_is:
+        listed = ", ".join(sorted(there_is)) or "none"
+        raise RepositoryError(f"--config-name: no model has configs/{config_name}.pbtxt; there is: {listed}.")
 
 
 def read_config(model_folder: Path, config_name: str | None = None) -> ModelConfig:

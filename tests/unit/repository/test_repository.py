@@ -52,8 +52,12 @@ def test_configuration_name_picks_file_precision_and_digest(model_repository: Pa
     assert version.digest == file_sha256(version.folder / "model.fp16.onnx")
 
 
-def test_configuration_that_a_model_lacks_is_its_default(model_repository: Path) -> None:
-    assert read_repository(model_repository, "no-such").newest("tiny-gan").file_name == "model.onnx"
+def test_configuration_that_one_model_lacks_is_its_default(repository: Path) -> None:
+    for part in ("tiny-gan", "tiny-gan-decode"):
+        (repository / part / "configs" / "gpu-fp16.pbtxt").unlink()
+    found = read_repository(repository, "gpu-fp16")
+    assert found.newest("tiny-gan").file_name == "model.onnx"
+    assert found.newest("tiny-vae").file_name == "model.fp16.onnx"
 
 
 @pytest.mark.parametrize("config_name", ["../gpu", "a/b", "", "a b"])
@@ -207,3 +211,8 @@ def test_empty_and_missing_repositories_are_errors(tmp_path: Path) -> None:
 def test_read_config_gives_tritons_own_message(model_repository: Path) -> None:
     config = read_config(model_repository / "tiny-gan")
     assert (config.backend, config.max_batch_size) == ("onnxruntime", 16)
+
+
+def test_read_repository_refuses_a_config_name_that_no_model_has(repository: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"no model has configs/bogus\.pbtxt; there is: cpu, gpu"):
+        read_repository(repository, "bogus")
