@@ -20,7 +20,7 @@ from benchmarks.textbook import NAME
 from clients.bench.result import LoadResult
 
 FIGURES: list[tuple[str, Callable[[Round], LoadResult]]] = [
-    ("bare ONNX Runtime, hot loop, best batch", lambda r: r.bare),
+    ("bare ONNX Runtime, hot loop, best batch size", lambda r: r.bare),
     ("Triton direct, 64 callers of 1", lambda r: r.direct),
     ("service, 4 callers of 16", lambda r: r.service),
     (f"bare ONNX Runtime, 1 every {PACE_MS:g} ms", lambda r: r.bare_paced),
@@ -105,7 +105,13 @@ def _as_json(rounds: list[Round], options: PipelineOptions) -> dict[str, object]
         "options": dataclasses.asdict(options),
         "ratios": {ratio.title: [round(ratio.of(entry), 3) for entry in rounds] for ratio in RATIOS},
         "rounds": [
-            {field.name: summary(getattr(entry, field.name)) for field in dataclasses.fields(Round)} for entry in rounds
+            {
+                field.name: summary(getattr(entry, field.name))
+                for field in dataclasses.fields(Round)
+                if field.name != "bare_by_batch_size"
+            }
+            | {f"bare_batch_{n}": summary(result) for n, result in entry.bare_by_batch_size.items()}
+            for entry in rounds
         ],
     }
 

@@ -50,12 +50,6 @@ def run_bare(job: BareJob) -> LoadResult:
     return LoadResult(**data | {"latencies_ms": tuple(data["latencies_ms"])})
 
 
-def best_bare_throughput(model: str, *, batch_sizes: list[int], num_threads: int, seconds: float) -> LoadResult:
-    """The hot loop at every batch size; the one with most images/s."""
-    jobs = [BareJob(model=model, batch_size=n, num_threads=num_threads, seconds=seconds) for n in batch_sizes]
-    return max((run_bare(job) for job in jobs), key=lambda result: result.images_per_s)
-
-
 def measure(job: BareJob) -> LoadResult:
     import onnxruntime
 

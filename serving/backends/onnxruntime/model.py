@@ -6,6 +6,7 @@ Triton and session.run: one concatenation of each input, one run, and responses 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -141,11 +142,18 @@ class TritonPythonModel:
             try:
                 sender.send(self._response(result), flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             except Exception as error:
-                pb.Logger.log_error(f"a response could not be sent: {error}")
+                pb.Logger.log_error(f"an answer could not be sent: {error}")
+                with contextlib.suppress(Exception):  # at least let nobody wait for it
+                    sender.send(
+                        self._response(f"the answer could not be sent: {error}"),
+                        flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
+                    )
 
     def _response(self, result: list[ganvas_batches.Array] | str) -> Any:
         if isinstance(result, str):
-            return pb.InferenceResponse(error=pb.TritonError(result, pb.TritonError.INVALID_ARG))
+            callers_fault = "INVALID_ARGUMENT" in result  # as ONNX Runtime writes it
+            code = pb.TritonError.INVALID_ARG if callers_fault else pb.TritonError.INTERNAL
+            return pb.InferenceResponse(error=pb.TritonError(result, code))
         return pb.InferenceResponse(
             [_tensor_of(name, array) for name, array in zip(self._outputs, result, strict=True)]
         )
