@@ -25,7 +25,7 @@ FRAME_MS = 60
 def make_gallery(folder: Path, model: str, sampler: Sampler, server: LocalServer, *, examples: Path) -> list[Path]:
     """Write the pictures of one model under `folder`; returns their paths.
 
-    grid.png: a row per label, a column per seed. reconstruction.png (VAE): real digits above what encode and decode
+    grid.png: a row per label, ten seeds each. reconstruction.png (VAE): real digits above what encode and decode
     make of them. walk.png and walk.gif: the same label from seed to seed.
 
     Raises:
