@@ -85,6 +85,7 @@ def serve(
 
     Example: ganvas serve --repository model_repository --port 50051
     """
+    # Past 60 lines only because typer takes one parameter for every option.
     try:
         config = ServeConfig(
             repository=repository,
