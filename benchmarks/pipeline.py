@@ -42,15 +42,15 @@ class Round:
     bare: LoadResult
     """The hot loop at the batch size that is best over all rounds."""
     direct: LoadResult
-    """64 callers of one picture, straight to Triton."""
+    """64 callers of one image, straight to Triton."""
     service: LoadResult
-    """4 callers of 16 pictures, through the service."""
+    """4 callers of 16 images, through the service."""
     bare_paced: LoadResult
-    """One picture every PACE_MS."""
+    """One image every PACE_MS."""
     direct_paced: LoadResult
-    """One picture every PACE_MS, straight to Triton."""
+    """One image every PACE_MS, straight to Triton."""
     service_paced: LoadResult
-    """One picture every PACE_MS, through the service."""
+    """One image every PACE_MS, through the service."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +79,13 @@ RATIOS = [
         of=lambda r: r.direct.images_per_s / r.bare.images_per_s,
     ),
     Ratio(
-        title=f"direct ÷ bare, one picture every {PACE_MS:g} ms (p50)",
+        title=f"direct ÷ bare, one image every {PACE_MS:g} ms (p50)",
         goal=2.0,
         at_least=False,
         of=lambda r: r.direct_paced.percentile_ms(50) / r.bare_paced.percentile_ms(50),
     ),
     Ratio(
-        title="service, 16-picture requests ÷ direct, 64 callers (images/s)",
+        title="service, 16-image requests ÷ direct, 64 callers (images/s)",
         goal=0.80,
         at_least=True,
         of=lambda r: r.service.images_per_s / r.direct.images_per_s,

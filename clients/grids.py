@@ -1,4 +1,4 @@
-"""Pictures side by side, for people to look at."""
+"""Images side by side, for people to look at."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def grid(images: NDArray[np.uint8], *, num_columns: int, scale: int = 1) -> Imag
         ValueError: there are no images.
     """
     if len(images) == 0:
-        raise ValueError("images must hold at least one picture; got 0.")
+        raise ValueError("images must hold at least one image; got 0.")
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     _, height, width, channels = images.shape
     num_rows = -(-len(images) // num_columns)

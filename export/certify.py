@@ -1,4 +1,4 @@
-"""The certificate of each Triton model of an export, and the picture that goes with the sampler's."""
+"""The certificate of each Triton model of an export, and the image that goes with the sampler's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ganvas_client.certificate import FORMAT, Certificate, FloatParity, Golden, 
 __all__ = ["certificates", "golden_png"]
 
 _GOLDEN_ATOL_LEVELS = MAX_LEVELS[FP16_FILE] + 1
-"""An fp16 picture may be off PyTorch's by its gate, and the fp32 one in golden.png by one level more."""
+"""An fp16 image may be off PyTorch's by its gate, and the fp32 one in golden.png by one level more."""
 
 
 def certificates(
@@ -63,12 +63,12 @@ def certificates(
 
 
 def golden_png(source: Source, proof: Proof) -> bytes:
-    """The fp32 golden pictures from top to bottom, as a PNG that says it is machine-made."""
-    pictures = proof.images[FP32_FILE][: proof.num_golden]
-    tall: NDArray[np.uint8] = pictures.reshape(-1, source.width, source.channels)
+    """The fp32 golden images from top to bottom, as a PNG that says it is machine-made."""
+    images = proof.images[FP32_FILE][: proof.num_golden]
+    tall: NDArray[np.uint8] = images.reshape(-1, source.width, source.channels)
     text = PngInfo()
     text.add_text("Software", "Ganvas, machine-made image")
-    text.add_text("Description", "Machine-made: golden pictures of a generative model, from top to bottom.")
+    text.add_text("Description", "Machine-made: golden images of a generative model, from top to bottom.")
     text.add_text("ganvas:machine-made", "true")
     text.add_text("ganvas:golden", "; ".join(proof.cases.describe(i) for i in range(proof.num_golden)))
     file = io.BytesIO()
@@ -79,15 +79,15 @@ def golden_png(source: Source, proof: Proof) -> bytes:
 
 def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof) -> ModelFile:
     data = graphs.files[role, file_name].data
-    pictures = role != "encode"
+    images = role != "encode"
     return ModelFile(
         sha256=_sha256(data),
         num_bytes=len(data),
         precision="fp32" if file_name == FP32_FILE else "fp16",
         fp32_nodes=graphs.fp32_nodes[role] if file_name == FP16_FILE else {},
-        pixel_parity=proof.pixel_parity[file_name] if pictures else None,
-        float_parity=None if pictures else proof.posterior_parity[file_name],
-        golden=_golden(file_name, proof) if pictures else (),
+        pixel_parity=proof.pixel_parity[file_name] if images else None,
+        float_parity=None if images else proof.posterior_parity[file_name],
+        golden=_golden(file_name, proof) if images else (),
     )
 
 
@@ -106,7 +106,7 @@ def _golden(file_name: str, proof: Proof) -> tuple[Golden, ...]:
 
 def _float_parity(role: Role, proof: Proof) -> FloatParity:
     if role != "encode":
-        return proof.picture_parity
+        return proof.float_parity
     return proof.posterior_parity[FP32_FILE]
 
 

@@ -30,7 +30,7 @@ def export(
     repository: Annotated[
         Path, typer.Option(help="Model repository folder, made if missing.", envvar="GANVAS_REPOSITORY")
     ] = Path("model_repository"),
-    max_batch_size: Annotated[int, typer.Option(help="Pictures in one Triton batch: 1 to 1024.")] = 16,
+    max_batch_size: Annotated[int, typer.Option(help="Images in one Triton batch: 1 to 1024.")] = 16,
     instances: Annotated[int, typer.Option(help="Triton instances on the CPU: batches computed at once.")] = 1,
     threads: Annotated[int, typer.Option(help="Compute threads of each instance on the CPU.")] = 1,
     fp32_node: Annotated[
@@ -73,9 +73,9 @@ def describe(result: ExportResult) -> str:
     for file_name, file in certificate.files.items():
         if (pixels := file.pixel_parity) is None:
             continue
-        worst = "identical" if pixels.worst_psnr_db is None else f"worst picture {pixels.worst_psnr_db:.1f} dB"
+        worst = "identical" if pixels.worst_psnr_db is None else f"worst image {pixels.worst_psnr_db:.1f} dB"
         lines.append(
-            f"  {file.precision} pictures  max {pixels.max_levels}, mean {pixels.mean_levels:.4f} levels, {worst}; "
+            f"  {file.precision} images  max {pixels.max_levels}, mean {pixels.mean_levels:.4f} levels, {worst}; "
             f"{file_name} {file.sha256[:12]}"
         )
     batches = ", ".join(str(size) for size in certificate.parity_batches)

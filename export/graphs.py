@@ -10,12 +10,12 @@ from onnx import ModelProto
 from export.compose import check_graph, join
 from export.contract import Interface, Role, interface
 from export.errors import InputError
-from export.half import half_network, nodes_out_of_range
+from export.fp16 import fp16_network, nodes_out_of_range
 from export.network_graph import decoder_graph, encoder_graph
 from export.noise_graph import noise_graph
 from export.runtime import Graph
 from export.source import Source
-from export.tail import head_graph, tail_graph
+from export.tail import postprocess_graph, preprocess_graph
 
 __all__ = [
     "FP16_FILE",
@@ -25,7 +25,7 @@ __all__ = [
     "Networks",
     "build_graphs",
     "export_networks",
-    "half_decode",
+    "fp16_decode",
     "interface_of",
 ]
 
@@ -39,9 +39,9 @@ class Networks:
     """The trained networks as torch's exporter gives them, in float32."""
 
     decoder: ModelProto
-    """(latent, label) → picture."""
+    """(latent, label) → image."""
     encoder: ModelProto | None
-    """picture → (mean, logvar)."""
+    """image → (mean, logvar)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,8 @@ class Graphs:
     """The nodes of each role's fp16 file that are kept in float32, and why."""
     noise: Graph
     """(seed, truncation) → latent."""
-    picture: Graph
-    """(latent, label) → picture, in float32, before the tail."""
+    network: Graph
+    """(latent, label) → image, in float32, before the tail."""
 
 
 def export_networks(source: Source) -> Networks:
@@ -88,21 +88,21 @@ def build_graphs(source: Source, networks: Networks, *, keep_fp32: Collection[st
     reasons = _kept(decoder, keep_fp32)
     fp32_nodes: dict[Role, dict[str, str]] = {"decode": reasons, "sampler": reasons}
     for file_name, network in _precisions(decoder, reasons).items():
-        decode = join(network, _tail(source), edge="picture")
+        decode = join(network, _tail(source), edge="image_float")
         files["decode", file_name] = _checked(decode, "decode", source)
         files["sampler", file_name] = _checked(join(noise, decode, edge="latent"), "sampler", source)
     if encoder is not None:
         fp32_nodes["encode"] = _kept(encoder, keep_fp32)
-        head = head_graph(_image(source), source.image_range)
+        head = preprocess_graph(_image(source), source.image_range)
         for file_name, network in _precisions(encoder, fp32_nodes["encode"]).items():
-            files["encode", file_name] = _checked(join(head, network, edge="picture"), "encode", source)
+            files["encode", file_name] = _checked(join(head, network, edge="image_float"), "encode", source)
     roles: tuple[Role, ...] = ("decode", "sampler") if encoder is None else ("decode", "encode", "sampler")
-    return Graphs(roles=roles, files=files, fp32_nodes=fp32_nodes, noise=Graph(noise), picture=Graph(decoder))
+    return Graphs(roles=roles, files=files, fp32_nodes=fp32_nodes, noise=Graph(noise), network=Graph(decoder))
 
 
-def half_decode(graphs: Graphs, source: Source, *, keep_fp32: Collection[str]) -> Graph:
+def fp16_decode(graphs: Graphs, source: Source, *, keep_fp32: Collection[str]) -> Graph:
     """The fp16 decode graph as it would be with other nodes kept in float32."""
-    return Graph(join(half_network(graphs.picture.model, keep_fp32=keep_fp32), _tail(source), edge="picture"))
+    return Graph(join(fp16_network(graphs.network.model, keep_fp32=keep_fp32), _tail(source), edge="image_float"))
 
 
 def interface_of(role: Role, source: Source) -> Interface:
@@ -114,11 +114,11 @@ def _image(source: Source) -> tuple[int, int, int]:
 
 
 def _tail(source: Source) -> ModelProto:
-    return tail_graph(_image(source), source.image_range)
+    return postprocess_graph(_image(source), source.image_range)
 
 
 def _precisions(network: ModelProto, keep_fp32: Collection[str]) -> dict[str, ModelProto]:
-    return {FP32_FILE: network, FP16_FILE: half_network(network, keep_fp32=keep_fp32)}
+    return {FP32_FILE: network, FP16_FILE: fp16_network(network, keep_fp32=keep_fp32)}
 
 
 def _kept(network: ModelProto, asked: Collection[str]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A trained network as an ONNX graph: batch norm folded away, then torch's exporter, then nothing that is not ours.
 
-Inputs and outputs carry the contract's names, in float32: (latent, label) → picture, and picture → (mean, logvar).
+Inputs and outputs carry the contract's names, in float32: (latent, label) → image, and image → (mean, logvar).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Unconditional(nn.Module):
 
 
 def decoder_graph(generator: nn.Module, *, latent_dim: int, conditional: bool) -> ModelProto:
-    """The model (latent float32 [N, Z], label int64 [N, 1] where conditional) → picture float32 [N, C, H, W].
+    """The model (latent float32 [N, Z], label int64 [N, 1] where conditional) → image float32 [N, C, H, W].
 
     Raises:
         GateError: the exporter made the batch dimension a constant, or left something the graph must not have.
@@ -57,18 +57,20 @@ def decoder_graph(generator: nn.Module, *, latent_dim: int, conditional: bool) -
     if conditional:
         example += (torch.zeros(_EXAMPLE_BATCH, 1, dtype=torch.int64),)
     network = _Conditional(generator) if conditional else _Unconditional(generator)
-    return _export(fold_batch_norm(network), example, inputs=["latent", "label"][: len(example)], outputs=["picture"])
+    return _export(
+        fold_batch_norm(network), example, inputs=["latent", "label"][: len(example)], outputs=["image_float"]
+    )
 
 
 def encoder_graph(encoder: nn.Module, *, image: tuple[int, int, int]) -> ModelProto:
-    """The model picture float32 [N, C, H, W] → (mean, logvar) float32 [N, Z] each.
+    """The model image float32 [N, C, H, W] → (mean, logvar) float32 [N, Z] each.
 
     Raises:
         GateError: as decoder_graph.
     """
     height, width, channels = image
     example = (torch.zeros(_EXAMPLE_BATCH, channels, height, width),)
-    return _export(fold_batch_norm(encoder), example, inputs=["picture"], outputs=["mean", "logvar"])
+    return _export(fold_batch_norm(encoder), example, inputs=["image_float"], outputs=["mean", "logvar"])
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ class ExportOptions:
     """Raises InputError where a value is out of its range."""
 
     max_batch_size: int = 16
-    """Pictures in one Triton batch."""
+    """Images in one Triton batch."""
     instances: int = 1
     """Triton instances on the CPU: batches computed at once."""
     threads: int = 1

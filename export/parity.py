@@ -82,7 +82,7 @@ def check_floats(
 
 
 def check_pixels(made: Images, expected: Images, cases: Cases, *, precision: str, max_levels: int) -> PixelParity:
-    """Hold uint8 pictures against those of PyTorch's floats, [S, H, W, C] each.
+    """Hold uint8 images against those of PyTorch's floats, [S, H, W, C] each.
 
     Raises:
         GateError: a pixel differs by more than max_levels.
@@ -137,7 +137,7 @@ def check_equal(
             if (row := _first_difference(made, wanted)) is not None:
                 levels = int(np.abs(made[row].astype(np.int16) - wanted[row].astype(np.int16)).max())
                 raise GateError(
-                    f"{what} is not the picture that sample gives: {cases.describe(row)} differs by {levels} levels in "
+                    f"{what} is not the image that sample gives: {cases.describe(row)} differs by {levels} levels in "
                     f"a batch of {batch}."
                 )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from export import parity
 from export.cases import Cases, batch_sizes, make_cases
 from export.errors import GateError
-from export.graphs import FP16_FILE, FP32_FILE, PRECISIONS, Graphs, half_decode
+from export.graphs import FP16_FILE, FP32_FILE, PRECISIONS, Graphs, fp16_decode
 from export.options import ExportOptions
 from export.runtime import Arrays, Runner, feeds_of
 from export.source import Source
@@ -34,13 +34,13 @@ class Proof:
     num_golden: int
     """The first so many cases are golden."""
     batches: tuple[int, ...]
-    picture_parity: FloatParity
+    float_parity: FloatParity
     posterior_parity: dict[str, FloatParity]
     """By file name; empty without an encoder."""
     pixel_parity: dict[str, PixelParity]
     """By file name."""
     images: dict[str, NDArray[np.uint8]]
-    """By file name: the pictures of every case, each made alone, [S, H, W, C]."""
+    """By file name: the images of every case, each made alone, [S, H, W, C]."""
 
 
 def prove(source: Source, graphs: Graphs, options: ExportOptions) -> Proof:
@@ -57,15 +57,13 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions) -> Proof:
     batches = batch_sizes(options.max_batch_size)
     feeds = feeds_of(cases, source.latent_dim)
     parity.check_noise(Runner(graphs.noise, threads=options.threads), cases, feeds)
-    pictures = _torch_pictures(source, feeds)
-    picture_parity = parity.check_floats(
-        Runner(graphs.picture, threads=options.threads), feeds, [pictures], cases, batches
-    )
-    expected = to_pixels(pictures, source.image_range)
+    floats = _torch_floats(source, feeds)
+    float_parity = parity.check_floats(Runner(graphs.network, threads=options.threads), feeds, [floats], cases, batches)
+    expected = to_pixels(floats, source.image_range)
     images: dict[str, NDArray[np.uint8]] = {}
     pixel_parity: dict[str, PixelParity] = {}
     for file_name in PRECISIONS:
-        images[file_name] = _prove_pictures(graphs, file_name, feeds, cases, batches, options)
+        images[file_name] = _prove_images(graphs, file_name, feeds, cases, batches, options)
         try:
             pixel_parity[file_name] = _check_pixels(file_name, images[file_name], expected, cases)
         except GateError as error:
@@ -77,17 +75,17 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions) -> Proof:
         cases=cases,
         num_golden=options.num_golden,
         batches=batches,
-        picture_parity=picture_parity,
+        float_parity=float_parity,
         posterior_parity=_prove_posterior(source, graphs, images[FP32_FILE], cases, batches, options),
         pixel_parity=pixel_parity,
         images=images,
     )
 
 
-def _prove_pictures(
+def _prove_images(
     graphs: Graphs, file_name: str, feeds: Arrays, cases: Cases, batches: tuple[int, ...], options: ExportOptions
 ) -> NDArray[np.uint8]:
-    """Each case's picture, made alone: the sampler gives it in every batch, and so does decode."""
+    """Each case's image, made alone: the sampler gives it in every batch, and so does decode."""
     sampler = Runner(graphs.files["sampler", file_name], threads=options.threads)
     alone = sampler.run_in_batches(feeds, 1)
     parity.check_batch_invariance(sampler, feeds, alone, cases, batches, what=f"{file_name}: sample")
@@ -111,10 +109,10 @@ def _advise_fp32(
 ) -> str:
     """Which one convolution, kept in float32, would let the fp16 file pass: tried one after the other."""
     passing: list[str] = []
-    for node in graphs.picture.model.graph.node:
+    for node in graphs.network.model.graph.node:
         if node.op_type not in ("Conv", "ConvTranspose"):
             continue
-        graph = half_decode(graphs, source, keep_fp32={*graphs.fp32_nodes["decode"], node.name})
+        graph = fp16_decode(graphs, source, keep_fp32={*graphs.fp32_nodes["decode"], node.name})
         (made,) = Runner(graph, threads=options.threads).run_in_batches(feeds, options.max_batch_size)
         with contextlib.suppress(GateError):
             _check_pixels(FP16_FILE, made, expected, cases)
@@ -132,7 +130,7 @@ def _prove_posterior(
     batches: tuple[int, ...],
     options: ExportOptions,
 ) -> dict[str, FloatParity]:
-    """The encoder on pictures of the model's own and on noise, as many of each: parity and batch invariance."""
+    """The encoder on images of the model's own and on noise, as many of each: parity and batch invariance."""
     if source.encoder is None:
         return {}
     noisy = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
@@ -150,19 +148,19 @@ def _prove_posterior(
     return found
 
 
-def _torch_pictures(source: Source, feeds: Arrays) -> NDArray[np.float32]:
+def _torch_floats(source: Source, feeds: Arrays) -> NDArray[np.float32]:
     """[S, C, H, W] float32: what the network as trained, batch norm and all, makes of every latent."""
     latent = torch.from_numpy(feeds["latent"])
     with torch.inference_mode():
         label = (torch.from_numpy(feeds["label"]).squeeze(1),) if "label" in feeds else ()
-        pictures: NDArray[np.float32] = source.generator(latent, *label).numpy()
-    return pictures
+        floats: NDArray[np.float32] = source.generator(latent, *label).numpy()
+    return floats
 
 
 def _torch_posterior(source: Source, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Mean and logvar of [S, H, W, C] uint8 pictures, [S, Z] float32 each."""
+    """Mean and logvar of [S, H, W, C] uint8 images, [S, Z] float32 each."""
     assert source.encoder is not None
     low, high = source.image_range
-    pictures = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 * (high - low) + low
+    floats = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 * (high - low) + low
     with torch.inference_mode():
-        return [output.numpy() for output in source.encoder(pictures)]
+        return [output.numpy() for output in source.encoder(floats)]

@@ -1,4 +1,4 @@
-"""Between a network's float pictures and the uint8 pictures of the contract: the tail of sampler and decode, and the
+"""Between a network's float images and the uint8 images of the contract: the tail of sampler and decode, and the
 head of encode. Both stay in float32 in every file.
 """
 
@@ -11,14 +11,14 @@ from onnx import ModelProto, TensorProto
 from export.contract import Tensor
 from export.graph_writer import GraphWriter
 
-__all__ = ["head_graph", "tail_graph", "to_pixels"]
+__all__ = ["postprocess_graph", "preprocess_graph", "to_pixels"]
 
 Range = tuple[float, float]
 _LEVELS = 255.0
 
 
-def tail_graph(image: tuple[int, int, int], image_range: Range) -> ModelProto:
-    """The model (picture float32 [N, C, H, W] in image_range) → image uint8 [N, H, W, C].
+def postprocess_graph(image: tuple[int, int, int], image_range: Range) -> ModelProto:
+    """The model (image float32 [N, C, H, W] in image_range) → image uint8 [N, H, W, C].
 
     Clamp, scale, round half to even, cast, NHWC: a quarter of the bytes of float32.
     """
@@ -26,33 +26,33 @@ def tail_graph(image: tuple[int, int, int], image_range: Range) -> ModelProto:
     low, high = (np.array(bound, np.float32) for bound in image_range)
     writer = GraphWriter("tail")
     bottom, top = writer.constant("low", low), writer.constant("high", high)
-    x = writer.op("Sub", writer.op("Clip", "picture", bottom, top), bottom)
+    x = writer.op("Sub", writer.op("Clip", "image_float", bottom, top), bottom)
     x = writer.op("Round", writer.op("Mul", x, writer.constant("scale", _scale(image_range))))
     writer.op("Transpose", writer.op("Cast", x, to=TensorProto.UINT8), output="image", perm=[0, 2, 3, 1])
     return writer.model(
-        inputs=[Tensor(name="picture", data_type=TensorProto.FLOAT, dims=(channels, height, width))],
+        inputs=[Tensor(name="image_float", data_type=TensorProto.FLOAT, dims=(channels, height, width))],
         outputs=[Tensor(name="image", data_type=TensorProto.UINT8, dims=(height, width, channels))],
     )
 
 
-def head_graph(image: tuple[int, int, int], image_range: Range) -> ModelProto:
-    """The model (image uint8 [N, H, W, C]) → picture float32 [N, C, H, W] in image_range."""
+def preprocess_graph(image: tuple[int, int, int], image_range: Range) -> ModelProto:
+    """The model (image uint8 [N, H, W, C]) → image float32 [N, C, H, W] in image_range."""
     height, width, channels = image
     low = np.array(image_range[0], np.float32)
     writer = GraphWriter("head")
     x = writer.op("Cast", writer.op("Transpose", "image", perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
     x = writer.op("Div", x, writer.constant("scale", _scale(image_range)))
-    writer.op("Add", x, writer.constant("low", low), output="picture")
+    writer.op("Add", x, writer.constant("low", low), output="image_float")
     return writer.model(
         inputs=[Tensor(name="image", data_type=TensorProto.UINT8, dims=(height, width, channels))],
-        outputs=[Tensor(name="picture", data_type=TensorProto.FLOAT, dims=(channels, height, width))],
+        outputs=[Tensor(name="image_float", data_type=TensorProto.FLOAT, dims=(channels, height, width))],
     )
 
 
-def to_pixels(pictures: NDArray[np.float32], image_range: Range) -> NDArray[np.uint8]:
+def to_pixels(images: NDArray[np.float32], image_range: Range) -> NDArray[np.uint8]:
     """The tail in NumPy: [N, C, H, W] float32 → [N, H, W, C] uint8."""
     low, high = (np.float32(bound) for bound in image_range)
-    levels = np.rint((np.clip(pictures, low, high) - low) * _scale(image_range))
+    levels = np.rint((np.clip(images, low, high) - low) * _scale(image_range))
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 2, 3, 1))
 
 

@@ -34,7 +34,7 @@ class Ready:
     service_pid: int
     triton_pid: int
     models: Sequence[dict[str, Any]]
-    refused: Sequence[dict[str, Any]]
+    rejected: Sequence[dict[str, Any]]
 
 
 def print_settings(console: Console, config: ServeConfig) -> None:
@@ -52,8 +52,8 @@ def print_ready(console: Console, ready: Ready) -> None:
     table.add_row("", f"http://{escape(ready.triton_metrics)}/metrics  Prometheus")
     for model in ready.models:
         table.add_row("model", escape(_model_line(model)))
-    for entry in ready.refused:
-        table.add_row("[red]refused[/]", escape(f"{entry['name']} version {entry['version']}: {entry['reason']}"))
+    for entry in ready.rejected:
+        table.add_row("[red]rejected[/]", escape(f"{entry['name']} version {entry['version']}: {entry['reason']}"))
     table.add_row("stop", "Ctrl-C, or SIGTERM: accepted work finishes first")
     console.print(Panel(table, title="Ganvas is ready", expand=False))
 

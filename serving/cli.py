@@ -54,10 +54,10 @@ def serve(
         typer.Option(envvar="GANVAS_CONFIG_NAME", help="The models' configuration: cpu, gpu, gpu-fp16 or tensorrt."),
     ] = DEFAULT.config_name,
     max_count: Annotated[
-        int, typer.Option(envvar="GANVAS_MAX_COUNT", help="Most pictures in one Sample, Decode or Encode.")
+        int, typer.Option(envvar="GANVAS_MAX_COUNT", help="Most images in one Sample, Decode or Encode.")
     ] = DEFAULT.limits.max_count,
     max_stream_count: Annotated[
-        int, typer.Option(envvar="GANVAS_MAX_STREAM_COUNT", help="Most pictures in one SampleStream or Walk.")
+        int, typer.Option(envvar="GANVAS_MAX_STREAM_COUNT", help="Most images in one SampleStream or Walk.")
     ] = DEFAULT.limits.max_stream_count,
     max_calls: Annotated[
         int, typer.Option(envvar="GANVAS_MAX_CALLS", help="Most calls answered at the same time.")

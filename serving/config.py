@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 __all__ = [
+    "IMAGES_BYTES",
     "MESSAGE_BYTES",
-    "PICTURES_BYTES",
     "ConfigError",
     "Limits",
     "LogLevel",
@@ -24,8 +24,8 @@ __all__ = [
 MESSAGE_BYTES = 64 * 2**20
 """The largest gRPC message, on both ends."""
 
-PICTURES_BYTES = MESSAGE_BYTES - 4 * 2**20
-"""The most raw pictures that one message takes: what is left is for everything around them."""
+IMAGES_BYTES = MESSAGE_BYTES - 4 * 2**20
+"""The most raw images that one message takes: what is left is for everything around them."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -43,9 +43,9 @@ class Limits:
     __pydantic_config__: ClassVar = _STRICT
 
     max_count: int = 256
-    """Pictures in one Sample, Decode or Encode."""
+    """Images in one Sample, Decode or Encode."""
     max_stream_count: int = 65536
-    """Pictures in one SampleStream, frames in one Walk."""
+    """Images in one SampleStream, frames in one Walk."""
     max_calls: int = 1024
     """Calls answered at the same time; more get RESOURCE_EXHAUSTED."""
 

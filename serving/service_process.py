@@ -33,7 +33,7 @@ class ServiceProcess:
         self.port: int | None = None
         """Known once it listens."""
         self.models: list[dict[str, Any]] = []
-        self.refused: list[dict[str, Any]] = []
+        self.rejected: list[dict[str, Any]] = []
         """Known once it serves."""
         self.failure: str | None = None
         """Why it gave up, in its own words."""
@@ -103,7 +103,7 @@ class ServiceProcess:
             if news["event"] == "listening":
                 self.port = news["port"]
             elif news["event"] == "serving":
-                self.models, self.refused = news["models"], news["refused"]
+                self.models, self.rejected = news["models"], news["rejected"]
                 self._serving.set()
             elif news["event"] == "failed":
                 self.failure = news["message"]

@@ -12,7 +12,7 @@ __all__ = ["stage"]
 def stage(repository: Repository, folder: Path) -> None:
     """Link every checked version, with its model's configurations, into an empty folder.
 
-    A version that was refused is not there, so that nobody gets it from Triton directly either.
+    A version that was rejected is not there, so that nobody gets it from Triton directly either.
     """
     for version in repository.versions:
         for part in version.parts():

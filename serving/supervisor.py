@@ -47,7 +47,7 @@ def supervise(config: ServeConfig, console: Console) -> int:
     except RepositoryError as error:
         raise ServeError(str(error)) from None
     if not repository.versions:
-        reasons = "\n".join(f"{entry.name} version {entry.version}: {entry.reason}" for entry in repository.refused)
+        reasons = "\n".join(f"{entry.name} version {entry.version}: {entry.reason}" for entry in repository.rejected)
         raise ServeError(f"no version in {config.repository} matches its certificate.\n{reasons}")
     _clear_ready_file(config)
     print_settings(console, config)
@@ -172,7 +172,7 @@ class Supervisor:
             service_pid=service.pid,
             triton_pid=self._triton.pid,
             models=service.models,
-            refused=service.refused,
+            rejected=service.rejected,
         )
         print_ready(self._console, ready)
         if config.ready_file is not None:

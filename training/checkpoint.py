@@ -1,6 +1,6 @@
 """The checkpoint folder, which export reads: model.safetensors (EMA weights) and model.json (all else).
 
-Nothing here pickles or unpickles, so a checkpoint from a stranger can at worst be refused.
+Nothing here pickles or unpickles, so a checkpoint from a stranger can at worst be rejected.
 """
 
 from __future__ import annotations

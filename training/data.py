@@ -22,7 +22,7 @@ __all__ = ["Dataset", "batch_indices", "load_digits"]
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Labelled pictures in memory."""
+    """Labelled images in memory."""
 
     name: str
     images: Tensor

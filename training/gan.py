@@ -13,10 +13,10 @@ from training.losses import discriminator_loss, generator_loss, r1_penalty
 from training.networks import Discriminator, use_channels_last
 from training.presets import GanConfig
 
-__all__ = ["GanLearner"]
+__all__ = ["GanTrainer"]
 
 
-class GanLearner:
+class GanTrainer:
     """Generator, its average, discriminator and their optimisers."""
 
     image_range = (-1.0, 1.0)

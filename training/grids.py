@@ -1,4 +1,4 @@
-"""Pictures of progress: grids of samples and of reconstructions, marked as machine-made."""
+"""Images of progress: grids of samples and of reconstructions, marked as machine-made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.files import write_atomic
 __all__ = ["draw_samples", "reconstruction_grid", "sample_grid", "save_png", "to_uint8"]
 
 MARGIN = 2
-"""Pixels between pictures."""
+"""Pixels between images."""
 
 
 @torch.no_grad()
@@ -54,7 +54,7 @@ def sample_grid(
 def reconstruction_grid(
     encoder: nn.Module, decoder: nn.Module, images: Tensor, labels: Tensor | None, image_range: tuple[float, float]
 ) -> NDArray[np.uint8]:
-    """[H, W, C] uint8: pictures in the upper row, each one's encode → decode below.
+    """[H, W, C] uint8: images in the upper row, each one's encode → decode below.
 
     Args:
         images: [N, C, H, W] float32 in image_range.  labels: [N] int64, or None.
@@ -91,7 +91,7 @@ def save_png(
 
 
 def _tile(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """[N, H, W, C] → one [rows·(H+2)-2, columns·(W+2)-2, C] picture, row by row."""
+    """[N, H, W, C] → one [rows·(H+2)-2, columns·(W+2)-2, C] image, row by row."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     step_y, step_x = height + MARGIN, width + MARGIN

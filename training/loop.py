@@ -13,13 +13,13 @@ from torch import Tensor
 
 from training.checkpoint import CheckpointError, DatasetInfo, ImageInfo, ModelInfo, load_model, save_model
 from training.data import Dataset, batch_indices, load_digits
-from training.gan import GanLearner
+from training.gan import GanTrainer
 from training.grids import reconstruction_grid, sample_grid, save_png
 from training.metrics import measure
 from training.presets import GanConfig, VaeConfig
 from training.resume import RESUME_NAME, load_resume, save_resume
 from training.run_folder import CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME, git_revision
-from training.vae import VaeLearner
+from training.vae import VaeTrainer
 
 __all__ = ["DivergedError", "Outcome", "train"]
 
@@ -92,8 +92,8 @@ class _Run:
     folder: Path
     dataset: Dataset
     images: Tensor
-    """[N, C, H, W] float32 in the learner's image range: the whole dataset."""
-    learner: GanLearner | VaeLearner
+    """[N, C, H, W] float32 in the trainer's image range: the whole dataset."""
+    trainer: GanTrainer | VaeTrainer
     rng: torch.Generator
     step: int
     """Steps done."""
@@ -106,7 +106,7 @@ class _Run:
         """Take one step; returns the losses by name."""
         config, labels = self.config, self.dataset.labels
         batch = batch_indices(self.step, batch_size=config.batch_size, num_images=len(labels), seed=config.seed)
-        losses = self.learner.step(self.step, self.images[batch], labels[batch], self.rng)
+        losses = self.trainer.step(self.step, self.images[batch], labels[batch], self.rng)
         self.step += 1
         for name, value in losses.items():
             if not math.isfinite(value):
@@ -118,49 +118,49 @@ class _Run:
         return self.kimg // interval_kimg > self.config.kimg(self.step - 1) // interval_kimg
 
     def measure(self) -> dict[str, float]:
-        learner = self.learner
+        trainer = self.trainer
         return measure(
             self.dataset,
-            learner.average,
-            learner.encoder,
+            trainer.average,
+            trainer.encoder,
             latent_dim=self.config.network.latent_dim,
-            image_range=learner.image_range,
+            image_range=trainer.image_range,
         )
 
     def show_data(self) -> None:
-        """Write the first picture of each label from the dataset: what training sees, and files to encode."""
+        """Write the first image of each label from the dataset: what training sees, and files to encode."""
         labels = self.dataset.labels.tolist()
         for label, name in enumerate(self.dataset.label_names):
-            picture = self.dataset.images[labels.index(label)].permute(1, 2, 0).numpy()
+            image = self.dataset.images[labels.index(label)].permute(1, 2, 0).numpy()
             path = self.folder / EXAMPLES_NAME / f"{label:03d}.png"
             description = f"A scan from the dataset {self.dataset.name}."
-            save_png(path, picture, description=description, fields={"label": name}, machine_made=False)
+            save_png(path, image, description=description, fields={"label": name}, machine_made=False)
 
     def draw(self) -> None:
         """Write the sample grid, and a VAE's reconstructions, of this moment."""
-        network, learner = self.config.network, self.learner
+        network, trainer = self.config.network, self.trainer
         folder, stamp = self.folder / SAMPLES_NAME, f"{self.kimg:09.3f}kimg"
         common = {"model": self.config.preset, "kimg": f"{self.kimg:g}"}
         grid = sample_grid(
-            learner.average,
+            trainer.average,
             latent_dim=network.latent_dim,
             num_classes=network.num_classes,
-            image_range=learner.image_range,
+            image_range=trainer.image_range,
         )
         description = "Machine-made samples: a row per seed, 0 to 9, and a column per label."
         fields = common | {"seed": "0-9", "label": "0-9", "truncation": "1.0"}
         save_png(folder / f"samples-{stamp}.png", grid, description=description, fields=fields)
-        if learner.encoder is not None:
+        if trainer.encoder is not None:
             strip = reconstruction_grid(
-                learner.encoder, learner.average, self.images[:10], self.dataset.labels[:10], learner.image_range
+                trainer.encoder, trainer.average, self.images[:10], self.dataset.labels[:10], trainer.image_range
             )
             description = "Upper row: scans from the dataset. Lower row: the machine-made reconstruction of each."
             save_png(folder / f"reconstructions-{stamp}.png", strip, description=description, fields=common)
 
     def save(self, *, metrics: dict[str, float]) -> None:
         """Save the resume state, then the checkpoint of the averaged weights."""
-        save_resume(self.folder / RESUME_NAME, step=self.step, learner=self.learner, rng=self.rng)
-        config, network, dataset, learner = self.config, self.config.network, self.dataset, self.learner
+        save_resume(self.folder / RESUME_NAME, step=self.step, trainer=self.trainer, rng=self.rng)
+        config, network, dataset, trainer = self.config, self.config.network, self.dataset, self.trainer
         info = ModelInfo(
             family=config.family,
             preset=config.preset,
@@ -169,7 +169,7 @@ class _Run:
                 height=network.image_size,
                 width=network.image_size,
                 channels=network.image_channels,
-                range=learner.image_range,
+                range=trainer.image_range,
             ),
             labels=dataset.label_names,
             dataset=DatasetInfo(name=dataset.name, size=len(dataset), sha256=dataset.sha256),
@@ -179,7 +179,7 @@ class _Run:
             git_revision=git_revision(),
             torch=torch.__version__,
         )
-        save_model(self.folder / CHECKPOINT_NAME, info, learner.average, learner.encoder)
+        save_model(self.folder / CHECKPOINT_NAME, info, trainer.average, trainer.encoder)
 
     def saved_metrics(self) -> dict[str, float]:
         """What the saved checkpoint of this very step measured; empty where it is missing, older or damaged."""
@@ -194,14 +194,14 @@ def _open(config: GanConfig | VaeConfig, folder: Path) -> _Run:
     """The run as the seed makes it, or as its resume state has it; PyTorch's global random stream stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        learner = GanLearner(config) if isinstance(config, GanConfig) else VaeLearner(config)
+        trainer = GanTrainer(config) if isinstance(config, GanConfig) else VaeTrainer(config)
     rng = torch.Generator().manual_seed(config.seed)
     path = folder / RESUME_NAME
-    step = load_resume(path, learner=learner, rng=rng) if path.exists() else 0
+    step = load_resume(path, trainer=trainer, rng=rng) if path.exists() else 0
     dataset = load_digits(config.network.image_size)
-    low, high = learner.image_range
+    low, high = trainer.image_range
     images = dataset.images / 255.0 * (high - low) + low
-    return _Run(config=config, folder=folder, dataset=dataset, images=images, learner=learner, rng=rng, step=step)
+    return _Run(config=config, folder=folder, dataset=dataset, images=images, trainer=trainer, rng=rng, step=step)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""How good the samples are, by plain measures on the pictures that the served model will give for seeds 0, 1, 2, …
+"""How good the samples are, by plain measures on the images that the served model will give for seeds 0, 1, 2, …
 
     label_accuracy       share of samples that a classifier of real digits takes for their label
     real_label_accuracy  the same classifier on real digits that it has not seen: what to compare with
-    density, coverage    are samples near real pictures, and do they reach all of them (arXiv:2002.09797)
-    reconstruction_mse   a VAE's mean squared error on the training pictures, in [0, 1] pixels
+    density, coverage    are samples near real images, and do they reach all of them (arXiv:2002.09797)
+    reconstruction_mse   a VAE's mean squared error on the training images, in [0, 1] pixels
 
 They rank runs on one small dataset. They are no FID, and no replacement for looking at the grid.
 """
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 NUM_SAMPLES = 1000
 NUM_COMPONENTS = 40
-"""Principal components of real pictures in which neighbours are sought: 94 % of the digits' variance."""
+"""Principal components of real images in which neighbours are sought: 94 % of the digits' variance."""
 NUM_NEIGHBOURS = 5
 
 
@@ -51,7 +51,7 @@ def measure(
 
 
 def label_accuracy(real: Floats, real_labels: Floats, fake: Floats, fake_labels: Floats) -> dict[str, float]:
-    """Train a support-vector classifier on every other real picture; score it on the rest and on the samples.
+    """Train a support-vector classifier on every other real image; score it on the rest and on the samples.
 
     Args:
         real: [N, pixels] in [0, 1].  fake: [M, pixels] in [0, 1].  Labels: [N] and [M] int64.
@@ -64,7 +64,7 @@ def label_accuracy(real: Floats, real_labels: Floats, fake: Floats, fake_labels:
 
 
 def density_and_coverage(real: Floats, fake: Floats) -> dict[str, float]:
-    """Density (about 1 for real pictures, less for implausible ones) and coverage (share of real ones reached).
+    """Density (about 1 for real images, less for implausible ones) and coverage (share of real ones reached).
 
     Args:
         real: [N, pixels].  fake: [M, pixels].

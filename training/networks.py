@@ -5,7 +5,7 @@
     img = decoder(z, label)               # NCHW, float32, [0, 1]
 
 Generator, encoder and decoder hold no Linear layer: a CPU rounds a matrix product differently for one row than for
-many, while it works on every image of a convolution by itself. So the picture of a latent does not depend on the
+many, while it works on every image of a convolution by itself. So the image of a latent does not depend on the
 batch it was made in. For the same reason their transposed convolutions are only (4, 1, 0) and (4, 2, 1).
 
 Source: DCGAN (arXiv:1511.06434); projection discriminator (arXiv:1802.05637); VAE (arXiv:1312.6114).
@@ -22,7 +22,7 @@ __all__ = ["Decoder", "Discriminator", "Encoder", "Generator", "use_channels_las
 
 
 class LatentStem(nn.Module):
-    """A latent, and the embedding of its label where there are classes, as a 1x1 picture of many channels."""
+    """A latent, and the embedding of its label where there are classes, as a 1x1 image of many channels."""
 
     def __init__(self, *, latent_dim: int, num_classes: int, embedding_dim: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Discriminator(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The VAE's posterior q(z | x): it takes no label, so that a client may encode a picture of an unknown class."""
+    """The VAE's posterior q(z | x): it takes no label, so that a client may encode an image of an unknown class."""
 
     def __init__(self, *, latent_dim: int, image_size: int, image_channels: int, base_channels: int) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Decoder(nn.Module):
         return logits
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """The mean picture: [N, C, H, W] float32 in [0, 1].
+        """The mean image: [N, C, H, W] float32 in [0, 1].
 
         Raises:
             ValueError: label is missing in a conditional decoder, or given to an unconditional one.
@@ -156,7 +156,7 @@ def use_channels_last(*modules: nn.Module) -> None:
 
 
 def _widths(image_size: int, base_channels: int) -> list[int]:
-    """Channels at 4x4, 8x8, … image_size/2, widest first: they halve as the picture doubles.
+    """Channels at 4x4, 8x8, … image_size/2, widest first: they halve as the image doubles.
 
     Raises:
         ValueError: image_size is no power of two from 8 up.

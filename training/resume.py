@@ -33,14 +33,14 @@ class Resumable(Protocol):
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]: ...
 
 
-def save_resume(path: Path, *, step: int, learner: Resumable, rng: torch.Generator) -> None:
+def save_resume(path: Path, *, step: int, trainer: Resumable, rng: torch.Generator) -> None:
     """Write the state after `step` ≥ 1 steps, whole or not at all.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    tensors = _module_tensors(learner) | {"rng": rng.get_state()}
-    for name, optimizer in learner.optimizers.items():
+    tensors = _module_tensors(trainer) | {"rng": rng.get_state()}
+    for name, optimizer in trainer.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{name}.{index}.{key}": moments[key] for key in ADAM_KEYS}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
@@ -65,8 +65,8 @@ def read_step(path: Path) -> int:
     return step
 
 
-def load_resume(path: Path, *, learner: Resumable, rng: torch.Generator) -> int:
-    """Put a saved state into a fresh learner and random stream; returns the step to go on from.
+def load_resume(path: Path, *, trainer: Resumable, rng: torch.Generator) -> int:
+    """Put a saved state into a fresh trainer and random stream; returns the step to go on from.
 
     Raises:
         CheckpointError: the file is truncated, of a newer format, or of other networks.
@@ -74,9 +74,9 @@ def load_resume(path: Path, *, learner: Resumable, rng: torch.Generator) -> int:
     step = read_step(path)
     try:
         tensors = safetensors.torch.load(path.read_bytes())
-        for name, module in learner.modules.items():
+        for name, module in trainer.modules.items():
             _load_module(module, _take(tensors, f"module.{name}."))
-        for name, optimizer in learner.optimizers.items():
+        for name, optimizer in trainer.optimizers.items():
             _load_adam(optimizer, _take(tensors, f"optimizer.{name}."))
         rng.set_state(tensors["rng"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
@@ -84,10 +84,10 @@ def load_resume(path: Path, *, learner: Resumable, rng: torch.Generator) -> int:
     return step
 
 
-def _module_tensors(learner: Resumable) -> dict[str, Tensor]:
+def _module_tensors(trainer: Resumable) -> dict[str, Tensor]:
     return {
         f"module.{name}.{key}": tensor
-        for name, module in learner.modules.items()
+        for name, module in trainer.modules.items()
         for key, tensor in module.state_dict().items()
     }
 

@@ -3,7 +3,7 @@
 OUT/config.json            the resolved options
 OUT/resume.safetensors     where to go on after an interruption
 OUT/checkpoint/            what export reads: the averaged weights of the last save
-OUT/examples/              the first picture of each label from the dataset
+OUT/examples/              the first image of each label from the dataset
 OUT/samples/               sample grids, and a VAE's reconstructions, by kimg
 """
 

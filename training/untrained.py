@@ -15,7 +15,7 @@ __all__ = ["save_untrained"]
 
 
 def save_untrained(folder: Path, *, family: Literal["gan", "vae"], network: NetworkInfo, seed: int = 0) -> None:
-    """Save networks whose pictures are noise, but differ from latent to latent and use the whole range.
+    """Save networks whose images are noise, but differ from latent to latent and use the whole range.
 
     Raises:
         CheckpointError: the folder cannot be written.

@@ -14,10 +14,10 @@ from training.losses import elbo_terms, sample_posterior
 from training.networks import Decoder, Encoder, use_channels_last
 from training.presets import VaeConfig
 
-__all__ = ["VaeLearner"]
+__all__ = ["VaeTrainer"]
 
 
-class VaeLearner:
+class VaeTrainer:
     """Encoder and decoder, their averages and their optimiser."""
 
     image_range = (0.0, 1.0)

@@ -26,7 +26,7 @@ NUM_DISTINCT_REQUESTS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One RPC method at one address, with serialised requests of `batch_size` pictures to send in turn."""
+    """One RPC method at one address, with serialised requests of `batch_size` images to send in turn."""
 
     address: str
     method: str
@@ -56,7 +56,7 @@ def direct_target(address: str, model: str, *, batch_size: int, conditional: boo
 
 
 def service_target(address: str, model: str, *, batch_size: int) -> Target:
-    """The sampling service, raw pictures."""
+    """The sampling service, raw images."""
 
     def request(first: int) -> bytes:
         seeds = sampler_pb2.SeedRange(first=first, count=batch_size)

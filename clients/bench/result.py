@@ -1,4 +1,4 @@
-"""What one measurement gives: how many pictures, how long each call took."""
+"""What one measurement gives: how many images, how long each call took."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class LoadResult:
-    """Calls of `batch_size` pictures each, finished within `elapsed_s` seconds."""
+    """Calls of `batch_size` images each, finished within `elapsed_s` seconds."""
 
     batch_size: int
     elapsed_s: float

@@ -14,4 +14,4 @@ app.command()(sample)
 
 @app.callback()
 def stage() -> None:
-    """Ask a running sampling service for pictures."""
+    """Ask a running sampling service for images."""

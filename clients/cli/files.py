@@ -1,4 +1,4 @@
-"""Picture files on disk: written whole or not at all, and saying where the picture came from."""
+"""Image files on disk: written whole or not at all, and saying where the image came from."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
+from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
-__all__ = ["FileFormat", "encode_picture", "write_file"]
+__all__ = ["FileFormat", "encode_image", "write_file"]
 
 FileFormat = Literal["png", "jpeg", "webp"]
 
 EXIF_DESCRIPTION, EXIF_SOFTWARE = 0x010E, 0x0131
 
 
-def encode_picture(picture: Image.Image, file_format: FileFormat, text: Mapping[str, str]) -> bytes:
-    """The file of a picture.
+def encode_image(image: PillowImage.Image, file_format: FileFormat, text: Mapping[str, str]) -> bytes:
+    """The file of an image.
 
     Args:
         text: provenance. PNG has text fields; in JPEG and WebP the description of the EXIF data holds all of it.
@@ -30,15 +30,15 @@ def encode_picture(picture: Image.Image, file_format: FileFormat, text: Mapping[
         info = PngInfo()
         for key, value in text.items():
             info.add_text(key, value)
-        picture.save(file, "PNG", pnginfo=info)
+        image.save(file, "PNG", pnginfo=info)
         return file.getvalue()
-    exif = Image.Exif()
+    exif = PillowImage.Exif()
     exif[EXIF_SOFTWARE] = text["Software"]
     exif[EXIF_DESCRIPTION] = "; ".join(f"{key}={value}" for key, value in text.items() if key != "Software")
     if file_format == "jpeg":
-        picture.save(file, "JPEG", quality=95, subsampling=0, exif=exif)
+        image.save(file, "JPEG", quality=95, subsampling=0, exif=exif)
     else:
-        picture.save(file, "WEBP", lossless=True, exif=exif)
+        image.save(file, "WEBP", lossless=True, exif=exif)
     return file.getvalue()
 
 

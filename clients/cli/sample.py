@@ -1,4 +1,4 @@
-"""`ganvas sample`: the pictures of seeds from a running service, as one grid or as single files."""
+"""`ganvas sample`: the images of seeds from a running service, as one grid or as single files."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from clients.cli.files import FileFormat, encode_picture, write_file
+from clients.cli.files import FileFormat, encode_image, write_file
 from clients.cli.seeds import parse_seeds
 from clients.grids import grid
 from ganvas_client import (
     DEFAULT_ADDRESS,
     Format,
     GanvasError,
+    Image,
+    ImageInfo,
     InvalidArgumentError,
     ModelInfo,
     NotFoundError,
-    Picture,
-    PictureInfo,
     Sampler,
 )
 
@@ -51,22 +51,22 @@ def sample(
     seeds: Annotated[str, typer.Option(help="Seeds: numbers and ranges, as in 0-63 or 1,5,9-12.")] = "0-63",
     out: Annotated[
         str | None,
-        typer.Option(help="File of the grid, or a folder for single pictures.", show_default="out/NAME.png"),
+        typer.Option(help="File of the grid, or a folder for single images.", show_default="out/NAME.png"),
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(help="Label of every picture, name or index.", show_default="seed modulo number of labels"),
+        typer.Option(help="Label of every image, name or index.", show_default="seed modulo number of labels"),
     ] = None,
-    truncation: Annotated[float, typer.Option(help="1 is the model as trained, 0 its mean picture.")] = 1.0,
+    truncation: Annotated[float, typer.Option(help="1 is the model as trained, 0 its mean image.")] = 1.0,
     version: Annotated[int | None, typer.Option(help="Model version.", show_default="newest")] = None,
     format: Annotated[
         FileFormat | None, typer.Option(help="Format of the files.", show_default="by the name of --out, else png")
     ] = None,
     columns: Annotated[int | None, typer.Option(min=1, help="Columns of the grid.", show_default="near-square")] = None,
     address: Annotated[str, typer.Option(help="HOST:PORT of the service.", envvar="GANVAS_ADDRESS")] = DEFAULT_ADDRESS,
-    timeout_s: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for all pictures.")] = 600.0,
+    timeout_s: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for all images.")] = 600.0,
 ) -> None:
-    """Ask a running service for pictures and save them as a grid or, into a folder, one by one.
+    """Ask a running service for images and save them as a grid or, into a folder, one by one.
 
     Example: ganvas sample digits-gan --seeds 0-63 --out grid.png
     """
@@ -98,34 +98,34 @@ def _save(sampler: Sampler, order: Order, target: str, file_format: FileFormat, 
     else:
         info = _save_grid(sampler, order, Path(target), file_format, columns)
     count = len(order.seeds)
-    pictures = "1 picture" if count == 1 else f"{count} pictures"
-    typer.echo(f"{pictures} of {info.model} version {info.version} ({info.digest[:16]}…): {target}")
+    images = "1 image" if count == 1 else f"{count} images"
+    typer.echo(f"{images} of {info.model} version {info.version} ({info.digest[:16]}…): {target}")
 
 
-def _save_files(sampler: Sampler, order: Order, folder: Path, file_format: FileFormat) -> PictureInfo:
-    """One file a picture, named after model and seed, as the service made it."""
+def _save_files(sampler: Sampler, order: Order, folder: Path, file_format: FileFormat) -> ImageInfo:
+    """One file an image, named after model and seed, as the service made it."""
     suffix = next(suffix for suffix, name in _SUFFIXES.items() if name == file_format)
-    for picture in _pictures(sampler, order, file_format):
+    for image in _images(sampler, order, file_format):
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / f"{order.model.name}-{picture.seed}{suffix}", picture.bytes)
-    return picture.info
+        write_file(folder / f"{order.model.name}-{image.seed}{suffix}", image.bytes)
+    return image.info
 
 
-def _save_grid(sampler: Sampler, order: Order, path: Path, file_format: FileFormat, columns: int | None) -> PictureInfo:
-    """All pictures side by side, in the order of the seeds, as close to a square as their number allows."""
+def _save_grid(sampler: Sampler, order: Order, path: Path, file_format: FileFormat, columns: int | None) -> ImageInfo:
+    """All images side by side, in the order of the seeds, as close to a square as their number allows."""
     count, model = len(order.seeds), order.model
     pixels = np.zeros((count, model.height, model.width, model.channels), np.uint8)
-    for picture in _pictures(sampler, order, "raw"):
-        pixels[picture.index] = picture.array
+    for image in _images(sampler, order, "raw"):
+        pixels[image.index] = image.array
     num_columns = columns or math.ceil(math.sqrt(count * model.height / model.width))
-    image = grid(pixels, num_columns=min(num_columns, count))
+    sheet = grid(pixels, num_columns=min(num_columns, count))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, encode_picture(image, file_format, _provenance(order, picture.info)))
-    return picture.info
+    write_file(path, encode_image(sheet, file_format, _provenance(order, image.info)))
+    return image.info
 
 
-def _pictures(sampler: Sampler, order: Order, format: Format) -> Iterator[Picture]:
-    """Every picture of the order, as they finish, with a progress bar when a person watches."""
+def _images(sampler: Sampler, order: Order, format: Format) -> Iterator[Image]:
+    """Every image of the order, as they finish, with a progress bar when a person watches."""
     stream = sampler.sample_stream(
         order.model.name,
         order.seeds,
@@ -145,10 +145,10 @@ def _pictures(sampler: Sampler, order: Order, format: Format) -> Iterator[Pictur
     )
 
 
-def _provenance(order: Order, info: PictureInfo) -> dict[str, str]:
+def _provenance(order: Order, info: ImageInfo) -> dict[str, str]:
     text = {
         "Software": "Ganvas, machine-made image",
-        "Description": "A grid of pictures made by a machine (a generative model); they are not photographs.",
+        "Description": "A grid of images made by a machine (a generative model); they are not photographs.",
         "ganvas:machine-made": "true",
         "ganvas:model": info.model,
         "ganvas:version": info.version,

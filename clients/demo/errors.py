@@ -6,4 +6,4 @@ class DemoError(Exception):
 
 
 class GalleryError(DemoError):
-    """The two paths gave different pictures."""
+    """The two paths gave different images."""

@@ -26,17 +26,17 @@ class ModelFigures:
     certificate: Certificate
     golden: str
     service_one: LoadResult
-    """One caller, one picture a request, through the service."""
+    """One caller, one image a request, through the service."""
     service_sixteen: LoadResult
-    """One caller, 16 pictures a request, through the service."""
+    """One caller, 16 images a request, through the service."""
     direct_one: LoadResult
-    """One caller, one picture a request, straight to Triton."""
+    """One caller, one image a request, straight to Triton."""
     direct_many: LoadResult
-    """32 callers, one picture a request, straight to Triton."""
+    """32 callers, one image a request, straight to Triton."""
     service_many: LoadResult
-    """4 callers, 16 pictures a request, through the service."""
+    """4 callers, 16 images a request, through the service."""
     bare: LoadResult
-    """ONNX Runtime in a process of its own, 16 pictures a call, one compute thread, hot."""
+    """ONNX Runtime in a process of its own, 16 images a call, one compute thread, hot."""
 
 
 def measure_model(

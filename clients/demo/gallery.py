@@ -1,4 +1,4 @@
-"""The pictures of the demo, asked for over gRPC by both paths."""
+"""The images of the demo, asked for over gRPC by both paths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from clients.demo.errors import GalleryError
 from clients.grids import grid
 from clients.local_server import LocalServer
-from ganvas_client import PictureInfo, Sampler
+from ganvas_client import ImageInfo, Sampler
 
 NUM_COLUMNS = 10
 SCALE = 2
@@ -23,7 +23,7 @@ FRAME_MS = 60
 
 
 def make_gallery(folder: Path, model: str, sampler: Sampler, server: LocalServer, *, examples: Path) -> list[Path]:
-    """Write the pictures of one model under `folder`; returns their paths.
+    """Write the images of one model under `folder`; returns their paths.
 
     grid.png: a row per label, ten seeds each. reconstruction.png (VAE): real digits above what encode and decode
     make of them. walk.png and walk.gif: the same label from seed to seed.
@@ -38,7 +38,7 @@ def make_gallery(folder: Path, model: str, sampler: Sampler, server: LocalServer
     labels = np.repeat(np.arange(len(info.labels)), NUM_COLUMNS)
     service = sampler.sample(model, seeds, labels=labels.tolist())
     if not np.array_equal(service.array, _sample_directly(server.triton_grpc, model, seeds, labels)):
-        raise GalleryError(f"{model}: the service and Triton asked directly gave different pictures.")
+        raise GalleryError(f"{model}: the service and Triton asked directly gave different images.")
     paths = [_save(folder / "grid.png", grid(service.array, num_columns=NUM_COLUMNS, scale=SCALE), service.info)]
     if info.can_encode:
         paths.append(_reconstruct(folder / "reconstruction.png", model, sampler, examples))
@@ -84,7 +84,7 @@ def _walk(folder: Path, model: str, sampler: Sampler) -> list[Path]:
     return [strip, animation]
 
 
-def _save(path: Path, image: Image.Image, info: PictureInfo) -> Path:
+def _save(path: Path, image: Image.Image, info: ImageInfo) -> Path:
     metadata = PngImagePlugin.PngInfo()
     metadata.add_text("Software", "Ganvas, machine-made image")
     metadata.add_text("ganvas:model", info.model)

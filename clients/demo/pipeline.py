@@ -41,16 +41,16 @@ def run_demo(out: Path, *, seed: int, console: Console) -> None:
     for name in MODELS:
         _verb(console, "serving", "verify", name, "--repository", str(repository))
     console.rule("serve: Triton and the sampling service")
-    pictures: list[Path] = []
+    images: list[Path] = []
     figures: list[ModelFigures] = []
     with local_server(repository, log_file=out / "serve.log") as server, Sampler(server.service) as sampler:
         for name in MODELS:
-            pictures += make_gallery(out / name, name, sampler, server, examples=out / "runs" / name / "examples")
+            images += make_gallery(out / name, name, sampler, server, examples=out / "runs" / name / "examples")
         for name in MODELS:
             console.print(f"measuring {name} …")
             model_file = repository / name / "1" / "model.onnx"
             figures.append(measure_model(name, sampler, server, model_file, training_s=training_s[name]))
-    print_results(figures, pictures, elapsed_s=time.monotonic() - start, repository=repository, console=console)
+    print_results(figures, images, elapsed_s=time.monotonic() - start, repository=repository, console=console)
 
 
 def _clear(out: Path) -> None:

@@ -13,7 +13,7 @@ from clients.demo.figures import ModelFigures
 
 
 def print_results(
-    figures: list[ModelFigures], pictures: list[Path], *, elapsed_s: float, repository: Path, console: Console
+    figures: list[ModelFigures], images: list[Path], *, elapsed_s: float, repository: Path, console: Console
 ) -> None:
     console.rule("results")
     table = Table("", *(entry.name for entry in figures))
@@ -22,10 +22,10 @@ def print_results(
     console.print(table)
     console.print(
         "direct: Triton, asked over KServe v2. service: ganvas.v1.Sampler. bare: ONNX Runtime without a server, "
-        "one thread, hot. 32 x 1: 32 callers of one picture a request."
+        "one thread, hot. 32 x 1: 32 callers of one image a request."
     )
-    console.print("Pictures to look at:")
-    for path in pictures:
+    console.print("Images to look at:")
+    for path in images:
         console.print(f"  {path}", highlight=False, soft_wrap=True)
     console.print(f"Both paths gave the same bytes. Everything is stopped; {elapsed_s:.0f} s in all.")
     console.print(f"Serve them again: ./ganvas serve --repository {repository}", highlight=False, soft_wrap=True)

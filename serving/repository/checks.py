@@ -1,9 +1,9 @@
 """The checks of `ganvas verify`: an exported version against its certificate, on bare ONNX Runtime's CPU provider.
 
     configurations    parse with Triton's protobuf, and agree with the ONNX files and the certificate
-    golden seeds      give the certificate's pictures
+    golden seeds      give the certificate's images
     noise             sample(seed, truncation) has the bytes of decode(latents(seed) * truncation) with NumPy's latents
-    batches           a picture has the same bytes alone and in any slot of any batch
+    batches           an image has the same bytes alone and in any slot of any batch
     encoder           gives finite mean and logvar of the certificate's shape, which decode takes
 
 Each function returns a line that says what it found, or raises CheckError.
@@ -144,7 +144,7 @@ def _check_contract(certificate: Certificate, found: set[tuple[Any, ...]], where
 
 
 def _check_golden(graphs: _Graphs) -> str:
-    """Sampler and decode re-make the golden pictures, one by one."""
+    """Sampler and decode re-make the golden images, one by one."""
     version = dataclasses.replace(graphs.version, file_name=graphs.file_name)
     feeds = _feeds(version, *golden_inputs(version))
     try:
@@ -153,7 +153,7 @@ def _check_golden(graphs: _Graphs) -> str:
         }
     except GoldenMismatchError as error:
         raise CheckError(str(error)) from None
-    return f"{len(feeds['seed'])} pictures: {'exact' if results == {'exact'} else 'equivalent'}"
+    return f"{len(feeds['seed'])} images: {'exact' if results == {'exact'} else 'equivalent'}"
 
 
 def _check_noise(graphs: _Graphs) -> str:
@@ -179,16 +179,16 @@ def _check_batches(graphs: _Graphs) -> str:
 
 def _check_encoder(graphs: _Graphs, encode: Certificate) -> str:
     feeds = _random_feeds(graphs.version)
-    pictures = graphs.run(graphs.version.certificate, feeds)[0]
-    posterior = graphs.run(encode, {"image": pictures})
-    expected = (len(pictures), encode.latent_dim)
+    images = graphs.run(graphs.version.certificate, feeds)[0]
+    posterior = graphs.run(encode, {"image": images})
+    expected = (len(images), encode.latent_dim)
     for name, values in zip(("mean", "logvar"), posterior, strict=True):
         if values.shape != expected or not np.isfinite(values).all():
             raise CheckError(f"{name} must be finite {list(expected)}; got {list(values.shape)}, {values.dtype}.")
     again = graphs.run(graphs.version.decode, feeds | {"latent": posterior[0]})[0]
-    if again.shape != pictures.shape:
-        raise CheckError(f"decode(mean) must be {list(pictures.shape)}; got {list(again.shape)}.")
-    return f"mean and logvar of {len(pictures)} pictures are finite, {encode.latent_dim} each"
+    if again.shape != images.shape:
+        raise CheckError(f"decode(mean) must be {list(images.shape)}; got {list(again.shape)}.")
+    return f"mean and logvar of {len(images)} images are finite, {encode.latent_dim} each"
 
 
 def _random_feeds(version: ModelVersion) -> dict[str, NDArray[Any]]:
@@ -207,7 +207,7 @@ def _feeds(
     truncation: NDArray[np.float32],
     labels: NDArray[np.int64] | None,
 ) -> dict[str, NDArray[Any]]:
-    """What the sampler and decode take for the same pictures: seeds [N,1], truncation [N,1], labels [N,1]."""
+    """What the sampler and decode take for the same images: seeds [N,1], truncation [N,1], labels [N,1]."""
     latent = latents(seeds, version.certificate.latent_dim) * truncation
     feeds: dict[str, NDArray[Any]] = {"seed": seeds, "truncation": truncation, "latent": latent}
     return feeds if labels is None else feeds | {"label": labels}

@@ -1,6 +1,6 @@
-"""Golden seeds: the pictures a served model must make again before it is trusted.
+"""Golden seeds: the images a served model must make again before it is trusted.
 
-export writes their hashes into the certificate (made on the CPU) and the fp32 pictures into golden.png.
+export writes their hashes into the certificate (made on the CPU) and the fp32 images into golden.png.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ UInt8s = NDArray[np.uint8]
 
 
 class GoldenMismatchError(Exception):
-    """A golden seed gave another picture than its certificate promises."""
+    """A golden seed gave another image than its certificate promises."""
 
 
 def golden_inputs(
     version: ModelVersion,
 ) -> tuple[NDArray[np.uint64], NDArray[np.float32], NDArray[np.int64] | None]:
-    """The inputs of the G golden pictures: seed [G,1], truncation [G,1] and label [G,1], or None if unconditional."""
+    """The inputs of the G golden images: seed [G,1], truncation [G,1] and label [G,1], or None if unconditional."""
     golden = version.served.golden
     seeds = np.array([[entry.seed] for entry in golden], np.uint64)
     truncation = np.array([[entry.truncation] for entry in golden], np.float32)
@@ -36,7 +36,7 @@ def golden_inputs(
 
 
 def compare_golden(version: ModelVersion, images: UInt8s) -> Literal["exact", "equivalent"]:
-    """Compare the golden pictures made here with the certificate.
+    """Compare the golden images made here with the certificate.
 
     Args:
         images: [G,H,W,C] uint8, of golden_inputs.
@@ -50,13 +50,13 @@ def compare_golden(version: ModelVersion, images: UInt8s) -> Literal["exact", "e
     shape = _shape(version)
     if images.shape != shape or images.dtype != np.uint8:
         raise GoldenMismatchError(
-            f"model {version.name!r} version {version.version} gave golden pictures of {images.dtype} "
+            f"model {version.name!r} version {version.version} gave golden images of {images.dtype} "
             f"{list(images.shape)}; its certificate says uint8 {list(shape)}."
         )
     hashes = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
     if hashes == [entry.sha256 for entry in golden]:
         return "exact"
-    difference = np.abs(images.astype(np.int16) - _golden_pictures(version).astype(np.int16)).max(axis=(1, 2, 3))
+    difference = np.abs(images.astype(np.int16) - _golden_images(version).astype(np.int16)).max(axis=(1, 2, 3))
     bound = version.certificate.golden_atol_levels
     for entry, levels in zip(golden, difference, strict=True):
         if levels > bound:
@@ -72,11 +72,11 @@ def _shape(version: ModelVersion) -> tuple[int, int, int, int]:
     return len(version.served.golden), certificate.height, certificate.width, certificate.channels
 
 
-def _golden_pictures(version: ModelVersion) -> UInt8s:
-    """[G,H,W,C] uint8: golden.png, whose pictures stand top to bottom."""
+def _golden_images(version: ModelVersion) -> UInt8s:
+    """[G,H,W,C] uint8: golden.png, whose images stand top to bottom."""
     path = version.folder / "golden.png"
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture, np.uint8).reshape(_shape(version))
+        with Image.open(path) as image:
+            return np.asarray(image, np.uint8).reshape(_shape(version))
     except (OSError, ValueError) as error:
         raise GoldenMismatchError(f"cannot read {path}: {error}. Export the model again.") from None

@@ -1,4 +1,4 @@
-"""`ganvas models`: what the model repository holds, and what of it would be refused."""
+"""`ganvas models`: what the model repository holds, and what of it would be rejected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serving.repository.reader import ModelVersion, Repository, RepositoryError,
 
 __all__ = ["describe", "models", "table_console"]
 
-COLUMNS = ("name", "version", "family", "picture", "labels", "precision", "size", "digest", "created", "status")
+COLUMNS = ("name", "version", "family", "image_float", "labels", "precision", "size", "digest", "created", "status")
 WIDTH_WITHOUT_TERMINAL = 160
 
 
@@ -32,7 +32,7 @@ def models(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the models of the repository, every version, with the reason where one would be refused.
+    """List the models of the repository, every version, with the reason where one would be rejected.
 
     Example: ganvas models --repository model_repository
     """
@@ -49,11 +49,11 @@ def models(
 
 
 def describe(repository: Repository) -> list[dict[str, Any]]:
-    """One record a version, refused ones with their reason, by name and version."""
+    """One record a version, rejected ones with their reason, by name and version."""
     rows = [_row(version) for version in repository.versions]
     rows += [
-        {"name": entry.name, "version": entry.version, "status": "refused", "reason": entry.reason}
-        for entry in repository.refused
+        {"name": entry.name, "version": entry.version, "status": "rejected", "reason": entry.reason}
+        for entry in repository.rejected
     ]
     return sorted(rows, key=lambda row: (row["name"], row["version"]))
 
@@ -89,15 +89,15 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     console = table_console()
     table = Table(*COLUMNS)
     for row in rows:
-        if row["status"] == "refused":
-            cells = [row["name"], str(row["version"]), *[""] * (len(COLUMNS) - 3), "[red]refused[/]"]
+        if row["status"] == "rejected":
+            cells = [row["name"], str(row["version"]), *[""] * (len(COLUMNS) - 3), "[red]rejected[/]"]
         else:
             cells = _cells(row)
         table.add_row(*cells)
     console.print(table)
     for row in rows:
-        if row["status"] == "refused":
-            console.print(f"{row['name']} version {row['version']} is refused: {row['reason']}", markup=False)
+        if row["status"] == "rejected":
+            console.print(f"{row['name']} version {row['version']} is rejected: {row['reason']}", markup=False)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

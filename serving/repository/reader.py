@@ -1,4 +1,4 @@
-"""The model repository as serving sees it: every version with its certificates, and why the others are refused.
+"""The model repository as serving sees it: every version with its certificates, and why the others are rejected.
 
     folder/NAME/config.pbtxt                     a Triton model; NAME-decode and NAME-encode beside it
     folder/NAME/configs/CONFIG_NAME.pbtxt        picked by --model-config-name
@@ -22,7 +22,7 @@ from ganvas_client.certificate import Certificate, CertificateError, ModelFile, 
 
 __all__ = [
     "ModelVersion",
-    "Refused",
+    "Rejected",
     "Repository",
     "RepositoryError",
     "read_config",
@@ -52,7 +52,7 @@ class ModelVersion:
     file_name: str
     """The ONNX file that Triton serves under the configuration in use."""
     digest: str
-    """SHA-256 of that file: with seed, truncation and label it determines a picture."""
+    """SHA-256 of that file: with seed, truncation and label it determines an image."""
     precision: Literal["fp32", "fp16"]
     certificate: Certificate
     decode: Certificate
@@ -70,7 +70,7 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
+class Rejected:
     """A version that must not be served."""
 
     name: str
@@ -84,7 +84,7 @@ class Repository:
 
     folder: Path
     versions: tuple[ModelVersion, ...]
-    refused: tuple[Refused, ...]
+    rejected: tuple[Rejected, ...]
 
     def names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(version.name for version in self.versions))
@@ -96,15 +96,15 @@ class Repository:
         """A version of the model, the newest by default.
 
         Raises:
-            RepositoryError: no such model or version; says what there is, or why it was refused.
+            RepositoryError: no such model or version; says what there is, or why it was rejected.
         """
         of_name = [entry for entry in self.versions if entry.name == name]
         for entry in reversed(of_name):
             if version in (None, entry.version):
                 return entry
-        refused = [entry for entry in self.refused if entry.name == name and version in (None, entry.version)]
-        if refused:
-            raise RepositoryError(f"model {name!r} version {refused[-1].version} is refused: {refused[-1].reason}")
+        rejected = [entry for entry in self.rejected if entry.name == name and version in (None, entry.version)]
+        if rejected:
+            raise RepositoryError(f"model {name!r} version {rejected[-1].version} is rejected: {rejected[-1].reason}")
         if of_name:
             there_is = ", ".join(str(entry.version) for entry in of_name)
             raise RepositoryError(f"model {name!r} has no version {version}; there is {there_is}.")
@@ -123,26 +123,26 @@ def read_repository(folder: Path, config_name: str | None = None) -> Repository:
         config_name: as Triton's --model-config-name; a model without configs/CONFIG_NAME.pbtxt uses config.pbtxt.
     Raises:
         RepositoryError: the folder is missing or has no version at all, or no model has the configuration. A bad
-            version lands in `refused`.
+            version lands in `rejected`.
     """
     if config_name is not None and not _CONFIG_NAME.fullmatch(config_name):
         raise RepositoryError(f"config-name must be letters, digits, '_' or '-'; got {config_name!r:.80}.")
     versions: list[ModelVersion] = []
-    refused: list[Refused] = []
+    rejected: list[Rejected] = []
     for name, version in _published(folder):
         try:
             versions.append(_read_version(folder, name, version, config_name))
         except (CertificateError, RepositoryError, OSError) as error:
-            refused.append(Refused(name=name, version=version, reason=str(error)))
-    if not versions and not refused:
+            rejected.append(Rejected(name=name, version=version, reason=str(error)))
+    if not versions and not rejected:
         raise RepositoryError(f"{folder} has no exported model. Make one: ganvas export CHECKPOINT.")
     if config_name is not None and versions:
         _check_config_name(folder, config_name, {entry.name for entry in versions})
-    return Repository(folder=folder, versions=tuple(versions), refused=tuple(refused))
+    return Repository(folder=folder, versions=tuple(versions), rejected=tuple(rejected))
 
 
 def _check_config_name(folder: Path, config_name: str, names: set[str]) -> None:
-    """Refuse a name that no model has: Triton would serve every config.pbtxt instead, and not say so."""
+    """Reject a name that no model has: Triton would serve every config.pbtxt instead, and not say so."""
     there_is = {path.stem for name in names for path in (folder / name / "configs").glob("*.pbtxt")}
     if config_name not in there_is:
         listed = ", ".join(sorted(there_is)) or "none"

@@ -27,8 +27,8 @@ def verify(
     """
     try:
         found = read_repository(repository)
-        if refused := _refusal(found, name, version):
-            typer.echo(f"verify: files: {refused}", err=True)
+        if rejected := _rejection(found, name, version):
+            typer.echo(f"verify: files: {rejected}", err=True)
             raise typer.Exit(1)
         entry = found.find(name, version)
     except RepositoryError as error:
@@ -41,11 +41,11 @@ def verify(
         raise typer.Exit(1)
 
 
-def _refusal(repository: Repository, name: str, version: int | None) -> str | None:
+def _rejection(repository: Repository, name: str, version: int | None) -> str | None:
     """Why the wanted version must not be served. The newest that there is counts, even if an older one is sound."""
-    refused = {entry.version: entry.reason for entry in repository.refused if entry.name == name}
+    rejected = {entry.version: entry.reason for entry in repository.rejected if entry.name == name}
     sound = [entry.version for entry in repository.versions if entry.name == name]
-    return refused.get(max([*refused, *sound], default=0) if version is None else version)
+    return rejected.get(max([*rejected, *sound], default=0) if version is None else version)
 
 
 def _run_checks(version: ModelVersion) -> list[str]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.config import PICTURES_BYTES, Limits
+from serving.config import IMAGES_BYTES, Limits
 from serving.repository.reader import ModelVersion
 from serving.service.errors import InvalidFieldError, NotFoundError, shown
 
@@ -59,19 +59,19 @@ class ServedModel:
         return certificate.height, certificate.width, certificate.channels
 
     @cached_property
-    def picture_bytes(self) -> int:
+    def image_bytes(self) -> int:
         height, width, channels = self.shape
         return height * width * channels
 
     @cached_property
     def max_count(self) -> int:
-        """Pictures in one unary call: as configured, or fewer where they are so large that a message would not hold
+        """Images in one unary call: as configured, or fewer where they are so large that a message would not hold
         them."""
-        return min(self.limits.max_count, max(1, PICTURES_BYTES // self.picture_bytes))
+        return min(self.limits.max_count, max(1, IMAGES_BYTES // self.image_bytes))
 
     @cached_property
     def batch_size(self) -> int:
-        """Pictures in one Triton batch."""
+        """Images in one Triton batch."""
         return min(self.max_count, *(part.max_batch_size for part in self.entry.parts()))
 
     @property

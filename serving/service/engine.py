@@ -39,7 +39,7 @@ CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 )
-"""No limit on messages: Triton is ours, and a batch of large pictures passes any fixed one."""
+"""No limit on messages: Triton is ours, and a batch of large images passes any fixed one."""
 
 logger = logging.getLogger("ganvas.service")
 

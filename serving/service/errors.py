@@ -6,7 +6,7 @@ ServiceError
 ├── BusyError               a queue is full; says when to retry
 ├── DeadlineError           the caller's time is up
 ├── UnavailableError        starting, draining, or Triton is gone
-└── TritonError             Triton refused what the service sent: our defect
+└── TritonError             Triton rejected what the service sent: our defect
 """
 
 from __future__ import annotations

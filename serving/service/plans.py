@@ -1,6 +1,6 @@
 """What a checked request asks for, sliced into Triton batches.
 
-A picture plan knows the inputs of every slice of its pictures and where each picture comes from.
+An image plan knows the inputs of every slice of its images and where each image comes from.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ganvas.v1 import sampler_pb2 as pb
 from serving.service.catalog import ServedModel
 from serving.service.walk import walk_latents
 
-__all__ = ["DecodePlan", "EncodePlan", "PicturePlan", "SamplePlan", "WalkPlan", "slices"]
+__all__ = ["DecodePlan", "EncodePlan", "ImagePlan", "SamplePlan", "WalkPlan", "slices"]
 
 Arrays = dict[str, NDArray[Any]]
 
 
-class PicturePlan(Protocol):
-    """Pictures of one model in one format, computed slice by slice."""
+class ImagePlan(Protocol):
+    """Images of one model in one format, computed slice by slice."""
 
     @property
     def model(self) -> ServedModel: ...
@@ -37,7 +37,7 @@ class PicturePlan(Protocol):
     def triton_model(self) -> str: ...
 
     def inputs(self, start: int, stop: int) -> Arrays:
-        """The named inputs of pictures start to stop, batch first."""
+        """The named inputs of images start to stop, batch first."""
 
     def seeds_of(self, start: int, stop: int) -> Sequence[int]:
         """Image.seed of each."""
@@ -46,12 +46,12 @@ class PicturePlan(Protocol):
         """Image.label of each."""
 
     def provenance(self, index: int) -> Mapping[str, str]:
-        """What, with the model, the label and the truncation, makes this picture again."""
+        """What, with the model, the label and the truncation, makes this image again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplePlan:
-    """Pictures of seeds."""
+    """Images of seeds."""
 
     model: ServedModel
     format: pb.Format
@@ -88,7 +88,7 @@ class SamplePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodePlan:
-    """Pictures of latents."""
+    """Images of latents."""
 
     model: ServedModel
     format: pb.Format
@@ -163,7 +163,7 @@ class WalkPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodePlan:
-    """Posteriors of pictures."""
+    """Posteriors of images."""
 
     model: ServedModel
     format: pb.Format

@@ -1,4 +1,4 @@
-"""Proof before service: a version is served once Triton, here and now, has re-made its golden pictures."""
+"""Proof before service: a version is served once Triton, here and now, has re-made its golden images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ganvas_client.noise import latents
 from serving.config import ServiceConfig
 from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
-from serving.repository.reader import ModelVersion, Refused, Repository
+from serving.repository.reader import ModelVersion, Rejected, Repository
 from serving.service.catalog import Catalog, ServedModel
 from serving.service.engine import POLL_S, Deadline, Engine
 from serving.service.errors import ServiceError, UnavailableError
@@ -37,7 +37,7 @@ class Proven:
     """What may be served, and what may not."""
 
     catalog: Catalog
-    refused: tuple[Refused, ...]
+    rejected: tuple[Rejected, ...]
 
 
 async def prepare(repository: Repository, engine: Engine, config: ServiceConfig) -> Proven:
@@ -57,16 +57,16 @@ async def prepare(repository: Repository, engine: Engine, config: ServiceConfig)
             "a TensorRT build needs a longer --start-s."
         ) from None
     served = [outcome for outcome in outcomes if isinstance(outcome, ServedModel)]
-    refused = repository.refused + tuple(outcome for outcome in outcomes if isinstance(outcome, Refused))
-    _log(served, refused)
+    rejected = repository.rejected + tuple(outcome for outcome in outcomes if isinstance(outcome, Rejected))
+    _log(served, rejected)
     if not served:
         raise NothingToServeError(
-            f"no model of {repository.folder} can be served: {len(refused)} refused. The first: {refused[0].reason}"
+            f"no model of {repository.folder} can be served: {len(rejected)} rejected. The first: {rejected[0].reason}"
         )
-    return Proven(catalog=Catalog(served), refused=refused)
+    return Proven(catalog=Catalog(served), rejected=rejected)
 
 
-async def _prove_all(repository: Repository, engine: Engine, config: ServiceConfig) -> list[ServedModel | Refused]:
+async def _prove_all(repository: Repository, engine: Engine, config: ServiceConfig) -> list[ServedModel | Rejected]:
     """What becomes of each version. Starts again when Triton goes away in the middle."""
     while True:
         not_ready = await engine.wait_settled()
@@ -78,22 +78,22 @@ async def _prove_all(repository: Repository, engine: Engine, config: ServiceConf
 
 async def _try(
     entry: ModelVersion, engine: Engine, config: ServiceConfig, not_ready: Mapping[tuple[str, str], str]
-) -> ServedModel | Refused:
+) -> ServedModel | Rejected:
     for part in entry.parts():
         for version in (str(entry.version), ""):
             if reason := not_ready.get((part.name, version)):
                 reason = f"Triton did not load {part.name}: {reason}"
-                return Refused(name=entry.name, version=entry.version, reason=reason)
+                return Rejected(name=entry.name, version=entry.version, reason=reason)
     try:
         golden = await _prove(entry, engine)
         instances = min([await engine.num_instances(part.name, entry.version) for part in entry.parts()])
     except (GoldenMismatchError, ServiceError) as error:
-        return Refused(name=entry.name, version=entry.version, reason=str(error))
+        return Rejected(name=entry.name, version=entry.version, reason=str(error))
     return ServedModel(entry=entry, golden=golden, limits=config.limits, instances=instances)
 
 
 async def _prove(entry: ModelVersion, engine: Engine) -> Golden:
-    """Make the golden pictures from their seeds, and again from their latents.
+    """Make the golden images from their seeds, and again from their latents.
 
     Raises:
         GoldenMismatchError: one of them is not as certified.
@@ -119,15 +119,15 @@ async def _make(
         batch = {name: array[start:stop] for name, array in inputs.items()}
         raw += (await engine.infer(triton_model, entry.version, batch, ("image",), Deadline()))[0]
     try:
-        pictures = np.frombuffer(raw, np.uint8)
-        return pictures.reshape(count, certificate.height, certificate.width, certificate.channels)
+        images = np.frombuffer(raw, np.uint8)
+        return images.reshape(count, certificate.height, certificate.width, certificate.channels)
     except ValueError:
-        raise UnavailableError(f"Triton gave {len(raw)} bytes for {count} pictures of {triton_model}.") from None
+        raise UnavailableError(f"Triton gave {len(raw)} bytes for {count} images of {triton_model}.") from None
 
 
-def _log(served: Sequence[ServedModel], refused: Sequence[Refused]) -> None:
+def _log(served: Sequence[ServedModel], rejected: Sequence[Rejected]) -> None:
     for model in served:
         digest = model.entry.digest
         logger.info(logfmt(event="ready", model=model.name, version=model.version, golden=model.golden, digest=digest))
-    for entry in refused:
-        logger.error(logfmt(event="refused", model=entry.name, version=entry.version, reason=entry.reason))
+    for entry in rejected:
+        logger.error(logfmt(event="rejected", model=entry.name, version=entry.version, reason=entry.reason))

@@ -26,8 +26,8 @@ from serving.service.calls import Calls
 from serving.service.catalog import ServedModel
 from serving.service.engine import Engine
 from serving.service.health import Health
+from serving.service.images import ImageCoder
 from serving.service.logs import logfmt, set_up_logging
-from serving.service.pictures import PictureCoder
 from serving.service.readiness import NothingToServeError, prepare
 from serving.service.servicer import Sampler
 
@@ -67,9 +67,9 @@ class SamplingServer:
         self.port = config.port
         self.calls = Calls(config.limits.max_calls)
         self.engine = Engine(config.triton)
-        self.coder = PictureCoder(config.encode_threads)
+        self.coder = ImageCoder(config.encode_threads)
         self.sampler = Sampler(calls=self.calls, engine=self.engine, coder=self.coder)
-        self.refused = repository.refused
+        self.rejected = repository.rejected
         self._repository = repository
         self._health = Health([health.OVERALL_HEALTH, SAMPLER])
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
@@ -99,10 +99,10 @@ class SamplingServer:
         """Wait for Triton, prove every version with its golden seeds, then serve.
 
         Raises:
-            NothingToServeError: Triton was not ready in time, or no version gave its golden pictures.
+            NothingToServeError: Triton was not ready in time, or no version gave its golden images.
         """
         proven = await prepare(self._repository, self.engine, self.config)
-        self.sampler.catalog, self.refused = proven.catalog, proven.refused
+        self.sampler.catalog, self.rejected = proven.catalog, proven.rejected
         if self.calls.state != "draining":
             self.calls.state = "serving"
             self._health.set(serving=True)
@@ -188,7 +188,7 @@ async def _serve(server: SamplingServer, stopping: asyncio.Event) -> int:
 async def _get_ready_and_watch(server: SamplingServer) -> None:
     await server.get_ready()
     models = [_summary(model) for model in server.sampler.catalog.all()]
-    _tell(event="serving", models=models, refused=[dataclasses.asdict(entry) for entry in server.refused])
+    _tell(event="serving", models=models, rejected=[dataclasses.asdict(entry) for entry in server.rejected])
     await server.watch()
 
 

@@ -16,8 +16,8 @@ from serving.service.calls import Call, Calls
 from serving.service.catalog import Catalog, ServedModel
 from serving.service.engine import Deadline, Engine
 from serving.service.flow import as_finished, in_order
-from serving.service.pictures import PictureCoder, as_messages
-from serving.service.plans import EncodePlan, PicturePlan, slices
+from serving.service.images import ImageCoder, as_messages
+from serving.service.plans import EncodePlan, ImagePlan, slices
 from serving.service.validate import parse_decode, parse_encode, parse_sample, parse_walk
 
 __all__ = ["Sampler"]
@@ -25,7 +25,7 @@ __all__ = ["Sampler"]
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """One batch of pictures, and when things happened, on time.perf_counter's clock."""
+    """One batch of images, and when things happened, on time.perf_counter's clock."""
 
     images: list[pb.Image]
     sent_s: float
@@ -44,7 +44,7 @@ class Rendered:
 class Sampler(sampler_pb2_grpc.SamplerServicer):
     """The servicer. `catalog` is replaced when what is ready changes."""
 
-    def __init__(self, *, calls: Calls, engine: Engine, coder: PictureCoder) -> None:
+    def __init__(self, *, calls: Calls, engine: Engine, coder: ImageCoder) -> None:
         self.catalog = Catalog()
         self._calls = calls
         self._engine = engine
@@ -53,7 +53,7 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
     async def Sample(self, request: pb.SampleRequest, context: Any) -> pb.SampleResponse:
         async with self._calls.accept("Sample", request.model, context) as call:
             plan = parse_sample(request, self.catalog, stream=False)
-            images = await self._all_pictures(plan, call)
+            images = await self._all_images(plan, call)
             return pb.SampleResponse(info=_info(plan), images=images, timing=call.timing())
 
     async def SampleStream(self, request: pb.SampleRequest, context: Any) -> None:
@@ -65,7 +65,7 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
     async def Decode(self, request: pb.DecodeRequest, context: Any) -> pb.DecodeResponse:
         async with self._calls.accept("Decode", request.model, context) as call:
             plan = parse_decode(request, self.catalog)
-            images = await self._all_pictures(plan, call)
+            images = await self._all_images(plan, call)
             return pb.DecodeResponse(info=_info(plan), images=images, timing=call.timing())
 
     async def Walk(self, request: pb.WalkRequest, context: Any) -> None:
@@ -102,8 +102,8 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
     def _describe(self, model: ServedModel) -> pb.Model:
         return model.describe(self.catalog.versions(model.name))
 
-    async def _all_pictures(self, plan: PicturePlan, call: Call) -> list[pb.Image]:
-        """Every picture of a unary call, in order.
+    async def _all_images(self, plan: ImagePlan, call: Call) -> list[pb.Image]:
+        """Every image of a unary call, in order.
 
         Its inference time ends with the last batch out of Triton; encoding that went on meanwhile counts as none.
         """
@@ -118,7 +118,7 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
         return images
 
     async def _stream(
-        self, plan: PicturePlan, call: Call, context: Any, batches: AsyncGenerator[Rendered, None], reply: Any
+        self, plan: ImagePlan, call: Call, context: Any, batches: AsyncGenerator[Rendered, None], reply: Any
     ) -> None:
         """Send each batch as a reply of its own. A slow reader holds the generator, and with it the work."""
         _note(plan, call)
@@ -130,12 +130,12 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
                 call.encode_us += timing.encode_us
                 await context.write(reply(info=info, images=batch.images, timing=timing))
 
-    def _batches(self, plan: PicturePlan, call: Call) -> Iterator[Any]:
+    def _batches(self, plan: ImagePlan, call: Call) -> Iterator[Any]:
         """One coroutine for each batch of the plan."""
         pairs = slices(plan.count, plan.model.batch_size)
         return (self._render(plan, start, stop, call.deadline) for start, stop in pairs)
 
-    async def _render(self, plan: PicturePlan, start: int, stop: int, deadline: Deadline) -> Rendered:
+    async def _render(self, plan: ImagePlan, start: int, stop: int, deadline: Deadline) -> Rendered:
         sent_s = time.perf_counter()
         inputs = plan.inputs(start, stop)
         (raw,) = await self._engine.infer(plan.triton_model, plan.model.version, inputs, ("image",), deadline)
@@ -145,15 +145,15 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
         return Rendered(images=images, sent_s=sent_s, inferred_s=inferred_s, encoded_s=time.perf_counter())
 
     async def _posterior(self, plan: EncodePlan, call: Call) -> tuple[list[float], list[float]]:
-        """Mean and logvar of every picture, flat."""
+        """Mean and logvar of every image, flat."""
         start_s = time.perf_counter()
-        pictures = await self._coder.decode(plan)
+        images = await self._coder.decode(plan)
         decoded_s = time.perf_counter()
         model = plan.model
         assert model.entry.encode is not None
         name = model.entry.encode.name
         jobs = (
-            self._engine.infer(name, model.version, {"image": pictures[start:stop]}, ("mean", "logvar"), call.deadline)
+            self._engine.infer(name, model.version, {"image": images[start:stop]}, ("mean", "logvar"), call.deadline)
             for start, stop in slices(plan.count, model.batch_size)
         )
         async with aclosing(in_order(jobs, model.width_in_batches)) as batches:
@@ -162,9 +162,9 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
         return _floats(mean for mean, _ in raw), _floats(logvar for _, logvar in raw)
 
 
-def _info(plan: PicturePlan) -> pb.PictureInfo:
+def _info(plan: ImagePlan) -> pb.ImageInfo:
     height, width, channels = plan.model.shape
-    return pb.PictureInfo(
+    return pb.ImageInfo(
         model=plan.model.name,
         version=str(plan.model.version),
         digest=plan.model.entry.digest,
@@ -176,7 +176,7 @@ def _info(plan: PicturePlan) -> pb.PictureInfo:
     )
 
 
-def _note(plan: PicturePlan | EncodePlan, call: Call) -> None:
+def _note(plan: ImagePlan | EncodePlan, call: Call) -> None:
     """For the access log."""
     call.version, call.count = str(plan.model.version), plan.count
 

@@ -95,21 +95,21 @@ def parse_walk(request: pb.WalkRequest, catalog: Catalog) -> WalkPlan:
 
 
 def parse_encode(request: pb.EncodeRequest, catalog: Catalog) -> EncodePlan:
-    """Check an EncodeRequest, but for the contents of picture files, which take a while. Raises as `parse_sample`."""
+    """Check an EncodeRequest, but for the contents of image files, which take a while. Raises as `parse_sample`."""
     model = catalog.find(request.model, request.version)
     if model.entry.encode is None:
         raise InvalidFieldError(
             "model", f"{model.name} cannot encode: it is a {model.entry.certificate.family} without an encoder."
         )
-    _count("images", len(request.images), model, "pictures", stream=False)
+    _count("images", len(request.images), model, "images", stream=False)
     plan = EncodePlan(model=model, format=_format(request.format), images=request.images)
     if plan.format == pb.FORMAT_RAW:
         height, width, channels = model.shape
         for index, image in enumerate(request.images):
-            if len(image) != model.picture_bytes:
+            if len(image) != model.image_bytes:
                 raise InvalidFieldError(
                     f"images[{index}]",
-                    f"must have {model.picture_bytes} bytes of uint8, {height} x {width} x {channels}; "
+                    f"must have {model.image_bytes} bytes of uint8, {height} x {width} x {channels}; "
                     f"got {len(image)}. For a PNG, JPEG or WebP file set format.",
                 )
     return plan
@@ -142,7 +142,7 @@ def _count(field: str, count: int, model: ServedModel, what: str, *, stream: boo
 
 
 def _truncation(request: Any, model: ServedModel) -> float:
-    """As float32 says it: the value that the picture is made with."""
+    """As float32 says it: the value that the image is made with."""
     if not request.HasField("truncation"):
         return 1.0
     truncation: float = request.truncation
@@ -160,7 +160,7 @@ def _labels(labels: Sequence[int], model: ServedModel, count: int) -> Int64s | N
     if not num_labels:
         raise InvalidFieldError("labels", f"must be empty: model {model.name} is unconditional; got {given}.")
     if given not in (1, count):
-        expected = "one" if count == 1 else f"none, one, or one each for {count} pictures"
+        expected = "one" if count == 1 else f"none, one, or one each for {count} images"
         raise InvalidFieldError("labels", f"must hold {expected}; got {given}.")
     values = np.fromiter(labels, np.int64, given)
     unknown = np.flatnonzero((values < 0) | (values >= num_labels))

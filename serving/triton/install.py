@@ -90,7 +90,7 @@ def stage_backends(install: TritonInstall, folder: Path) -> Path:
     """The folder to give Triton as --backend-directory.
 
     An installation with an onnxruntime backend is used as it is. For any other, `folder` gets its Python backend and
-    our onnxruntime backend. By copy: Triton refuses a backend's library that is a link.
+    our onnxruntime backend. By copy: Triton rejects a backend's library that is a link.
 
     Args:
         folder: does not exist yet.

@@ -138,7 +138,7 @@ def test_backend_fails_only_the_request_whose_label_is_bad(triton: TritonProcess
     ],
     ids=["shape", "dtype", "missing", "batch"],
 )
-def test_backend_s_model_refuses_a_wrong_request_and_goes_on(
+def test_backend_s_model_rejects_a_wrong_request_and_goes_on(
     triton: TritonProcess, feeds: dict[str, NDArray[Any]], problem: str
 ) -> None:
     with client(triton) as caller:

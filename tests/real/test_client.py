@@ -1,4 +1,4 @@
-"""The client library, our service and a real Triton: the whole road of a picture."""
+"""The client library, our service and a real Triton: the whole road of an image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_models_of_a_real_triton_are_exact(served: LocalServer) -> None:
     assert {info.name: info.golden for info in models} == dict.fromkeys(("tiny-gan", "tiny-vae", "plain-gan"), "exact")
 
 
-def test_pictures_of_every_road_are_those_of_bare_onnxruntime(served: LocalServer, model_repository: Path) -> None:
+def test_images_of_every_road_are_those_of_bare_onnxruntime(served: LocalServer, model_repository: Path) -> None:
     seeds = np.random.default_rng(5).integers(0, 2**64, 40, np.uint64)
     truncation = np.float32(1.2)
     path = model_repository / "plain-gan" / "1" / "model.onnx"
@@ -32,18 +32,18 @@ def test_pictures_of_every_road_are_those_of_bare_onnxruntime(served: LocalServe
         assert np.array_equal(sampler.sample("plain-gan", seeds, truncation=1.2, format="png").array, expected)
         assert np.array_equal(sampler.decode("plain-gan", latents(seeds, 12) * truncation).array, expected)
         streamed = sorted(sampler.sample_stream("plain-gan", seeds, truncation=1.2), key=lambda one: one.index)
-        assert np.array_equal([picture.array for picture in streamed], expected)
+        assert np.array_equal([image.array for image in streamed], expected)
 
 
 def test_reconstruction_goes_through_encoder_and_decoder(served: LocalServer, model_repository: Path) -> None:
     with Sampler(served.service) as sampler:
-        pictures = sampler.sample("tiny-vae", range(20), labels=3)
-        posterior = sampler.encode("tiny-vae", pictures)
+        images = sampler.sample("tiny-vae", range(20), labels=3)
+        posterior = sampler.encode("tiny-vae", images)
         again = sampler.decode("tiny-vae", posterior.mean, labels=3)
     encoder = onnxruntime.InferenceSession(
         model_repository / "tiny-vae-encode" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
     )
-    mean, logvar = encoder.run(["mean", "logvar"], {"image": pictures.array})
+    mean, logvar = encoder.run(["mean", "logvar"], {"image": images.array})
     assert np.array_equal(posterior.mean, mean)
     assert np.array_equal(posterior.logvar, logvar)
-    assert again.array.shape == pictures.array.shape
+    assert again.array.shape == images.array.shape

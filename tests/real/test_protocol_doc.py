@@ -53,7 +53,7 @@ def run(served: LocalServer, tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def bare(model_repository: Path) -> Callable[..., NDArray[np.uint8]]:
-    """Pictures [N,H,W,C] of tiny-gan from bare ONNX Runtime."""
+    """Images [N,H,W,C] of tiny-gan from bare ONNX Runtime."""
     session = onnxruntime.InferenceSession(
         model_repository / "tiny-gan" / "1" / "model.onnx", providers=["CPUExecutionProvider"]
     )
@@ -74,29 +74,29 @@ def test_python_example_gives_the_bytes_of_bare_onnxruntime_and_of_the_service(
     run: Callable[..., str], bare: Callable[..., NDArray[np.uint8]], tmp_path: Path, served: LocalServer
 ) -> None:
     run("sample.py")
-    pictures = np.load(tmp_path / "pictures.npy")
-    assert pictures.dtype == np.uint8
-    assert np.array_equal(pictures, bare(list(range(16)), [seed % 10 for seed in range(16)], 0.8))
+    images = np.load(tmp_path / "images.npy")
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, bare(list(range(16)), [seed % 10 for seed in range(16)], 0.8))
     with Sampler(served.service) as sampler:
-        assert np.array_equal(pictures, sampler.sample("tiny-gan", range(16), truncation=0.8).array)
+        assert np.array_equal(images, sampler.sample("tiny-gan", range(16), truncation=0.8).array)
 
 
 def test_curl_example_with_json_gives_the_bytes_of_bare_onnxruntime(
     run: Callable[..., str], bare: Callable[..., NDArray[np.uint8]], tmp_path: Path
 ) -> None:
     run("json.sh")
-    (output,) = json.loads((tmp_path / "picture.json").read_text())["outputs"]
+    (output,) = json.loads((tmp_path / "image.json").read_text())["outputs"]
     assert (output["name"], output["datatype"], output["shape"]) == ("image", "UINT8", [1, 32, 32, 1])
     pixels = np.array(output["data"], np.uint8).reshape(1, 32, 32, 1)
     assert np.array_equal(pixels, bare([42], [7], 0.8))
 
 
-def test_curl_example_with_binary_data_writes_the_same_picture(
+def test_curl_example_with_binary_data_writes_the_same_image(
     run: Callable[..., str], bare: Callable[..., NDArray[np.uint8]], tmp_path: Path
 ) -> None:
     run("binary.sh")
-    with Image.open(tmp_path / "picture.pgm") as picture:
-        assert np.array_equal(np.asarray(picture), bare([42], [7], 0.8)[0, :, :, 0])
+    with Image.open(tmp_path / "image.pgm") as image:
+        assert np.array_equal(np.asarray(image), bare([42], [7], 0.8)[0, :, :, 0])
 
 
 def test_reflection_example_lists_the_calls_of_the_service(run: Callable[..., str]) -> None:

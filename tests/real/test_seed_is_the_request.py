@@ -1,4 +1,4 @@
-"""The promise of the product: the bytes of a seed's picture do not depend on the way it was asked for."""
+"""The promise of the product: the bytes of a seed's image do not depend on the way it was asked for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def bare_hashes(model_repository: Path, seeds: NDArray[np.uint64]) -> list[bytes
         inputs = {"seed": np.array([[seed]], np.uint64), "truncation": truncation, "label": label}
         (image,) = session.run(["image"], inputs)
         hashes.append(hashlib.sha256(image.tobytes()).digest())
-    assert len(set(hashes)) > 0.99 * NUM_SEEDS, "pictures must differ for this test to mean anything"
+    assert len(set(hashes)) > 0.99 * NUM_SEEDS, "images must differ for this test to mean anything"
     return hashes
 
 
@@ -64,8 +64,8 @@ def test_streamed_seeds_have_the_bytes_of_bare_onnxruntime_when_eight_callers_us
         start += size
 
     def stream(places: NDArray[np.int64]) -> list[tuple[int, int | None, bytes]]:
-        pictures = sampler.sample_stream(MODEL, seeds[places], truncation=TRUNCATION)
-        return [(int(places[p.index]), p.seed, hashlib.sha256(p.bytes).digest()) for p in pictures]
+        images = sampler.sample_stream(MODEL, seeds[places], truncation=TRUNCATION)
+        return [(int(places[p.index]), p.seed, hashlib.sha256(p.bytes).digest()) for p in images]
 
     with Sampler(served.service) as sampler, ThreadPoolExecutor(NUM_CALLERS) as callers:
         answers = [answer for batch in callers.map(stream, cuts) for answer in batch]

@@ -43,7 +43,7 @@ def sample(count: int = 1, model: str = "plain-gan") -> pb.SampleRequest:
 
 
 def directly(serve: Serve, seeds: np.ndarray) -> list[bytes]:
-    """The same pictures from Triton itself."""
+    """The same images from Triton itself."""
     inputs = [InferInput("seed", [len(seeds), 1], "UINT64"), InferInput("truncation", [len(seeds), 1], "FP32")]
     inputs[0].set_data_from_numpy(seeds[:, None])
     inputs[1].set_data_from_numpy(np.ones((len(seeds), 1), np.float32))
@@ -64,7 +64,7 @@ def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: 
             stream = stub.SampleStream(sample(STREAM_COUNT))
             received = len(next(stream).images)  # what is not read holds the stream open
             os.kill(serve.process.pid, signal.SIGTERM)
-            assert wait_refused(stub).code() is grpc.StatusCode.UNAVAILABLE
+            assert wait_rejected(stub).code() is grpc.StatusCode.UNAVAILABLE
             received += sum(len(reply.images) for reply in stream)
         assert received == STREAM_COUNT
         code, output, errors = serve.end()
@@ -76,7 +76,7 @@ def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: 
         wait_gone(processes)
 
 
-def wait_refused(stub: Any) -> Any:
+def wait_rejected(stub: Any) -> Any:
     """The error of the first new call that is not accepted any more."""
     while True:
         try:
@@ -143,7 +143,7 @@ def test_killed_supervisor_leaves_no_process(small_repository: Path, tmp_path: P
         wait_gone(processes)
 
 
-def test_tampered_version_is_refused_on_both_paths(model_repository: Path, tmp_path: Path):
+def test_tampered_version_is_rejected_on_both_paths(model_repository: Path, tmp_path: Path):
     repository = tmp_path / "repository"
     for name in ("plain-gan", "plain-gan-decode", "tiny-gan", "tiny-gan-decode"):
         shutil.copytree(model_repository / name, repository / name)
@@ -151,9 +151,9 @@ def test_tampered_version_is_refused_on_both_paths(model_repository: Path, tmp_p
         file.seek(1000)
         file.write(b"\0tampered\0")
     with running_serve(repository, tmp_path) as serve:
-        (refused,) = serve.ready["refused"]
-        assert (refused["name"], refused["version"]) == ("tiny-gan", 1)
-        assert "SHA-256" in refused["reason"]
+        (rejected,) = serve.ready["rejected"]
+        assert (rejected["name"], rejected["version"]) == ("tiny-gan", 1)
+        assert "SHA-256" in rejected["reason"]
         channel, stub = stub_of(serve)
         with channel:
             names = [model.name for model in stub.ListModels(pb.ListModelsRequest()).models]
@@ -166,7 +166,7 @@ def test_tampered_version_is_refused_on_both_paths(model_repository: Path, tmp_p
         os.kill(serve.process.pid, signal.SIGTERM)
         code, output, _ = serve.end()
         assert code == 0
-        assert "refused" in output
+        assert "rejected" in output
 
 
 @pytest.mark.parametrize("option", ["--port", "--triton-http-port"])

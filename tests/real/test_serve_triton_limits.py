@@ -79,7 +79,7 @@ def sample(count: int) -> pb.SampleRequest:
 
 
 def num_inferred(triton: TritonProcess) -> int:
-    """Pictures that Triton has made so far."""
+    """Images that Triton has made so far."""
     with InferenceServerClient(f"127.0.0.1:{triton.ports.grpc}") as client:
         return int(client.get_inference_statistics(MODEL).model_stats[0].inference_count)
 

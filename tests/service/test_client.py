@@ -1,4 +1,4 @@
-"""The client library against our service: the same pictures by every road, and what happens when a call fails."""
+"""The client library against our service: the same images by every road, and what happens when a call fails."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sampler(shared_service: Service) -> Iterator[Sampler]:
 def bare(
     repository: Repository, name: str, seeds: list[int], truncation: float, labels: list[int]
 ) -> NDArray[np.uint8]:
-    """[N,H,W,C]: bare ONNX Runtime, one picture a call."""
+    """[N,H,W,C]: bare ONNX Runtime, one image a call."""
     path = repository.newest(name).folder / "model.onnx"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     images = []
@@ -53,21 +53,21 @@ def bare(
 
 @pytest.mark.parametrize("seeds", [SEEDS, np.array(SEEDS, np.uint64), iter(SEEDS)])
 def test_sample_gives_the_bytes_of_bare_onnxruntime(sampler: Sampler, repository: Repository, seeds: Any) -> None:
-    pictures = sampler.sample("tiny-gan", seeds, truncation=0.75)
+    images = sampler.sample("tiny-gan", seeds, truncation=0.75)
     labels = [seed % 10 for seed in SEEDS]
-    assert np.array_equal(pictures.array, bare(repository, "tiny-gan", SEEDS, 0.75, labels))
-    assert pictures.seeds is not None
-    assert pictures.seeds.tolist() == SEEDS
-    assert pictures.labels is not None
-    assert pictures.labels.tolist() == labels
-    assert pictures.info.digest == repository.newest("tiny-gan").digest
-    assert pictures.timing.total_us >= pictures.timing.inference_us > 0
+    assert np.array_equal(images.array, bare(repository, "tiny-gan", SEEDS, 0.75, labels))
+    assert images.seeds is not None
+    assert images.seeds.tolist() == SEEDS
+    assert images.labels is not None
+    assert images.labels.tolist() == labels
+    assert images.info.digest == repository.newest("tiny-gan").digest
+    assert images.timing.total_us >= images.timing.inference_us > 0
 
 
-def test_unconditional_model_has_pictures_without_labels(sampler: Sampler, repository: Repository) -> None:
-    pictures = sampler.sample("plain-gan", range(3))
-    assert pictures.labels is None
-    assert np.array_equal(pictures.array, bare(repository, "plain-gan", [0, 1, 2], 1.0, [0, 0, 0]))
+def test_unconditional_model_has_images_without_labels(sampler: Sampler, repository: Repository) -> None:
+    images = sampler.sample("plain-gan", range(3))
+    assert images.labels is None
+    assert np.array_equal(images.array, bare(repository, "plain-gan", [0, 1, 2], 1.0, [0, 0, 0]))
 
 
 @pytest.mark.parametrize("model", ["tiny-gan", "plain-gan"])
@@ -80,9 +80,9 @@ def test_lossless_formats_give_the_raw_pixels(sampler: Sampler, model: str) -> N
     assert [image.size for image in sampler.sample(model, 5, format="jpeg").pil()] == [raw.array.shape[2:0:-1]]
 
 
-def test_stream_gives_every_picture_once_with_its_place(sampler: Sampler) -> None:
+def test_stream_gives_every_image_once_with_its_place(sampler: Sampler) -> None:
     seeds = list(range(1000, 1100)) + SEEDS
-    streamed = {picture.index: picture for picture in sampler.sample_stream("tiny-gan", seeds, labels=4)}
+    streamed = {image.index: image for image in sampler.sample_stream("tiny-gan", seeds, labels=4)}
     whole = sampler.sample("tiny-gan", seeds, labels=4)
     assert [streamed[i].bytes for i in range(len(seeds))] == whole.bytes
     assert [streamed[i].seed for i in range(len(seeds))] == seeds
@@ -93,22 +93,22 @@ def test_async_sampler_gives_what_sampler_gives(
 ) -> None:
     async def everything() -> list[Any]:
         async with AsyncSampler(shared_service.address) as client:
-            pictures = await client.sample("tiny-vae", SEEDS, labels="3")
-            posterior = await client.encode("tiny-vae", pictures)
+            images = await client.sample("tiny-vae", SEEDS, labels="3")
+            posterior = await client.encode("tiny-vae", images)
             return [
-                pictures.array,
-                [picture.bytes async for picture in client.walk("tiny-gan", [1, 2], steps=4)],
-                sorted([picture.index async for picture in client.sample_stream("tiny-gan", range(40))]),
+                images.array,
+                [image.bytes async for image in client.walk("tiny-gan", [1, 2], steps=4)],
+                sorted([image.index async for image in client.sample_stream("tiny-gan", range(40))]),
                 (await client.decode("tiny-vae", posterior.mean, labels=3)).bytes,
                 await client.models(),
                 (await client.model("tiny-vae")).certificate(),
             ]
 
-    pictures = sampler.sample("tiny-vae", SEEDS, labels="3")
-    posterior = sampler.encode("tiny-vae", pictures)
+    images = sampler.sample("tiny-vae", SEEDS, labels="3")
+    posterior = sampler.encode("tiny-vae", images)
     expected = [
-        pictures.array,
-        [picture.bytes for picture in sampler.walk("tiny-gan", [1, 2], steps=4)],
+        images.array,
+        [image.bytes for image in sampler.walk("tiny-gan", [1, 2], steps=4)],
         list(range(40)),
         sampler.decode("tiny-vae", posterior.mean, labels=3).bytes,
         sampler.models(),
@@ -118,7 +118,7 @@ def test_async_sampler_gives_what_sampler_gives(
         assert np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
 
 
-def test_decode_of_numpys_latents_gives_the_pictures_of_their_seeds(sampler: Sampler) -> None:
+def test_decode_of_numpys_latents_gives_the_images_of_their_seeds(sampler: Sampler) -> None:
     truncation = np.float32(0.7)
     sampled = sampler.sample("tiny-gan", SEEDS, truncation=0.7, labels=[3, 1, 4, 1, 5])
     decoded = sampler.decode("tiny-gan", latents(SEEDS, 16) * truncation, labels=[3, 1, 4, 1, 5])
@@ -133,17 +133,17 @@ def test_latents_of_another_width_are_an_error_even_if_their_number_fits(sampler
         sampler.decode("tiny-gan", np.zeros((1, 15)), labels=0)
 
 
-def test_encode_takes_the_same_pictures_in_every_form(sampler: Sampler) -> None:
-    pictures = sampler.sample("tiny-vae", range(3))
+def test_encode_takes_the_same_images_in_every_form(sampler: Sampler) -> None:
+    images = sampler.sample("tiny-vae", range(3))
     files = sampler.sample("tiny-vae", range(3), format="png")
-    expected = sampler.encode("tiny-vae", pictures.array)
+    expected = sampler.encode("tiny-vae", images.array)
     assert expected.mean.shape == expected.logvar.shape == (3, 8)
-    for form in (pictures, files, files.bytes, pictures.pil(), list(pictures.array)):
+    for form in (images, files, files.bytes, images.pil(), list(images.array)):
         posterior = sampler.encode("tiny-vae", form)
         assert np.array_equal(posterior.mean, expected.mean)
         assert np.array_equal(posterior.logvar, expected.logvar)
     one = io.BytesIO()
-    Image.fromarray(pictures.array[1, :, :, 0]).save(one, "WEBP", lossless=True)
+    Image.fromarray(images.array[1, :, :, 0]).save(one, "WEBP", lossless=True)
     assert np.array_equal(sampler.encode("tiny-vae", one.getvalue()).mean, expected.mean[1:2])
 
 

@@ -17,8 +17,8 @@ from ganvas_client import (
     AsyncSampler,
     DeadlineExceededError,
     GanvasError,
-    Picture,
-    Pictures,
+    Image,
+    Images,
     ResourceExhaustedError,
     Sampler,
     UnavailableError,
@@ -45,7 +45,7 @@ def test_deadline_ends_a_call_that_takes_too_long(breakable: Sampler, peer: KSer
     assert len(breakable.sample("tiny-gan", range(2))) == 2
 
 
-def leave_by_break(stream: Iterator[Picture]) -> None:
+def leave_by_break(stream: Iterator[Image]) -> None:
     for _ in stream:
         break
 
@@ -141,17 +141,15 @@ def serving(handler: Scripted, port: int = 0, credentials: Any = None) -> Iterat
 def test_calls_are_repeated_while_the_service_is_unavailable(streaming: bool) -> None:
     handler = Scripted(failures=3)
     with serving(handler) as address, Sampler(address) as sampler:
-        pictures: Pictures | list[Picture] = (
-            list(sampler.sample_stream("m", 7)) if streaming else sampler.sample("m", 7)
-        )
-        assert [picture.seed for picture in pictures] == [7]
+        images: Images | list[Image] = list(sampler.sample_stream("m", 7)) if streaming else sampler.sample("m", 7)
+        assert [image.seed for image in images] == [7]
     assert handler.attempts == 4
 
 
 def test_call_gives_up_when_the_service_stays_unavailable() -> None:
     handler = Scripted(failures=100)
-    refused = pytest.raises(UnavailableError, match=r"^draining; try again later\.$")
-    with serving(handler) as address, Sampler(address) as sampler, refused:
+    rejected = pytest.raises(UnavailableError, match=r"^draining; try again later\.$")
+    with serving(handler) as address, Sampler(address) as sampler, rejected:
         sampler.sample("m", 7)
     assert handler.attempts == 4
 

@@ -36,8 +36,8 @@ def test_example_of_sampler_runs(
         "seven-3.png",
         "walk.gif",
     ]
-    with Image.open("seven-14.png") as picture:
-        assert picture.info["ganvas:label"] == "7"
+    with Image.open("seven-14.png") as image:
+        assert image.info["ganvas:label"] == "7"
 
 
 def test_example_of_async_sampler_runs(

@@ -32,9 +32,9 @@ def run(shared_service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return invoke
 
 
-def cells(picture: Image.Image, columns: int, size: int, count: int):
-    """The pictures of a grid, row by row."""
-    pixels = np.asarray(picture)
+def cells(image: Image.Image, columns: int, size: int, count: int):
+    """The images of a grid, row by row."""
+    pixels = np.asarray(image)
     for index in range(count):
         row, column = divmod(index, columns)
         top, left = row * (size + GUTTER) + GUTTER, column * (size + GUTTER) + GUTTER
@@ -44,7 +44,7 @@ def cells(picture: Image.Image, columns: int, size: int, count: int):
 def test_sample_makes_a_square_grid_of_the_seeds_in_order(run, shared_service: Service, tmp_path: Path) -> None:
     result = run("tiny-gan", "--seeds", "0-63", "--out", "grid.png", "--truncation", "0.7")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("64 pictures of tiny-gan version 1 (")
+    assert result.stdout.startswith("64 images of tiny-gan version 1 (")
     assert result.stdout.endswith(": grid.png\n")
     with Image.open("grid.png") as grid, Sampler(shared_service.address) as sampler:
         assert (grid.size, grid.mode) == ((8 * 34 + 2, 8 * 34 + 2), "L")
@@ -92,8 +92,8 @@ def test_folder_gets_one_file_a_seed_as_the_service_makes_them(run, shared_servi
 def test_existing_folder_needs_no_slash_and_png_is_the_default(run) -> None:
     Path("there").mkdir()
     assert run("tiny-gan", "--seeds", "9", "--out", "there").exit_code == 0
-    with Image.open("there/tiny-gan-9.png") as picture:
-        assert picture.text["ganvas:seed"] == "9"  # type: ignore[attr-defined]
+    with Image.open("there/tiny-gan-9.png") as image:
+        assert image.text["ganvas:seed"] == "9"  # type: ignore[attr-defined]
 
 
 def test_out_is_named_after_the_model_by_default(run) -> None:
@@ -177,5 +177,5 @@ def test_grid_is_as_square_as_can_be_unless_told_otherwise(
     run, seeds: str, arguments: list[str], columns: int, rows: int
 ) -> None:
     assert run("plain-gan", "--seeds", seeds, "--out", "grid.png", *arguments).exit_code == 0
-    with Image.open("grid.png") as picture:
-        assert picture.size == (columns * (16 + GUTTER) + GUTTER, rows * (16 + GUTTER) + GUTTER)
+    with Image.open("grid.png") as image:
+        assert image.size == (columns * (16 + GUTTER) + GUTTER, rows * (16 + GUTTER) + GUTTER)

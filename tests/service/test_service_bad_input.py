@@ -91,7 +91,7 @@ BAD = {
     "truncation infinite": (sample(seeds=[1], truncation=INFINITY), INVALID, ["truncation", "inf"]),
     "unknown label": (sample(seeds=[1], labels=[10]), INVALID, ["labels[0]", "[0, 9]", "got 10", "0, 1, 2"]),
     "negative label": (sample(seeds=[1, 2], labels=[3, -1]), INVALID, ["labels[1]", "got -1"]),
-    "too many labels": (sample(seeds=[1, 2, 3], labels=[1, 2]), INVALID, ["labels", "3 pictures", "got 2"]),
+    "too many labels": (sample(seeds=[1, 2, 3], labels=[1, 2]), INVALID, ["labels", "3 images", "got 2"]),
     "label for an unconditional model": (
         sample(model="plain-gan", seeds=[1], labels=[0]),
         INVALID,
@@ -105,8 +105,8 @@ BAD = {
     "latent infinite": (decode(latents=[-INFINITY] + [0.0] * 15), INVALID, ["latents[0]", "-inf"]),
     "no label to decode": (decode(labels=[]), INVALID, ["labels", "one a latent", "got none"]),
     "model cannot encode": (encode(b"\0" * 1024, model="tiny-gan"), INVALID, ["model", "tiny-gan cannot encode"]),
-    "no pictures": (encode(), INVALID, ["images", "[1, 256]", "got 0"]),
-    "raw picture too short": (encode(b"\0" * 1024, b"\0" * 1023), INVALID, ["images[1]", "1024 bytes", "got 1023"]),
+    "no images": (encode(), INVALID, ["images", "[1, 256]", "got 0"]),
+    "raw image too short": (encode(b"\0" * 1024, b"\0" * 1023), INVALID, ["images[1]", "1024 bytes", "got 1023"]),
     "file sent as raw": (encode(file("PNG")), INVALID, ["images[0]", "1024 bytes", "set format"]),
     "PNG of the wrong size": (
         encode(file("PNG", size=(33, 32)), format=pb.FORMAT_PNG),
@@ -153,7 +153,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_request_is_refused_by_name(shared_service: Service, case: str):
+def test_bad_request_is_rejected_by_name(shared_service: Service, case: str):
     (method, request), code, words = BAD[case]
     error = failure_of(lambda: getattr(shared_service.stub, method)(request))
     assert error.code() is code, error.details()
@@ -163,23 +163,23 @@ def test_bad_request_is_refused_by_name(shared_service: Service, case: str):
     assert len(shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", seeds=[1])).images) == 1
 
 
-def test_huge_message_is_refused_and_the_service_goes_on(shared_service: Service):
-    pictures = [bytes(2**20)] * 65
+def test_huge_message_is_rejected_and_the_service_goes_on(shared_service: Service):
+    images = [bytes(2**20)] * 65
     with grpc.insecure_channel(shared_service.address, options=[("grpc.max_send_message_length", -1)]) as channel:
         encode_huge = channel.unary_unary("/ganvas.v1.Sampler/Encode", pb.EncodeRequest.SerializeToString)
-        error = failure_of(lambda: encode_huge(pb.EncodeRequest(model="tiny-vae", images=pictures)))
+        error = failure_of(lambda: encode_huge(pb.EncodeRequest(model="tiny-vae", images=images)))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert shared_service.stub.ListModels(pb.ListModelsRequest()).models
 
 
-def test_millions_of_seeds_are_refused_before_they_are_read(shared_service: Service):
+def test_millions_of_seeds_are_rejected_before_they_are_read(shared_service: Service):
     seeds = np.arange(7_000_000, dtype=np.uint64)
     error = failure_of(lambda: shared_service.stub.SampleStream(pb.SampleRequest(model="tiny-gan", seeds=seeds)))
     assert error.code() is INVALID
     assert "got 7000000" in error.details()
 
 
-def test_garbage_bytes_are_refused_and_the_service_goes_on(shared_service: Service):
+def test_garbage_bytes_are_rejected_and_the_service_goes_on(shared_service: Service):
     call = shared_service.channel.unary_unary("/ganvas.v1.Sampler/Sample")
     assert failure_of(lambda: call(b"\xff" * 100)).code() is not grpc.StatusCode.OK
     assert shared_service.stub.ListModels(pb.ListModelsRequest()).models

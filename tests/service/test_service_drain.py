@@ -140,7 +140,7 @@ def test_reflection_describes_the_sampler(service: Service):
     assert methods == {"Sample", "SampleStream", "Decode", "Encode", "Walk", "ListModels", "GetModel"}
 
 
-def test_port_in_use_is_refused_by_name(service: Service, repository: Repository, loop_thread: LoopThread):
+def test_port_in_use_is_rejected_by_name(service: Service, repository: Repository, loop_thread: LoopThread):
     port = int(service.address.rpartition(":")[2])
     config = service.server.config
 

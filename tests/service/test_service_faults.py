@@ -192,7 +192,7 @@ def test_service_waits_for_triton_and_comes_back_with_it(loop_thread: LoopThread
         loop_thread.run(cancel(watching))
 
 
-def test_version_with_other_golden_pictures_is_left_out(
+def test_version_with_other_golden_images_is_left_out(
     loop_thread: LoopThread, repository: Repository, peer: KServe, monkeypatch: pytest.MonkeyPatch
 ):
     infer = peer._infer
@@ -207,9 +207,9 @@ def test_version_with_other_golden_pictures_is_left_out(
     with running_service(loop_thread, repository, peer.address) as service:
         names = [model.name for model in service.stub.ListModels(pb.ListModelsRequest()).models]
         assert names == ["plain-gan", "tiny-vae"]
-        (refused,) = service.server.refused
-        assert refused.name == "tiny-gan"
-        assert "golden seed 0 differs" in refused.reason
+        (rejected,) = service.server.rejected
+        assert rejected.name == "tiny-gan"
+        assert "golden seed 0 differs" in rejected.reason
 
 
 def test_version_that_triton_cannot_run_is_left_out(
@@ -224,9 +224,9 @@ def test_version_that_triton_cannot_run_is_left_out(
 
     monkeypatch.setattr(peer, "_infer", broken)
     with running_service(loop_thread, repository, peer.address) as service:
-        (refused,) = service.server.refused
-    assert refused.name == "tiny-vae"
-    assert "no such kernel" in refused.reason
+        (rejected,) = service.server.rejected
+    assert rejected.name == "tiny-vae"
+    assert "no such kernel" in rejected.reason
 
 
 def test_model_that_triton_could_not_load_is_left_out_with_its_reason(
@@ -235,9 +235,9 @@ def test_model_that_triton_could_not_load_is_left_out_with_its_reason(
     peer.states["tiny-vae-encode"] = ("UNAVAILABLE", "Internal: no such operator")
     with running_service(loop_thread, repository, peer.address) as service:
         names = [model.name for model in service.stub.ListModels(pb.ListModelsRequest()).models]
-        (refused,) = service.server.refused
+        (rejected,) = service.server.rejected
     assert names == ["plain-gan", "tiny-gan"]
-    assert refused.reason == "Triton did not load tiny-vae-encode: Internal: no such operator"
+    assert rejected.reason == "Triton did not load tiny-vae-encode: Internal: no such operator"
 
 
 def test_nothing_to_serve_is_an_error_when_triton_never_gets_ready(

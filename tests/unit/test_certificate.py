@@ -23,7 +23,7 @@ from ganvas_client.certificate import (
 )
 
 MODEL = b"the graph"
-PICTURE = b"the picture"
+IMAGE = b"the image"
 
 
 def certificate(**changes: Any) -> Certificate:
@@ -51,7 +51,7 @@ def certificate(**changes: Any) -> Certificate:
         max_batch_size=16,
         opset=18,
         files={"model.onnx": model},
-        attachments={"golden.png": hashlib.sha256(PICTURE).hexdigest()},
+        attachments={"golden.png": hashlib.sha256(IMAGE).hexdigest()},
         golden_atol_levels=2,
         float_parity=FloatParity(atol=1e-5, max_abs=1e-6),
         num_parity_seeds=64,
@@ -67,7 +67,7 @@ def certificate(**changes: Any) -> Certificate:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "model.onnx").write_bytes(MODEL)
-    (tmp_path / "golden.png").write_bytes(PICTURE)
+    (tmp_path / "golden.png").write_bytes(IMAGE)
     (tmp_path / "certificate.json").write_text(certificate().to_json())
     return tmp_path
 
@@ -117,7 +117,7 @@ def test_read_finds_the_certificate_of_a_folder(folder: Path) -> None:
         (edited(attachments={"/etc/passwd": "00"}), "file name must be a plain name"),
     ],
 )
-def test_malformed_certificate_is_refused_with_the_place(text: str, message: str) -> None:
+def test_malformed_certificate_is_rejected_with_the_place(text: str, message: str) -> None:
     with pytest.raises(CertificateError, match=message):
         Certificate.from_json(text)
 
@@ -130,7 +130,7 @@ def test_malformed_certificate_is_refused_with_the_place(text: str, message: str
         ({"seed": 0, "truncation": float("inf")}, "golden truncation must be finite; got inf"),
     ],
 )
-def test_impossible_golden_seed_is_refused(golden: dict[str, Any], message: str) -> None:
+def test_impossible_golden_seed_is_rejected(golden: dict[str, Any], message: str) -> None:
     data = json.loads(certificate().to_json())
     data["files"]["model.onnx"]["golden"] = [golden | {"label": None, "sha256": "00"}]
     with pytest.raises(CertificateError, match=message):

@@ -1,4 +1,4 @@
-"""The noise: its published vectors, its statistics, and what it refuses. The graph's half is in tests/unit/export."""
+"""The noise: its published vectors, its statistics, and what it rejects. The graph's half is in tests/unit/export."""
 
 import re
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_latents_do_not_depend_on_company_or_on_latent_dim(seeds: list[int], lat
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 2**70])
-def test_latents_refuse_a_seed_outside_64_bits(seed: int) -> None:
+def test_latents_reject_a_seed_outside_64_bits(seed: int) -> None:
     with pytest.raises(ValueError, match=rf"seed must be within \[0, 2\^64\); got {seed}"):
         noise.latents([seed], 4)
 

@@ -65,4 +65,4 @@ class Pipeline(Generic[Job, Result]):
     def _answering(self) -> None:
         while (item := self._answers.get()) is not None:
             self._answer(*item)
-            del item  # else it would hold a batch of pictures until the next one
+            del item  # else it would hold a batch of images until the next one

@@ -77,12 +77,12 @@ def test_a_huge_range_is_sent_without_being_counted_out() -> None:
         ([None], r"seed must be a whole number; got None\."),
     ],
 )
-def test_seeds_that_the_wire_cannot_carry_are_refused(seeds: Any, message: str) -> None:
+def test_seeds_that_the_wire_cannot_carry_are_rejected(seeds: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         seed_fields(seeds)
 
 
-def test_seeds_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_without_end_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ganvas_client.arguments._MAX_LISTED_SEEDS", 100)
     with pytest.raises(InvalidArgumentError, match="at most 100 in one call unless they are consecutive"):
         seed_list(itertools.count())
@@ -97,7 +97,7 @@ def test_labels_are_indices_or_names_one_or_many() -> None:
 
 
 @pytest.mark.parametrize("label", [2**63, -(2**63) - 1, 0.5, b"cat"])
-def test_labels_that_the_wire_cannot_carry_are_refused(label: Any) -> None:
+def test_labels_that_the_wire_cannot_carry_are_rejected(label: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="label must be"):
         label_list([label])
 
@@ -109,12 +109,12 @@ def test_latents_are_rows_of_float32() -> None:
 
 
 @pytest.mark.parametrize("latents", [3.0, np.zeros((2, 2, 2)), [], [[]], "abc", [[1, 2], [3]], None])
-def test_latents_of_another_shape_are_refused(latents: Any) -> None:
+def test_latents_of_another_shape_are_rejected(latents: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="latents must be"):
         latent_rows(latents)
 
 
-def picture_file(kind: str) -> bytes:
+def image_file(kind: str) -> bytes:
     file = io.BytesIO()
     Image.new("L", (4, 3), 7).save(file, kind)
     return file.getvalue()
@@ -122,18 +122,18 @@ def picture_file(kind: str) -> bytes:
 
 def test_pixels_travel_raw_from_arrays_and_pillow_images() -> None:
     pixels = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
-    expected = [picture.tobytes() for picture in pixels]
+    expected = [image.tobytes() for image in pixels]
     assert image_fields(pixels) == (expected, sampler_pb2.FORMAT_RAW)
     assert image_fields(list(pixels)) == (expected, sampler_pb2.FORMAT_RAW)
     assert image_fields(pixels[0]) == (expected[:1], sampler_pb2.FORMAT_RAW)
-    assert image_fields(pixels[:, ::-1])[0] == [np.ascontiguousarray(picture[::-1]).tobytes() for picture in pixels]
-    assert image_fields([Image.fromarray(picture) for picture in pixels]) == (expected, sampler_pb2.FORMAT_RAW)
+    assert image_fields(pixels[:, ::-1])[0] == [np.ascontiguousarray(image[::-1]).tobytes() for image in pixels]
+    assert image_fields([Image.fromarray(image) for image in pixels]) == (expected, sampler_pb2.FORMAT_RAW)
     assert image_fields(Image.fromarray(pixels[1])) == (expected[1:], sampler_pb2.FORMAT_RAW)
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_files_are_recognised_by_how_they_begin(kind: str) -> None:
-    file = picture_file(kind)
+    file = image_file(kind)
     expected = sampler_pb2.Format.Value(f"FORMAT_{kind.upper()}")
     assert image_fields(file) == ([file], expected)
     assert image_fields([file, file]) == ([file, file], expected)
@@ -142,25 +142,25 @@ def test_files_are_recognised_by_how_they_begin(kind: str) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((1, 8, 8, 1), np.float32), r"must be uint8, .*; got a picture of float32 \[8, 8, 1\]"),
-        (np.zeros((1, 3, 8, 8), np.uint8), r"\[N,H,W,C\] or \[H,W,C\]; got a picture of uint8 \[3, 8, 8\]"),
-        (np.zeros(8, np.uint8), r"got a picture of uint8 \[8\]"),
+        (np.zeros((1, 8, 8, 1), np.float32), r"must be uint8, .*; got an image of float32 \[8, 8, 1\]"),
+        (np.zeros((1, 3, 8, 8), np.uint8), r"\[N,H,W,C\] or \[H,W,C\]; got an image of uint8 \[3, 8, 8\]"),
+        (np.zeros(8, np.uint8), r"got an image of uint8 \[8\]"),
         (b"GIF89a....", r"must be PNG, JPEG or WebP files; got 10 bytes that begin b'GIF89a\.\.'"),
         ([b""], r"got 0 bytes"),
         (Image.new("P", (4, 4)), r"mode L, RGB or RGBA; got a Pillow image of mode 'P'"),
     ],
 )
-def test_pictures_that_the_wire_cannot_carry_are_refused(images: Any, message: str) -> None:
+def test_images_that_the_wire_cannot_carry_are_rejected(images: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
         image_fields(images)
 
 
-def test_pictures_of_mixed_kinds_are_refused() -> None:
+def test_images_of_mixed_kinds_are_rejected() -> None:
     with pytest.raises(InvalidArgumentError, match="one kind in one call; got png and raw"):
-        image_fields([picture_file("png"), np.zeros((4, 4, 1), np.uint8)])
+        image_fields([image_file("png"), np.zeros((4, 4, 1), np.uint8)])
 
 
-def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_format_is_rejected_with_the_known_ones() -> None:
     with pytest.raises(InvalidArgumentError, match="format must be one of raw, png, jpeg, webp; got 'gif'"):
         calls.sample("m", 1, format="gif")  # type: ignore[arg-type]
 

@@ -49,7 +49,7 @@ def test_samplers_have_only_the_methods_of_the_service(kind: type) -> None:
 
 @pytest.mark.parametrize(
     ("method", "result"),
-    [("sample", "Pictures"), ("walk", "AsyncGenerator[Picture, None]"), ("models", "list[ModelInfo]")],
+    [("sample", "Images"), ("walk", "AsyncGenerator[Image, None]"), ("models", "list[ModelInfo]")],
 )
 def test_signature_names_the_result_and_not_the_description(method: str, result: str) -> None:
     assert inspect.signature(getattr(AsyncSampler, method)).return_annotation == result

@@ -1,4 +1,4 @@
-"""Replies as values: arrays, files and Pillow images of the same pictures."""
+"""Replies as values: arrays, files and Pillow images of the same images."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ganvas_client import (
     CertificateError,
     DeadlineExceededError,
     GanvasError,
+    Images,
     InternalError,
     InvalidArgumentError,
-    Pictures,
     ResourceExhaustedError,
     UnavailableError,
     calls,
@@ -31,10 +31,10 @@ PIXELS = np.random.default_rng(7).integers(0, 256, (3, 6, 5, 3), np.uint8)
 
 
 def reply(pixels: Any, kind: str = "RAW", **common: Any) -> sampler_pb2.SampleResponse:
-    """A Sample reply with these pictures, of seeds 10, 11, …, labels 0, 1, …."""
+    """A Sample reply with these images, of seeds 10, 11, …, labels 0, 1, …."""
     count, height, width, channels = pixels.shape
     return sampler_pb2.SampleResponse(
-        info=sampler_pb2.PictureInfo(
+        info=sampler_pb2.ImageInfo(
             model="m",
             version="2",
             digest="ab",
@@ -57,41 +57,41 @@ def as_file(pixels: Any, kind: str) -> bytes:
     return file.getvalue()
 
 
-def parsed(pixels: Any, kind: str = "RAW") -> Pictures:
+def parsed(pixels: Any, kind: str = "RAW") -> Images:
     return calls.sample("m", range(10, 13)).parse(reply(pixels, kind))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", ["RAW", "PNG", "WEBP"])
-def test_pictures_give_the_same_pixels_in_every_lossless_format(kind: str, channels: int) -> None:
+def test_images_give_the_same_pixels_in_every_lossless_format(kind: str, channels: int) -> None:
     pixels = PIXELS[..., :channels]
-    pictures = parsed(pixels, kind)
-    assert np.array_equal(pictures.array, pixels)
-    assert pictures.array.dtype == np.uint8
-    assert [image.size for image in pictures.pil()] == [(5, 6)] * 3
-    assert pictures.pil()[0].mode == ("L" if channels == 1 else "RGB")
-    assert np.array_equal(pictures[1].array, pixels[1])
+    images = parsed(pixels, kind)
+    assert np.array_equal(images.array, pixels)
+    assert images.array.dtype == np.uint8
+    assert [image.size for image in images.pil()] == [(5, 6)] * 3
+    assert images.pil()[0].mode == ("L" if channels == 1 else "RGB")
+    assert np.array_equal(images[1].array, pixels[1])
 
 
-def test_pictures_carry_what_was_made_and_how_long_it_took() -> None:
-    pictures = parsed(PIXELS)
-    assert (pictures.info.model, pictures.info.version, pictures.info.digest) == ("m", "2", "ab")
-    assert (pictures.info.format, pictures.info.truncation) == ("raw", 0.5)
-    assert pictures.timing.total_us == 30
-    assert pictures.seeds is not None
-    assert pictures.seeds.tolist() == [10, 11, 12]
-    assert pictures.seeds.dtype == np.uint64
-    assert pictures.labels is not None
-    assert pictures.labels.tolist() == [0, 1, 2]
-    assert len(pictures) == 3
-    assert [picture.index for picture in pictures] == [0, 1, 2]
-    assert pictures[1:] == pictures.pictures[1:]
-    assert pictures.bytes == [picture.tobytes() for picture in PIXELS]
+def test_images_carry_what_was_made_and_how_long_it_took() -> None:
+    images = parsed(PIXELS)
+    assert (images.info.model, images.info.version, images.info.digest) == ("m", "2", "ab")
+    assert (images.info.format, images.info.truncation) == ("raw", 0.5)
+    assert images.timing.total_us == 30
+    assert images.seeds is not None
+    assert images.seeds.tolist() == [10, 11, 12]
+    assert images.seeds.dtype == np.uint64
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 1, 2]
+    assert len(images) == 3
+    assert [image.index for image in images] == [0, 1, 2]
+    assert images[1:] == images.images[1:]
+    assert images.bytes == [image.tobytes() for image in PIXELS]
 
 
-def test_picture_of_an_unconditional_model_has_no_label_and_of_a_latent_no_seed() -> None:
+def test_image_of_an_unconditional_model_has_no_label_and_of_a_latent_no_seed() -> None:
     image = sampler_pb2.Image(data=b"x")
-    info = sampler_pb2.PictureInfo(height=1, width=1, channels=1, format=sampler_pb2.FORMAT_RAW)
+    info = sampler_pb2.ImageInfo(height=1, width=1, channels=1, format=sampler_pb2.FORMAT_RAW)
     made = calls.decode("m", [0.0]).parse(sampler_pb2.DecodeResponse(info=info, images=[image]))
     assert made.labels is None
     assert made.seeds is None
@@ -109,20 +109,20 @@ def test_pil_says_how_to_get_pillow_when_it_is_missing(monkeypatch: pytest.Monke
 
     monkeypatch.delitem(sys.modules, "PIL.Image", raising=False)
     monkeypatch.setattr(builtins, "__import__", without_pillow)
-    pictures = parsed(PIXELS)
-    assert pictures.array.shape == PIXELS.shape
+    images = parsed(PIXELS)
+    assert images.array.shape == PIXELS.shape
     with pytest.raises(ImportError, match=r"pip install 'ganvas-client\[images\]'"):
-        pictures.pil()
+        images.pil()
 
 
-def test_posterior_has_a_row_a_picture() -> None:
+def test_posterior_has_a_row_a_image() -> None:
     message = sampler_pb2.EncodeResponse(latent_dim=2, mean=[1, 2, 3, 4], logvar=[5, 6, 7, 8])
     posterior = calls.encode("m", PIXELS).parse(message)
     assert posterior.mean.tolist() == [[1, 2], [3, 4]]
     assert posterior.logvar.tolist() == [[5, 6], [7, 8]]
 
 
-def test_certificate_is_refused_when_none_came_with_the_model() -> None:
+def test_certificate_is_rejected_when_none_came_with_the_model() -> None:
     message = sampler_pb2.ListModelsResponse(models=[sampler_pb2.Model(name="m")])
     (info,) = calls.models().parse(message)
     with pytest.raises(CertificateError):
@@ -161,10 +161,10 @@ def test_deadline_message_gives_the_limit() -> None:
     assert str(error) == "Sample at h:1 did not finish within timeout_s 2.5."
 
 
-def test_refused_connection_says_what_to_start_and_draining_does_not() -> None:
-    refused = translated(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses; …")
-    assert isinstance(refused, UnavailableError)
-    assert str(refused).endswith("Start one: ganvas serve.")
+def test_rejected_connection_says_what_to_start_and_draining_does_not() -> None:
+    rejected = translated(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses; …")
+    assert isinstance(rejected, UnavailableError)
+    assert str(rejected).endswith("Start one: ganvas serve.")
     assert str(translated(grpc.StatusCode.UNAVAILABLE, "draining")) == "draining"
 
 

@@ -29,7 +29,7 @@ def test_make_cases_are_the_same_every_time() -> None:
     assert one.truncation.tolist() == other.truncation.tolist()
 
 
-def test_make_cases_refuses_more_golden_cases_than_there_are() -> None:
+def test_make_cases_rejects_more_golden_cases_than_there_are() -> None:
     with pytest.raises(ValueError, match=r"num_golden must be within \[1, 12\]; got 13\."):
         make_cases(num_golden=13, num_more=0, num_labels=0)
 

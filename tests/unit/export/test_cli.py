@@ -58,7 +58,7 @@ def missing(checkpoint: Path) -> None:
     ("damage", "says"),
     [(missing, "does not exist"), (truncated, "truncated"), (newer, "format 99"), (pickled, "pickle")],
 )
-def test_export_refuses_a_bad_checkpoint_in_one_line(
+def test_export_rejects_a_bad_checkpoint_in_one_line(
     gan: Exported, tmp_path: Path, damage: Callable[[Path], None], says: str
 ) -> None:
     checkpoint = tmp_path / "checkpoint"
@@ -73,7 +73,7 @@ def test_export_refuses_a_bad_checkpoint_in_one_line(
 
 
 @pytest.mark.parametrize("name", ["", "Cats", "-cats", "a" * 64, "cats/1", "cats-decode", "cats-encode", "..", "кот"])
-def test_export_refuses_a_bad_name(gan: Exported, tmp_path: Path, name: str) -> None:
+def test_export_rejects_a_bad_name(gan: Exported, tmp_path: Path, name: str) -> None:
     result = run(gan.checkpoint, f"--name={name}", "--repository", tmp_path / "models")
     assert result.exit_code == 2
     assert result.stderr.startswith("export: --name must ")
@@ -81,14 +81,14 @@ def test_export_refuses_a_bad_name(gan: Exported, tmp_path: Path, name: str) -> 
     assert not (tmp_path / "models").exists()
 
 
-def test_export_refuses_a_repository_that_is_a_file(gan: Exported, tmp_path: Path) -> None:
+def test_export_rejects_a_repository_that_is_a_file(gan: Exported, tmp_path: Path) -> None:
     (tmp_path / "models").write_bytes(b"")
     result = run(gan.checkpoint, "--name", "cats", "--repository", tmp_path / "models")
     assert result.exit_code == 2
     assert result.stderr == f"export: --repository must be a folder; {tmp_path}/models is a file.\n"
 
 
-def test_export_refuses_an_option_out_of_range(gan: Exported) -> None:
+def test_export_rejects_an_option_out_of_range(gan: Exported) -> None:
     result = run(gan.checkpoint, "--name", "cats", "--max-batch-size", "0")
     assert result.exit_code == 2
     assert result.stderr == "export: --max-batch-size must be within [1, 1024]; got 0.\n"

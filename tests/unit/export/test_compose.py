@@ -46,25 +46,25 @@ def test_noise_and_tail_stay_in_float32_in_the_fp16_file(graphs: Graphs) -> None
     assert nodes["fp16"] == nodes["fp32"]
 
 
-def test_check_graph_refuses_another_opset(sampler: ModelProto, contract: Interface) -> None:
+def test_check_graph_rejects_another_opset(sampler: ModelProto, contract: Interface) -> None:
     sampler.opset_import[0].version = 21
     with pytest.raises(GateError, match=r"must use opset 18 of ai\.onnx alone"):
         check_graph(sampler, contract)
 
 
-def test_check_graph_refuses_what_is_not_onnx(sampler: ModelProto, contract: Interface) -> None:
+def test_check_graph_rejects_what_is_not_onnx(sampler: ModelProto, contract: Interface) -> None:
     sampler.graph.node[3].input[0] = "nothing"
     with pytest.raises(GateError, match=r"the graph is not valid ONNX: .*nothing"):
         check_graph(sampler, contract)
 
 
-def test_check_graph_refuses_another_domain(sampler: ModelProto, contract: Interface) -> None:
+def test_check_graph_rejects_another_domain(sampler: ModelProto, contract: Interface) -> None:
     sampler.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     with pytest.raises(GateError, match=r"must use opset 18 of ai\.onnx alone"):
         check_graph(sampler, contract)
 
 
-def test_check_graph_refuses_a_constant_batch(sampler: ModelProto, contract: Interface) -> None:
+def test_check_graph_rejects_a_constant_batch(sampler: ModelProto, contract: Interface) -> None:
     for value in (*sampler.graph.input, *sampler.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 2
     del sampler.graph.value_info[:]
@@ -72,18 +72,18 @@ def test_check_graph_refuses_a_constant_batch(sampler: ModelProto, contract: Int
         check_graph(sampler, contract)
 
 
-def test_check_graph_refuses_another_input_name(graphs: Graphs, source: Source, contract: Interface) -> None:
+def test_check_graph_rejects_another_input_name(graphs: Graphs, source: Source, contract: Interface) -> None:
     with pytest.raises(GateError, match="the graph's inputs must be"):
         check_graph(graphs.files["decode", FP32_FILE].model, contract)
 
 
-def test_check_graph_refuses_an_operator_that_is_none_of_the_noises(sampler: ModelProto, contract: Interface) -> None:
+def test_check_graph_rejects_an_operator_that_is_none_of_the_noises(sampler: ModelProto, contract: Interface) -> None:
     sampler.graph.node.insert(0, helper.make_node("Shape", ["seed"], ["noise/rows"], name="noise/Shape_0"))
     with pytest.raises(GateError, match=r"the noise must be made of Add, .*, Sub; got noise/Shape_0"):
         check_graph(sampler, contract)
 
 
-def test_check_graph_refuses_a_random_node(sampler: ModelProto, contract: Interface) -> None:
+def test_check_graph_rejects_a_random_node(sampler: ModelProto, contract: Interface) -> None:
     sampler.graph.node.append(helper.make_node("RandomNormal", [], ["r"], name="network/r", shape=[1]))
     with pytest.raises(GateError, match="must not have a RandomNormal node; got network/r"):
         check_graph(sampler, contract)

@@ -77,12 +77,12 @@ def test_encoder_graph_has_both_outputs_by_name() -> None:
     assert [value.name for value in model.graph.output] == ["mean", "logvar"]
 
 
-def test_decoder_graph_refuses_a_batch_that_came_out_constant() -> None:
+def test_decoder_graph_rejects_a_batch_that_came_out_constant() -> None:
     class Fixed(nn.Module):
         def forward(self, z: Tensor) -> Tensor:
             return z.new_zeros(3, 1, 8, 8)
 
-    with pytest.raises(GateError, match="the batch dimension of picture came out of torch's exporter as a constant"):
+    with pytest.raises(GateError, match="batch dimension of image_float came out of torch's exporter as a constant"):
         decoder_graph(Fixed(), latent_dim=4, conditional=False)
 
 

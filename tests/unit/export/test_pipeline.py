@@ -96,16 +96,16 @@ def test_golden_seeds_come_out_again_from_the_published_file(gan: Exported, name
 
 
 @pytest.mark.parametrize(("which", "mode"), [("gan", "RGB"), ("vae", "L")])
-def test_golden_png_holds_the_golden_pictures_and_says_they_are_machine_made(
+def test_golden_png_holds_the_golden_images_and_says_they_are_machine_made(
     request: pytest.FixtureRequest, which: str, mode: str
 ) -> None:
     exported: Exported = request.getfixturevalue(which)
-    picture = Image.open(io.BytesIO((exported.result.folder / "golden.png").read_bytes()))
+    image = Image.open(io.BytesIO((exported.result.folder / "golden.png").read_bytes()))
     golden = exported.result.certificate.files["model.onnx"].golden
-    assert (picture.mode, picture.size) == (mode, (16, 16 * len(golden)))
-    assert picture.info["ganvas:machine-made"] == "true"
-    assert "machine-made" in picture.info["Software"]
-    pixels = np.asarray(picture)
+    assert (image.mode, image.size) == (mode, (16, 16 * len(golden)))
+    assert image.info["ganvas:machine-made"] == "true"
+    assert "machine-made" in image.info["Software"]
+    pixels = np.asarray(image)
     for i, entry in enumerate(golden):
         assert hashlib.sha256(pixels[16 * i : 16 * (i + 1)].tobytes()).hexdigest() == entry.sha256
 
@@ -165,7 +165,7 @@ def test_export_publishes_nothing_when_a_gate_fails(
         ({"latent_dim": 7}, "digits version 1 has latent_dim 6 and this one would have 7"),
     ],
 )
-def test_export_refuses_a_version_that_breaks_the_contract(
+def test_export_rejects_a_version_that_breaks_the_contract(
     make_checkpoint: Callable[..., Path], repository: Path, change: dict[str, int], message: str
 ) -> None:
     before = tree(repository.parent)
@@ -174,7 +174,7 @@ def test_export_refuses_a_version_that_breaks_the_contract(
     assert tree(repository.parent) == before
 
 
-def test_export_refuses_another_max_batch_size(gan: Exported, repository: Path) -> None:
+def test_export_rejects_another_max_batch_size(gan: Exported, repository: Path) -> None:
     with pytest.raises(InputError, match="digits version 1 has max_batch_size 5 and this one would have 16"):
         export_checkpoint(gan.checkpoint, repository, name="digits")
 
@@ -189,7 +189,7 @@ def test_export_refuses_another_max_batch_size(gan: Exported, repository: Path) 
         ("num_parity_seeds", 7, r"\[8, 4096\]"),
     ],
 )
-def test_options_refuse_what_is_out_of_range(field: str, value: int, limits: str) -> None:
+def test_options_reject_what_is_out_of_range(field: str, value: int, limits: str) -> None:
     arguments: dict[str, Any] = {field: value}
     option = "--" + field.replace("_", "-")
     with pytest.raises(ExportError, match=f"{option} must be within {limits}; got {value}."):

@@ -22,7 +22,7 @@ from export.noise_graph import noise_graph
 from export.prove import prove
 from export.runtime import Graph
 from export.source import Source, load_source
-from export.tail import tail_graph
+from export.tail import postprocess_graph
 from tests.unit.export.conftest import OPTIONS, Exported
 
 
@@ -31,10 +31,10 @@ def with_files(graphs: Graphs, changed: Mapping[tuple[Role, str], ModelProto]) -
     return dataclasses.replace(graphs, files=files)
 
 
-def joined(source: Source, picture: ModelProto, tail_range: tuple[float, float]) -> dict[tuple[Role, str], ModelProto]:
+def joined(source: Source, image: ModelProto, tail_range: tuple[float, float]) -> dict[tuple[Role, str], ModelProto]:
     """Sampler and decode in float32, of another network or another tail."""
-    tail = tail_graph((source.height, source.width, source.channels), tail_range)
-    decode = join(picture, tail, edge="picture")
+    tail = postprocess_graph((source.height, source.width, source.channels), tail_range)
+    decode = join(image, tail, edge="image_float")
     return {
         ("decode", FP32_FILE): decode,
         ("sampler", FP32_FILE): join(noise_graph(source.latent_dim), decode, edge="latent"),
@@ -44,7 +44,7 @@ def joined(source: Source, picture: ModelProto, tail_range: tuple[float, float])
 def test_prove_passes_a_right_export_and_gives_the_figures(source: Source, graphs: Graphs) -> None:
     proof = prove(source, graphs, OPTIONS)
     assert proof.batches == (1, 2, 3, 5)
-    assert 0 < proof.picture_parity.max_abs < 1e-5
+    assert 0 < proof.float_parity.max_abs < 1e-5
     assert proof.posterior_parity == {}
     assert proof.pixel_parity[FP32_FILE].max_levels <= 1
     assert 0 < proof.pixel_parity[FP16_FILE].mean_levels < 0.2
@@ -52,7 +52,7 @@ def test_prove_passes_a_right_export_and_gives_the_figures(source: Source, graph
     assert proof.images[FP32_FILE].std() > 10
 
 
-def test_prove_refuses_noise_that_differs_in_one_key(source: Source, graphs: Graphs) -> None:
+def test_prove_rejects_noise_that_differs_in_one_key(source: Source, graphs: Graphs) -> None:
     model = copy.deepcopy(graphs.noise.model)
     keys = next(tensor for tensor in model.graph.initializer if tensor.name == "noise/keys")
     array = numpy_helper.to_array(keys).copy()
@@ -62,7 +62,7 @@ def test_prove_refuses_noise_that_differs_in_one_key(source: Source, graphs: Gra
         prove(source, dataclasses.replace(graphs, noise=Graph(model)), OPTIONS)
 
 
-def test_prove_refuses_a_batch_norm_epsilon_that_pixels_would_hide(source: Source, graphs: Graphs) -> None:
+def test_prove_rejects_a_batch_norm_epsilon_that_pixels_would_hide(source: Source, graphs: Graphs) -> None:
     network = copy.deepcopy(source.generator)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -70,26 +70,26 @@ def test_prove_refuses_a_batch_norm_epsilon_that_pixels_would_hide(source: Sourc
     wrong = decoder_graph(network, latent_dim=source.latent_dim, conditional=True)
     changed = with_files(graphs, joined(source, wrong, source.image_range))
     with pytest.raises(GateError, match=r"fp32 parity failed before the uint8 tail: max difference .* > 1e-05 at seed"):
-        prove(source, dataclasses.replace(changed, picture=Graph(wrong)), OPTIONS)
+        prove(source, dataclasses.replace(changed, network=Graph(wrong)), OPTIONS)
 
 
-def test_prove_refuses_a_tail_of_another_range(source: Source, graphs: Graphs) -> None:
-    changed = with_files(graphs, joined(source, graphs.picture.model, (-1.1, 1.1)))
+def test_prove_rejects_a_tail_of_another_range(source: Source, graphs: Graphs) -> None:
+    changed = with_files(graphs, joined(source, graphs.network.model, (-1.1, 1.1)))
     with pytest.raises(GateError, match=r"fp32 parity failed: max pixel difference \d+ > 1 levels at seed"):
         prove(source, changed, OPTIONS)
 
 
-def test_prove_refuses_a_decode_that_is_not_the_sampler(source: Source, graphs: Graphs) -> None:
-    decode = joined(source, graphs.picture.model, (-1.1, 1.1))["decode", FP32_FILE]
+def test_prove_rejects_a_decode_that_is_not_the_sampler(source: Source, graphs: Graphs) -> None:
+    decode = joined(source, graphs.network.model, (-1.1, 1.1))["decode", FP32_FILE]
     with pytest.raises(
         GateError,
-        match=r"model.onnx: decode\(latent\(seed\) \* truncation\) is not the picture that sample gives: seed",
+        match=r"model.onnx: decode\(latent\(seed\) \* truncation\) is not the image that sample gives: seed",
     ):
         prove(source, with_files(graphs, {("decode", FP32_FILE): decode}), OPTIONS)
 
 
 @pytest.mark.parametrize("file_name", [FP32_FILE, FP16_FILE])
-def test_prove_refuses_a_picture_that_depends_on_its_batch(source: Source, graphs: Graphs, file_name: str) -> None:
+def test_prove_rejects_a_image_that_depends_on_its_batch(source: Source, graphs: Graphs, file_name: str) -> None:
     model = copy.deepcopy(graphs.files["sampler", file_name].model)
     clip = next(node for node in model.graph.node if node.name == "tail/Clip_0")
     before = list(model.graph.node).index(clip)
@@ -104,7 +104,7 @@ def test_prove_refuses_a_picture_that_depends_on_its_batch(source: Source, graph
         prove(source, with_files(graphs, {("sampler", file_name): model}), OPTIONS)
 
 
-def test_prove_refuses_an_encoder_that_torch_disagrees_with(vae: Exported) -> None:
+def test_prove_rejects_an_encoder_that_torch_disagrees_with(vae: Exported) -> None:
     source = load_source(vae.checkpoint)
     graphs = build_graphs(source, export_networks(source))
     assert source.encoder is not None
@@ -115,7 +115,7 @@ def test_prove_refuses_an_encoder_that_torch_disagrees_with(vae: Exported) -> No
 
 
 class Cancelling(nn.Module):
-    """Its last weights differ by less than half can tell apart, and the picture is what is left of them."""
+    """Its last weights differ by less than half can tell apart, and the image is what is left of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,6 +145,6 @@ def test_prove_says_which_node_in_fp32_would_let_the_fp16_file_pass(source: Sour
     assert prove(cancelling, kept, OPTIONS).pixel_parity[FP16_FILE].max_levels <= 2
 
 
-def test_build_graphs_refuses_an_fp32_node_that_no_network_has(source: Source, networks: Networks) -> None:
+def test_build_graphs_rejects_an_fp32_node_that_no_network_has(source: Source, networks: Networks) -> None:
     with pytest.raises(InputError, match=r"--fp32-node nonsense is not a node of the network\. It has: .*to_image"):
         build_graphs(source, networks, keep_fp32=["nonsense"])

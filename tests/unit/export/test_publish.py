@@ -112,7 +112,7 @@ def test_publish_replaces_companions_that_a_crash_left(models: Path) -> None:
     assert (models / "digits-decode" / "2" / "model.onnx").read_bytes().startswith(b"2")
 
 
-def test_publish_refuses_to_clear_away_a_model_that_is_not_ours(models: Path) -> None:
+def test_publish_rejects_to_clear_away_a_model_that_is_not_ours(models: Path) -> None:
     (models / "digits-encode" / "7").mkdir(parents=True)
     (models / "digits-encode" / "7" / "model.onnx").write_bytes(b"theirs")
     before = tree(models)
@@ -197,14 +197,14 @@ def test_staging_clears_what_a_crashed_export_left_and_nothing_else(models: Path
     assert others.exists()
 
 
-def test_locked_refuses_a_repository_that_is_a_file(tmp_path: Path) -> None:
+def test_locked_rejects_a_repository_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "models"
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"--repository must be a folder; .*models is a file"), locked(path):
         pass
 
 
-def test_locked_refuses_a_repository_below_a_file(tmp_path: Path) -> None:
+def test_locked_rejects_a_repository_below_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"")
     path /= "models"

@@ -85,7 +85,7 @@ def test_fast_gpu_configs_serve_the_fp16_file() -> None:
     assert names == {"gpu-fp16": "cuda", "tensorrt": "tensorrt"}
 
 
-def test_encode_config_takes_pictures() -> None:
+def test_encode_config_takes_images() -> None:
     encode = interface("encode", image=(16, 16, 1), latent_dim=4, num_labels=3)
     config = parsed("cpu", encode)
     assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("image", triton.TYPE_UINT8, [16, 16, 1])]

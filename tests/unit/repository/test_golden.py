@@ -1,4 +1,4 @@
-"""Golden pictures: exact, equivalent on another processor, or refused."""
+"""Golden images: exact, equivalent on another processor, or rejected."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def version(request: pytest.FixtureRequest, model_repository: Path) -> ModelVers
 
 
 @pytest.fixture
-def pictures(version: ModelVersion) -> NDArray[np.uint8]:
-    """[G,H,W,C]: the golden pictures, as golden.png has them."""
+def images(version: ModelVersion) -> NDArray[np.uint8]:
+    """[G,H,W,C]: the golden images, as golden.png has them."""
     certificate = version.certificate
-    with Image.open(version.folder / "golden.png") as picture:
-        pixels = np.array(picture, np.uint8)
+    with Image.open(version.folder / "golden.png") as image:
+        pixels = np.array(image, np.uint8)
     return pixels.reshape(-1, certificate.height, certificate.width, certificate.channels)
 
 
@@ -41,44 +41,44 @@ def test_inputs_are_one_row_a_golden_seed(version: ModelVersion) -> None:
         assert labels is None
 
 
-def test_certified_pictures_are_exact(version: ModelVersion, pictures: NDArray[np.uint8]) -> None:
-    assert compare_golden(version, pictures) == "exact"
+def test_certified_images_are_exact(version: ModelVersion, images: NDArray[np.uint8]) -> None:
+    assert compare_golden(version, images) == "exact"
 
 
-def test_pictures_within_the_bound_are_equivalent(version: ModelVersion, pictures: NDArray[np.uint8]) -> None:
+def test_images_within_the_bound_are_equivalent(version: ModelVersion, images: NDArray[np.uint8]) -> None:
     bound = version.certificate.golden_atol_levels
-    moved = np.where(pictures > 127, pictures - bound, pictures + bound).astype(np.uint8)
+    moved = np.where(images > 127, images - bound, images + bound).astype(np.uint8)
     assert compare_golden(version, moved) == "equivalent"
 
 
-def test_picture_beyond_the_bound_is_refused_with_its_seed(version: ModelVersion, pictures: NDArray[np.uint8]) -> None:
+def test_image_beyond_the_bound_is_rejected_with_its_seed(version: ModelVersion, images: NDArray[np.uint8]) -> None:
     bound = version.certificate.golden_atol_levels
-    value = int(pictures[3, 5, 6, 0])
-    pictures[3, 5, 6, 0] = value + bound + 1 if value < 128 else value - bound - 1
+    value = int(images[3, 5, 6, 0])
+    images[3, 5, 6, 0] = value + bound + 1 if value < 128 else value - bound - 1
     seed = version.served.golden[3].seed
     with pytest.raises(GoldenMismatchError, match=f"golden seed {seed} differs by {bound + 1} levels; .* {bound}"):
-        compare_golden(version, pictures)
+        compare_golden(version, images)
 
 
-def test_swapped_pictures_are_refused(version: ModelVersion, pictures: NDArray[np.uint8]) -> None:
+def test_swapped_images_are_rejected(version: ModelVersion, images: NDArray[np.uint8]) -> None:
     with pytest.raises(GoldenMismatchError, match="golden seed"):
-        compare_golden(version, pictures[::-1])
+        compare_golden(version, images[::-1])
 
 
-def test_pictures_of_another_shape_or_type_are_refused(version: ModelVersion, pictures: NDArray[np.uint8]) -> None:
-    with pytest.raises(GoldenMismatchError, match="gave golden pictures of uint8"):
-        compare_golden(version, pictures[1:])
-    with pytest.raises(GoldenMismatchError, match="gave golden pictures of float32"):
-        compare_golden(version, pictures.astype(np.float32))  # type: ignore[arg-type]
+def test_images_of_another_shape_or_type_are_rejected(version: ModelVersion, images: NDArray[np.uint8]) -> None:
+    with pytest.raises(GoldenMismatchError, match="gave golden images of uint8"):
+        compare_golden(version, images[1:])
+    with pytest.raises(GoldenMismatchError, match="gave golden images of float32"):
+        compare_golden(version, images.astype(np.float32))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("data", [None, b"not a picture", "cut"])
-def test_golden_png_that_cannot_be_read_is_refused(
-    version: ModelVersion, pictures: NDArray[np.uint8], tmp_path: Path, data: bytes | str | None
+@pytest.mark.parametrize("data", [None, b"not an image", "cut"])
+def test_golden_png_that_cannot_be_read_is_rejected(
+    version: ModelVersion, images: NDArray[np.uint8], tmp_path: Path, data: bytes | str | None
 ) -> None:
     if data is not None:
         whole = (version.folder / "golden.png").read_bytes()
         (tmp_path / "golden.png").write_bytes(whole[: len(whole) // 2] if isinstance(data, str) else data)
     damaged = dataclasses.replace(version, folder=tmp_path)
     with pytest.raises(GoldenMismatchError, match=r"cannot read .*golden\.png"):
-        compare_golden(damaged, pictures ^ 1)
+        compare_golden(damaged, images ^ 1)

@@ -1,4 +1,4 @@
-"""The model repository as serving reads it: what is there, and what is refused and why."""
+"""The model repository as serving reads it: what is there, and what is rejected and why."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ganvas_client.certificate import Certificate, file_sha256
 from serving.repository.reader import RepositoryError, read_config, read_repository
 
 
-def refusal(repository: Path, name: str) -> str:
-    """Why the only refused version, of that model, is refused. The other models are still there."""
+def rejection(repository: Path, name: str) -> str:
+    """Why the only rejected version, of that model, is rejected. The other models are still there."""
     found = read_repository(repository)
-    (refused,) = found.refused
-    assert (refused.name, refused.version) == (name, 1)
+    (rejected,) = found.rejected
+    assert (rejected.name, rejected.version) == (name, 1)
     assert set(found.names()) == {"plain-gan", "tiny-gan", "tiny-vae"} - {name}
-    return refused.reason
+    return rejected.reason
 
 
 def flip_a_bit(path: Path) -> None:
@@ -31,7 +31,7 @@ def flip_a_bit(path: Path) -> None:
 
 def test_repository_lists_models_versions_and_triton_models(model_repository: Path) -> None:
     found = read_repository(model_repository)
-    assert found.refused == ()
+    assert found.rejected == ()
     assert found.names() == ("plain-gan", "tiny-gan", "tiny-vae")
     assert found.triton_models() == sorted(
         [*found.names(), "plain-gan-decode", "tiny-gan-decode", "tiny-vae-decode", "tiny-vae-encode"]
@@ -61,7 +61,7 @@ def test_configuration_that_one_model_lacks_is_its_default(repository: Path) -> 
 
 
 @pytest.mark.parametrize("config_name", ["../gpu", "a/b", "", "a b"])
-def test_configuration_name_that_is_a_path_is_refused(model_repository: Path, config_name: str) -> None:
+def test_configuration_name_that_is_a_path_is_rejected(model_repository: Path, config_name: str) -> None:
     with pytest.raises(RepositoryError, match="config-name must be"):
         read_repository(model_repository, config_name)
 
@@ -77,7 +77,7 @@ def test_what_is_not_a_published_version_is_passed_over(repository: Path) -> Non
     (model / "5").mkdir()
     (model / "5" / "model.onnx").write_bytes(b"unfinished")
     found = read_repository(repository)
-    assert found.refused == ()
+    assert found.rejected == ()
     assert [(version.name, version.version) for version in found.versions] == [
         ("plain-gan", 1),
         ("tiny-gan", 1),
@@ -95,74 +95,74 @@ def test_what_is_not_a_published_version_is_passed_over(repository: Path) -> Non
         "tiny-vae-encode/1/model.fp16.onnx",
     ],
 )
-def test_version_is_refused_when_a_file_was_changed(repository: Path, path: str) -> None:
+def test_version_is_rejected_when_a_file_was_changed(repository: Path, path: str) -> None:
     flip_a_bit(repository / path)
-    assert f"{path} has SHA-256" in refusal(repository, "tiny-vae")
+    assert f"{path} has SHA-256" in rejection(repository, "tiny-vae")
 
 
-def test_version_is_refused_when_a_file_is_missing(repository: Path) -> None:
+def test_version_is_rejected_when_a_file_is_missing(repository: Path) -> None:
     (repository / "tiny-gan" / "1" / "model.fp16.onnx").unlink()
-    assert "model.fp16.onnx is missing" in refusal(repository, "tiny-gan")
+    assert "model.fp16.onnx is missing" in rejection(repository, "tiny-gan")
 
 
 @pytest.mark.parametrize("part", ["tiny-vae-decode", "tiny-vae-encode"])
-def test_version_is_refused_when_a_companion_is_missing(repository: Path, part: str) -> None:
+def test_version_is_rejected_when_a_companion_is_missing(repository: Path, part: str) -> None:
     shutil.rmtree(repository / part)
-    assert f"{part}/1 is missing" in refusal(repository, "tiny-vae")
+    assert f"{part}/1 is missing" in rejection(repository, "tiny-vae")
 
 
-def test_version_is_refused_when_a_companion_is_of_another_model(repository: Path) -> None:
+def test_version_is_rejected_when_a_companion_is_of_another_model(repository: Path) -> None:
     shutil.rmtree(repository / "tiny-vae-decode")
     shutil.copytree(repository / "tiny-gan-decode", repository / "tiny-vae-decode")
-    assert "holds the certificate of 'tiny-gan-decode' version 1 (decode)" in refusal(repository, "tiny-vae")
+    assert "holds the certificate of 'tiny-gan-decode' version 1 (decode)" in rejection(repository, "tiny-vae")
 
 
-def test_version_is_refused_when_a_companion_has_other_shapes(repository: Path) -> None:
+def test_version_is_rejected_when_a_companion_has_other_shapes(repository: Path) -> None:
     folder = repository / "tiny-gan-decode" / "1"
     other = dataclasses.replace(Certificate.read(folder), latent_dim=99)
     (folder / "certificate.json").write_text(other.to_json())
-    assert "tiny-gan-decode version 1 has latent_dim 99, but tiny-gan has 16" in refusal(repository, "tiny-gan")
+    assert "tiny-gan-decode version 1 has latent_dim 99, but tiny-gan has 16" in rejection(repository, "tiny-gan")
 
 
-def test_version_is_refused_when_it_is_a_copy_under_another_name(repository: Path) -> None:
+def test_version_is_rejected_when_it_is_a_copy_under_another_name(repository: Path) -> None:
     for part in ("tiny-gan", "tiny-gan-decode"):
         shutil.copytree(repository / part, repository / part.replace("tiny", "copy"))
-    (refused,) = read_repository(repository).refused
-    assert (refused.name, refused.version) == ("copy-gan", 1)
-    assert "holds the certificate of 'tiny-gan'" in refused.reason
+    (rejected,) = read_repository(repository).rejected
+    assert (rejected.name, rejected.version) == ("copy-gan", 1)
+    assert "holds the certificate of 'tiny-gan'" in rejected.reason
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 9}', "\0"])
-def test_version_is_refused_when_its_certificate_is_malformed(repository: Path, text: str) -> None:
+def test_version_is_rejected_when_its_certificate_is_malformed(repository: Path, text: str) -> None:
     (repository / "tiny-gan" / "1" / "certificate.json").write_text(text)
-    assert "certificate.json" in refusal(repository, "tiny-gan")
+    assert "certificate.json" in rejection(repository, "tiny-gan")
 
 
-def test_version_is_refused_when_it_has_no_golden_seeds(repository: Path) -> None:
+def test_version_is_rejected_when_it_has_no_golden_seeds(repository: Path) -> None:
     path = repository / "tiny-gan" / "1" / "certificate.json"
     data = json.loads(path.read_text())
     data["files"]["model.onnx"]["golden"] = []
     path.write_text(json.dumps(data))
-    assert "has no golden seeds for model.onnx" in refusal(repository, "tiny-gan")
+    assert "has no golden seeds for model.onnx" in rejection(repository, "tiny-gan")
 
 
 @pytest.mark.parametrize("part", ["tiny-gan", "tiny-gan-decode"])
 @pytest.mark.parametrize("text", [None, "backend: ", 'backend: 3 nonsense: "x"'])
-def test_version_is_refused_when_a_configuration_is_missing_or_malformed(
+def test_version_is_rejected_when_a_configuration_is_missing_or_malformed(
     repository: Path, part: str, text: str | None
 ) -> None:
     path = repository / part / "config.pbtxt"
     path.unlink()
     if text is not None:
         path.write_text(text)
-    assert f"cannot read {path}" in refusal(repository, "tiny-gan")
+    assert f"cannot read {path}" in rejection(repository, "tiny-gan")
 
 
 @pytest.mark.parametrize("file_name", ["other.onnx", "../../tiny-vae/1/model.onnx"])
-def test_version_is_refused_when_its_configuration_serves_another_file(repository: Path, file_name: str) -> None:
+def test_version_is_rejected_when_its_configuration_serves_another_file(repository: Path, file_name: str) -> None:
     path = repository / "tiny-gan" / "config.pbtxt"
     path.write_text(path.read_text().replace("model.onnx", file_name))
-    assert f"default_model_filename '{file_name}', which its certificate does not list" in refusal(
+    assert f"default_model_filename '{file_name}', which its certificate does not list" in rejection(
         repository, "tiny-gan"
     )
 
@@ -176,15 +176,15 @@ def test_newest_version_is_the_largest_number(repository: Path, add_version: Cal
     assert found.find("tiny-vae", 9).version == 9
 
 
-def test_older_version_stays_when_the_newest_is_refused(
+def test_older_version_stays_when_the_newest_is_rejected(
     repository: Path, add_version: Callable[[str, int], None]
 ) -> None:
     add_version("tiny-gan", 2)
     flip_a_bit(repository / "tiny-gan" / "2" / "model.onnx")
     found = read_repository(repository)
     assert found.newest("tiny-gan").version == 1
-    assert [(refused.name, refused.version) for refused in found.refused] == [("tiny-gan", 2)]
-    with pytest.raises(RepositoryError, match=r"model 'tiny-gan' version 2 is refused: .*was changed or damaged"):
+    assert [(rejected.name, rejected.version) for rejected in found.rejected] == [("tiny-gan", 2)]
+    with pytest.raises(RepositoryError, match=r"model 'tiny-gan' version 2 is rejected: .*was changed or damaged"):
         found.find("tiny-gan", 2)
 
 
@@ -213,6 +213,6 @@ def test_read_config_gives_tritons_own_message(model_repository: Path) -> None:
     assert (config.backend, config.max_batch_size) == ("onnxruntime", 16)
 
 
-def test_read_repository_refuses_a_config_name_that_no_model_has(repository: Path) -> None:
+def test_read_repository_rejects_a_config_name_that_no_model_has(repository: Path) -> None:
     with pytest.raises(RepositoryError, match=r"no model has configs/bogus\.pbtxt; there is: cpu, gpu"):
         read_repository(repository, "bogus")

@@ -39,7 +39,7 @@ def change_a_noise_key(model: onnx.ModelProto) -> None:
 
 
 def mix_the_batch(model: onnx.ModelProto) -> None:
-    """Every pixel becomes the brightest of its batch: alone in a batch, a picture stays as it is."""
+    """Every pixel becomes the brightest of its batch: alone in a batch, an image stays as it is."""
     (node,) = (node for node in model.graph.node if "image" in node.output)
     node.output[:] = ["apart"]
     model.graph.initializer.append(helper.make_tensor("batch_axis", TensorProto.INT64, [1], [0]))
@@ -73,7 +73,7 @@ def test_verify_names_a_changed_file(repository: Path) -> None:
     assert "tiny-gan/1/model.onnx has SHA-256" in result.stderr
 
 
-def test_verify_fails_on_a_refused_newest_version_and_passes_an_older_one(
+def test_verify_fails_on_a_rejected_newest_version_and_passes_an_older_one(
     repository: Path, add_version: Callable[[str, int], None]
 ) -> None:
     add_version("tiny-gan", 2)
@@ -97,7 +97,7 @@ def test_verify_finds_wrong_noise_under_a_matching_certificate(
     assert "fp16" not in result.stderr
 
 
-def test_verify_finds_a_graph_whose_pictures_depend_on_their_batch(
+def test_verify_finds_a_graph_whose_images_depend_on_their_batch(
     repository: Path, recertify: Callable[[Path], None]
 ) -> None:
     folder = repository / "plain-gan-decode" / "1"
@@ -158,7 +158,7 @@ def test_verbs_say_so_when_there_is_no_repository(tmp_path: Path, verb: list[str
     assert result.stderr.startswith(f"{verb[0]}: cannot read the model repository")
 
 
-def test_models_lists_every_version_and_why_one_is_refused(repository: Path) -> None:
+def test_models_lists_every_version_and_why_one_is_rejected(repository: Path) -> None:
     (repository / "tiny-vae-encode" / "1" / "model.onnx").unlink()
     result = run("models", "--repository", str(repository))
     assert result.exit_code == 0
@@ -167,8 +167,8 @@ def test_models_lists_every_version_and_why_one_is_refused(repository: Path) -> 
     for cell in ("gan", "32x32x1", "10", "fp32", "ok"):
         assert cell in gan
     (vae,) = (line for line in lines if "tiny-vae " in line and "│" in line)
-    assert "refused" in vae
-    assert "tiny-vae version 1 is refused: " in result.stdout
+    assert "rejected" in vae
+    assert "tiny-vae version 1 is rejected: " in result.stdout
     assert "model.onnx is missing" in result.stdout.replace("\n", " ")
 
 

@@ -27,7 +27,7 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int
         (["--max-count", "0"], "--max-count must be within [1, 2147483647]; got 0."),
     ],
 )
-def test_serve_refuses_an_option_in_one_line(options: list[str], words: str):
+def test_serve_rejects_an_option_in_one_line(options: list[str], words: str):
     assert run("serve", *options) == (2, f"serve: {words}\n")
 
 
@@ -49,7 +49,7 @@ def test_serve_says_so_when_the_repository_is_empty(tmp_path: Path):
     assert "no exported model" in error
 
 
-def test_serve_says_why_when_every_version_is_refused(tmp_path: Path):
+def test_serve_says_why_when_every_version_is_rejected(tmp_path: Path):
     version = tmp_path / "broken" / "1"
     version.mkdir(parents=True)
     (version / "certificate.json").write_text("{")
@@ -61,7 +61,7 @@ def test_serve_says_why_when_every_version_is_refused(tmp_path: Path):
 
 def test_serve_says_so_when_the_ready_file_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model = served_model()
-    repository = Repository(folder=tmp_path, versions=(model.entry,), refused=())
+    repository = Repository(folder=tmp_path, versions=(model.entry,), rejected=())
     monkeypatch.setattr("serving.supervisor.read_repository", lambda *_: repository)
     path = tmp_path / "nowhere" / "ready.json"
     code, error = run("serve", "--ready-file", str(path))

@@ -31,7 +31,7 @@ def test_stage_links_the_checked_versions_only(folder: Path, monkeypatch: pytest
     models: list[ServedModel] = [served_model(version=1), served_model(version=3)]
     versions = tuple(model.entry for model in models)
     (folder / "staged").mkdir()
-    stage(Repository(folder=Path("repository"), versions=versions, refused=()), folder / "staged")
+    stage(Repository(folder=Path("repository"), versions=versions, rejected=()), folder / "staged")
     monkeypatch.chdir("/")
     staged = folder / "staged"
     assert sorted(path.name for path in staged.iterdir()) == ["pets", "pets-decode"]

@@ -57,18 +57,18 @@ walks = st.builds(
 )
 
 
-def check_refusal(error: Exception) -> None:
+def check_rejection(error: Exception) -> None:
     message = str(error)
     assert len(message) < 300
     assert message.isprintable()
 
 
 @given(request=samples, stream=st.booleans())
-def test_any_sample_request_is_planned_or_refused(request: pb.SampleRequest, stream: bool):
+def test_any_sample_request_is_planned_or_rejected(request: pb.SampleRequest, stream: bool):
     try:
         plan = parse_sample(request, CATALOG, stream=stream)
     except (InvalidFieldError, NotFoundError) as error:
-        check_refusal(error)
+        check_rejection(error)
         return
     assert 1 <= plan.count <= (20 if stream else 6)
     assert 0 <= plan.truncation <= 1.5
@@ -81,11 +81,11 @@ def test_any_sample_request_is_planned_or_refused(request: pb.SampleRequest, str
 
 
 @given(request=decodes)
-def test_any_decode_request_is_planned_or_refused(request: pb.DecodeRequest):
+def test_any_decode_request_is_planned_or_rejected(request: pb.DecodeRequest):
     try:
         plan = parse_decode(request, CATALOG)
     except (InvalidFieldError, NotFoundError) as error:
-        check_refusal(error)
+        check_rejection(error)
         return
     assert plan.latents.shape == (len(request.latents) // 5, 5)
     assert np.isfinite(plan.latents).all()
@@ -93,11 +93,11 @@ def test_any_decode_request_is_planned_or_refused(request: pb.DecodeRequest):
 
 
 @given(request=walks)
-def test_any_walk_request_is_planned_or_refused(request: pb.WalkRequest):
+def test_any_walk_request_is_planned_or_rejected(request: pb.WalkRequest):
     try:
         plan = parse_walk(request, CATALOG)
     except (InvalidFieldError, NotFoundError) as error:
-        check_refusal(error)
+        check_rejection(error)
         return
     assert 2 <= plan.count <= 20
     assert plan.inputs(0, plan.count)["latent"].shape == (plan.count, 5)
@@ -115,7 +115,7 @@ def test_unknown_version_lists_every_version():
         CATALOG.find("pets", "3")
 
 
-def test_large_pictures_lower_the_count_to_what_a_message_holds():
+def test_large_images_lower_the_count_to_what_a_message_holds():
     model = served_model(height=4096, width=4096, channels=3, max_batch_size=16)
     assert model.max_count == 1
     assert model.batch_size == 1

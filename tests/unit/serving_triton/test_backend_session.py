@@ -84,7 +84,7 @@ def test_session_names_the_parameter_the_value_and_the_limit_when_wrong(
     assert repr(value) in message
 
 
-def test_session_refuses_a_graph_level_that_is_none(path: Path) -> None:
+def test_session_rejects_a_graph_level_that_is_none(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"optimization.graph.level must be -1, 0, 1 or 2; got 7"):
         session.open_session(path, config(optimization={"graph": {"level": 7}}), device=None)
 

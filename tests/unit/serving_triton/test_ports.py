@@ -34,7 +34,7 @@ def test_ports_name_the_option_and_the_way_out_when_taken(taken: int) -> None:
         choose_ports("127.0.0.1", {"--triton-grpc-port": 0, "--triton-http-port": taken})
 
 
-def test_ports_refuse_the_same_port_twice() -> None:
+def test_ports_reject_the_same_port_twice() -> None:
     fixed = choose_ports("127.0.0.1", {"only": 0})["only"]
     with pytest.raises(PortError, match=f"^--b {fixed} is taken by another option"):
         choose_ports("127.0.0.1", {"--a": fixed, "--b": fixed})

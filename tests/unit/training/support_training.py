@@ -17,7 +17,7 @@ TINY = NetworkInfo(latent_dim=4, num_classes=10, embedding_dim=3, image_size=8, 
 
 
 def tiny_config(family: str, **options: Any) -> GanConfig | VaeConfig:
-    """A preset cut down to 8x8 pictures and a dozen steps of 16 images, on one thread."""
+    """A preset cut down to 8x8 images and a dozen steps of 16 images, on one thread."""
     small: dict[str, Any] = {"network": TINY, "total_kimg": 0.2, "batch_size": 16, "threads": 1, "precision": "fp32"}
     if family == "gan":
         small |= {"discriminator_channels": 4}

@@ -19,7 +19,7 @@ from training.checkpoint import CheckpointError, build_networks, load_model, sav
 
 @contextmanager
 def full_disk(num_bytes: int = 4096) -> Iterator[None]:
-    """The kernel refuses to let any file grow beyond num_bytes."""
+    """The kernel rejects to let any file grow beyond num_bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
     try:
@@ -86,7 +86,7 @@ def test_load_model_names_the_file_that_is_missing(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 3000])
-def test_load_model_refuses_truncated_weights(tmp_path: Path, keep: int) -> None:
+def test_load_model_rejects_truncated_weights(tmp_path: Path, keep: int) -> None:
     save_tiny(tmp_path / "c")
     path = tmp_path / "c" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
@@ -94,7 +94,7 @@ def test_load_model_refuses_truncated_weights(tmp_path: Path, keep: int) -> None
         load_model(tmp_path / "c")
 
 
-def test_load_model_refuses_weights_with_one_bit_flipped(tmp_path: Path) -> None:
+def test_load_model_rejects_weights_with_one_bit_flipped(tmp_path: Path) -> None:
     save_tiny(tmp_path / "c")
     path = tmp_path / "c" / "model.safetensors"
     data = bytearray(path.read_bytes())
@@ -105,7 +105,7 @@ def test_load_model_refuses_weights_with_one_bit_flipped(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_load_model_refuses_a_pickle_in_place_of_the_weights(tmp_path: Path, zipped: bool) -> None:
+def test_load_model_rejects_a_pickle_in_place_of_the_weights(tmp_path: Path, zipped: bool) -> None:
     save_tiny(tmp_path / "c")
     path = tmp_path / "c" / "model.safetensors"
     if zipped:
@@ -116,13 +116,13 @@ def test_load_model_refuses_a_pickle_in_place_of_the_weights(tmp_path: Path, zip
         load_model(tmp_path / "c")
 
 
-def test_load_model_refuses_a_pickle_in_place_of_the_folder(tmp_path: Path) -> None:
+def test_load_model_rejects_a_pickle_in_place_of_the_folder(tmp_path: Path) -> None:
     torch.save(build_networks("gan", TINY)[0].state_dict(), tmp_path / "generator.pt")
     with pytest.raises(CheckpointError, match=r"generator.pt is a pickle, not a checkpoint folder"):
         load_model(tmp_path / "generator.pt")
 
 
-def test_load_model_refuses_a_newer_format(tmp_path: Path) -> None:
+def test_load_model_rejects_a_newer_format(tmp_path: Path) -> None:
     save_tiny(tmp_path / "c")
     edit_json(tmp_path / "c", lambda record: record.update(format=2, unheard_of=True))
     with pytest.raises(CheckpointError, match="has format 2; this release reads up to 1"):
@@ -154,7 +154,7 @@ def test_load_model_names_the_field_that_is_wrong(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"model"', "\x00"])
-def test_load_model_refuses_what_is_no_json_object(tmp_path: Path, text: str) -> None:
+def test_load_model_rejects_what_is_no_json_object(tmp_path: Path, text: str) -> None:
     save_tiny(tmp_path / "c")
     (tmp_path / "c" / "model.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"model\.json (cannot be read as JSON|has no integer field)"):
@@ -180,7 +180,7 @@ def test_load_model_names_the_tensor_that_does_not_fit(
         load_model(tmp_path / "c")
 
 
-def test_save_model_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
+def test_save_model_rejects_weights_that_are_not_finite(tmp_path: Path) -> None:
     generator, _ = build_networks("gan", TINY)
     generator.get_parameter("to_image.bias").data.fill_(float("inf"))
     with pytest.raises(CheckpointError, match=r"to_image\.bias holds NaN or infinite"):

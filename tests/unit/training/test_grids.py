@@ -43,7 +43,7 @@ def test_draw_samples_of_a_seed_is_the_same_among_others() -> None:
     assert torch.allclose(many[249:], alone, atol=1e-6)
 
 
-def test_reconstruction_grid_shows_the_pictures_above_their_reconstructions() -> None:
+def test_reconstruction_grid_shows_the_images_above_their_reconstructions() -> None:
     decoder, encoder = build_networks("vae", TINY)
     assert encoder is not None
     images = (torch.rand(5, 1, 8, 8) * 255).round() / 255

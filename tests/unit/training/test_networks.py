@@ -21,7 +21,7 @@ def arguments(*, num_classes: int, image_size: int, image_channels: int = 1) -> 
 @pytest.mark.parametrize("image_size", [8, 16, 32, 64])
 @pytest.mark.parametrize("num_classes", [0, 10])
 @pytest.mark.parametrize(("network", "low"), [(Generator, -1.0), (Decoder, 0.0)])
-def test_generator_and_decoder_make_pictures_in_their_range(
+def test_generator_and_decoder_make_images_in_their_range(
     network: type[Generator] | type[Decoder], low: float, num_classes: int, image_size: int
 ) -> None:
     model = network(**arguments(num_classes=num_classes, image_size=image_size, image_channels=3)).eval()

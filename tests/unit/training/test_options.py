@@ -80,7 +80,7 @@ def test_resume_config_says_so_when_there_is_no_run(tmp_path: Path) -> None:
         resume_config("digits-gan", tmp_path / "run", {})
 
 
-def test_create_refuses_a_folder_that_holds_a_run(tmp_path: Path) -> None:
+def test_create_rejects_a_folder_that_holds_a_run(tmp_path: Path) -> None:
     create(tmp_path / "run", tiny_config("gan"), overwrite=False)
     with pytest.raises(RunFolderError, match=r"a run of digits-gan, at 0.0 of 0.2 kimg. Continue it with --resume"):
         create(tmp_path / "run", tiny_config("gan"), overwrite=False)
@@ -104,7 +104,7 @@ def test_create_leaves_a_folder_of_other_things_alone(tmp_path: Path, overwrite:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_create_refuses_a_file(tmp_path: Path) -> None:
+def test_create_rejects_a_file(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(RunFolderError, match=r"run is a file\. Choose another folder"):
         create(tmp_path / "run", tiny_config("gan"), overwrite=True)
@@ -119,7 +119,7 @@ def test_create_refuses_a_file(tmp_path: Path) -> None:
         ('{"format": 1, "config": {"family": "gan"}}', "Field required"),
     ],
 )
-def test_read_config_refuses_what_it_cannot_understand(tmp_path: Path, text: str, message: str) -> None:
+def test_read_config_rejects_what_it_cannot_understand(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(RunFolderError, match=message):
         read_config(tmp_path)

@@ -96,7 +96,7 @@ def test_train_does_nothing_more_when_already_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 7, 500, 9000])
-def test_train_refuses_a_truncated_resume_state(tmp_path: Path, keep: int) -> None:
+def test_train_rejects_a_truncated_resume_state(tmp_path: Path, keep: int) -> None:
     folder = start(tmp_path / "run", "gan")
     train(tiny_config("gan"), folder, should_stop=stop_after(2))
     path = folder / "resume.safetensors"
@@ -105,15 +105,15 @@ def test_train_refuses_a_truncated_resume_state(tmp_path: Path, keep: int) -> No
         train(tiny_config("gan"), folder)
 
 
-def test_train_refuses_the_resume_state_of_another_family(tmp_path: Path) -> None:
+def test_train_rejects_the_resume_state_of_another_family(tmp_path: Path) -> None:
     folder = start(tmp_path / "run", "gan")
     train(tiny_config("gan"), folder, should_stop=stop_after(2))
     with pytest.raises(CheckpointError, match="no usable resume state"):
         train(tiny_config("vae"), folder)
 
 
-def test_load_resume_refuses_a_newer_format(tmp_path: Path) -> None:
+def test_load_resume_rejects_a_newer_format(tmp_path: Path) -> None:
     path = tmp_path / "resume.safetensors"
     safetensors.torch.save_file({"rng": torch.zeros(1)}, path, metadata={"format": "2", "step": "1"})
     with pytest.raises(CheckpointError, match="has format 2; this release reads up to 1"):
-        load_resume(path, learner=None, rng=torch.Generator())  # type: ignore[arg-type]
+        load_resume(path, trainer=None, rng=torch.Generator())  # type: ignore[arg-type]

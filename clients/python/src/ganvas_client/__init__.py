@@ -1,8 +1,8 @@
-"""Client of the Ganvas sampling service: a seed in, a picture out.
+"""Client of the Ganvas sampling service: a seed in, an image out.
 
 with Sampler("127.0.0.1:50051") as sampler:
-    pictures = sampler.sample("digits-gan", range(64), truncation=0.7)
-    pictures.array      # uint8 [64, 32, 32, 1]
+    images = sampler.sample("digits-gan", range(64), truncation=0.7)
+    images.array      # uint8 [64, 32, 32, 1]
 """
 
 from ganvas_client.certificate import Certificate, CertificateError
@@ -19,7 +19,7 @@ from ganvas_client.errors import (
     UnimplementedError,
 )
 from ganvas_client.noise import latents
-from ganvas_client.results import Format, Limits, ModelInfo, Picture, PictureInfo, Pictures, Posterior, Timing
+from ganvas_client.results import Format, Image, ImageInfo, Images, Limits, ModelInfo, Posterior, Timing
 from ganvas_client.sampler import DEFAULT_ADDRESS, AsyncSampler, Sampler
 
 __all__ = [
@@ -31,14 +31,14 @@ __all__ = [
     "DeadlineExceededError",
     "Format",
     "GanvasError",
+    "Image",
+    "ImageInfo",
+    "Images",
     "InternalError",
     "InvalidArgumentError",
     "Limits",
     "ModelInfo",
     "NotFoundError",
-    "Picture",
-    "PictureInfo",
-    "Pictures",
     "Posterior",
     "ResourceExhaustedError",
     "Sampler",

@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ganvas.v1 import sampler_pb2
 from ganvas_client.errors import InvalidArgumentError
-from ganvas_client.results import Format, Pictures
+from ganvas_client.results import Format, Images
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 __all__ = [
-    "Image",
-    "Images",
+    "ImageLike",
+    "ImagesLike",
     "Labels",
     "Seeds",
     "format_code",
@@ -38,13 +38,13 @@ Seeds: TypeAlias = "int | range | Iterable[int] | NDArray[np.integer[Any]]"
 """One seed or many, each within [0, 2^64)."""
 
 Labels: TypeAlias = "int | str | Iterable[int | str] | NDArray[np.integer[Any]]"
-"""One label for all pictures or one a picture, each an index or the model's name for it."""
+"""One label for all images or one an image, each an index or the model's name for it."""
 
-Image: TypeAlias = "bytes | PillowImage | NDArray[np.uint8]"
+ImageLike: TypeAlias = "bytes | PillowImage | NDArray[np.uint8]"
 """A PNG, JPEG or WebP file, a Pillow image, or uint8 pixels [H,W,C]."""
 
-Images: TypeAlias = "Image | Sequence[Image] | Pictures"
-"""One picture or many; many may also be one array [N,H,W,C]."""
+ImagesLike: TypeAlias = "ImageLike | Sequence[ImageLike] | Images"
+"""One image or many; many may also be one array [N,H,W,C]."""
 
 _MAX_LISTED_SEEDS = 2**23
 """What fits into one message of 64 MiB."""
@@ -118,13 +118,13 @@ def latent_rows(latents: ArrayLike) -> NDArray[np.float32]:
     return rows.reshape(-1, rows.shape[-1])
 
 
-def image_fields(images: Images) -> tuple[list[bytes], sampler_pb2.Format]:
+def image_fields(images: ImagesLike) -> tuple[list[bytes], sampler_pb2.Format]:
     """The fields `images` and `format` of an Encode request.
 
     Raises:
         InvalidArgumentError: pixels that are not uint8 or not channels last, an unknown or mixed kind of file.
     """
-    if isinstance(images, Pictures):
+    if isinstance(images, Images):
         return images.bytes, format_code(images.info.format)
     many: Any = images
     if isinstance(images, bytes) or hasattr(images, "getbands") or (isinstance(images, np.ndarray) and images.ndim < 4):
@@ -137,7 +137,7 @@ def image_fields(images: Images) -> tuple[list[bytes], sampler_pb2.Format]:
 
 
 def format_code(name: Format) -> sampler_pb2.Format:
-    """The wire's number of a picture format.
+    """The wire's number of an image format.
 
     Raises:
         InvalidArgumentError: unknown.
@@ -149,7 +149,7 @@ def format_code(name: Format) -> sampler_pb2.Format:
 
 
 def _image_entry(image: Any) -> tuple[Format, bytes]:
-    """The kind of one picture and what travels of it."""
+    """The kind of one image and what travels of it."""
     if isinstance(image, bytes):
         return _file_format(image), image
     mode = getattr(image, "mode", "L")
@@ -158,7 +158,7 @@ def _image_entry(image: Any) -> tuple[Format, bytes]:
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] > 4):
         raise InvalidArgumentError(
-            f"images must be uint8, [N,H,W,C] or [H,W,C]; got a picture of {pixels.dtype} {list(pixels.shape)}."
+            f"images must be uint8, [N,H,W,C] or [H,W,C]; got an image of {pixels.dtype} {list(pixels.shape)}."
         )
     return "raw", pixels.tobytes()
 

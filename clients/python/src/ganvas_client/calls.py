@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from ganvas.v1 import sampler_pb2
 from ganvas_client import replies
 from ganvas_client.arguments import (
-    Images,
+    ImagesLike,
     Labels,
     Seeds,
     format_code,
@@ -27,7 +27,7 @@ from ganvas_client.arguments import (
     whole,
 )
 from ganvas_client.errors import InvalidArgumentError
-from ganvas_client.results import Format, ModelInfo, Picture, Pictures, Posterior
+from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
 
 __all__ = ["StreamCall", "UnaryCall", "decode", "encode", "model", "models", "sample", "sample_stream", "walk"]
 
@@ -68,12 +68,12 @@ def sample(
     format: Format = "raw",
     version: int | str | None = None,
     timeout_s: float | None = 60.0,
-) -> UnaryCall[Pictures]:
-    """The pictures of the seeds, in order, in one reply.
+) -> UnaryCall[Images]:
+    """The images of the seeds, in order, in one reply.
 
     Args:
         seeds: one or many whole numbers within [0, 2^64); a range of any size costs 16 bytes.
-        labels: one for all or one a seed, as index or name. None: of a conditional model, each picture's label is its
+        labels: one for all or one a seed, as index or name. None: of a conditional model, each image's label is its
             seed modulo the number of labels.
         truncation: how far from the mean latents may be: 1 (the default) leaves them, 0 gives the mean.
         version: None is the newest.
@@ -82,7 +82,7 @@ def sample(
         GanvasError: see ganvas_client.errors. NotFoundError and InvalidArgumentError say what there is.
     """
     request, named = _sample_request(model, seeds, labels, truncation, format, version)
-    return UnaryCall(rpc="Sample", request=request, parse=replies.pictures, timeout_s=timeout_s, named_labels=named)
+    return UnaryCall(rpc="Sample", request=request, parse=replies.images, timeout_s=timeout_s, named_labels=named)
 
 
 def sample_stream(
@@ -94,15 +94,15 @@ def sample_stream(
     format: Format = "raw",
     version: int | str | None = None,
     timeout_s: float | None = 600.0,
-) -> StreamCall[Picture]:
-    """The pictures of the seeds one by one, as batches finish: Picture.index is the place among the seeds.
+) -> StreamCall[Image]:
+    """The images of the seeds one by one, as batches finish: Image.index is the place among the seeds.
 
     Leaving the iterator cancels what is not made yet. Arguments and errors are those of sample; a stream may ask for
-    more pictures (ModelInfo.limits.max_stream_count).
+    more images (ModelInfo.limits.max_stream_count).
     """
     request, named = _sample_request(model, seeds, labels, truncation, format, version)
     return StreamCall(
-        rpc="SampleStream", request=request, parse=replies.pictures, timeout_s=timeout_s, named_labels=named
+        rpc="SampleStream", request=request, parse=replies.images, timeout_s=timeout_s, named_labels=named
     )
 
 
@@ -114,8 +114,8 @@ def decode(
     format: Format = "raw",
     version: int | str | None = None,
     timeout_s: float | None = 60.0,
-) -> UnaryCall[Pictures]:
-    """The pictures of latents.
+) -> UnaryCall[Images]:
+    """The images of latents.
 
     Args:
         latents: [N, latent_dim] or [latent_dim] float32.
@@ -133,19 +133,19 @@ def decode(
         format=format_code(format),
     )
 
-    def parse(reply: sampler_pb2.DecodeResponse) -> Pictures:
+    def parse(reply: sampler_pb2.DecodeResponse) -> Images:
         if len(reply.images) != len(rows):
             latent_dim = rows.size // max(1, len(reply.images))
             raise InvalidArgumentError(f"latents must be [N, {latent_dim}]; got {list(rows.shape)}.")
-        return replies.pictures(reply, of_latents=True)
+        return replies.images(reply, of_latents=True)
 
     return UnaryCall(rpc="Decode", request=request, parse=parse, timeout_s=timeout_s, named_labels=named)
 
 
 def encode(
-    model: str, images: Images, *, version: int | str | None = None, timeout_s: float | None = 60.0
+    model: str, images: ImagesLike, *, version: int | str | None = None, timeout_s: float | None = 60.0
 ) -> UnaryCall[Posterior]:
-    """The posterior of pictures, by the encoder of a VAE.
+    """The posterior of images, by the encoder of a VAE.
 
     Args:
         images: uint8 [N,H,W,C] or [H,W,C], what sample returned, Pillow images, or PNG, JPEG or WebP files as bytes.
@@ -168,8 +168,8 @@ def walk(
     format: Format = "raw",
     version: int | str | None = None,
     timeout_s: float | None = 600.0,
-) -> StreamCall[Picture]:
-    """The frames of a walk through latent space from seed to seed, in order; Picture.index is the frame number.
+) -> StreamCall[Image]:
+    """The frames of a walk through latent space from seed to seed, in order; Image.index is the frame number.
 
     Leaving the iterator cancels the frames that are not made yet.
 
@@ -192,7 +192,7 @@ def walk(
         labels=indices,
         format=format_code(format),
     )
-    return StreamCall(rpc="Walk", request=request, parse=replies.pictures, timeout_s=timeout_s, named_labels=named)
+    return StreamCall(rpc="Walk", request=request, parse=replies.images, timeout_s=timeout_s, named_labels=named)
 
 
 def models(*, timeout_s: float | None = 60.0) -> UnaryCall[list[ModelInfo]]:

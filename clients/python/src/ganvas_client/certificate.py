@@ -1,6 +1,6 @@
 """The certificate of an exported model: what it is, the hash of every file, and the proof that it is right.
 
-Export writes it, serving refuses what does not match it, and a client reads it from GetModel to check a picture
+Export writes it, serving rejects what does not match it, and a client reads it from GetModel to check an image
 by itself. docs/certificate.md lists the fields.
 """
 
@@ -42,7 +42,7 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """One picture that must come out the same: the SHA-256 of its raw uint8 HWC bytes."""
+    """One image that must come out the same: the SHA-256 of its raw uint8 HWC bytes."""
 
     seed: int
     truncation: float
@@ -64,12 +64,12 @@ class FloatParity:
 
 @dataclass(frozen=True, kw_only=True)
 class PixelParity:
-    """A file's pictures against PyTorch's, in uint8 levels."""
+    """A file's images against PyTorch's, in uint8 levels."""
 
     max_levels: int
     mean_levels: float
     worst_psnr_db: float | None
-    """None: every picture identical."""
+    """None: every image identical."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +82,9 @@ class ModelFile:
     fp32_nodes: dict[str, str] = field(default_factory=dict)
     """In an fp16 file: each node kept in fp32, and why."""
     pixel_parity: PixelParity | None = None
-    """None for encode, which makes no pictures."""
+    """None for encode, which makes no images."""
     float_parity: FloatParity | None = None
-    """Of encode: this file's mean and logvar against PyTorch's. None for the roles that make pictures."""
+    """Of encode: this file's mean and logvar against PyTorch's. None for the roles that make images."""
     golden: tuple[Golden, ...] = ()
     """Made on the CPU provider at batch 1. Encode has none."""
 
@@ -111,14 +111,14 @@ class Certificate:
     files: dict[str, ModelFile]
     """File name in the version's folder to its description: model.onnx (fp32) and model.fp16.onnx."""
     attachments: dict[str, str]
-    """Every other file but the certificate, with its SHA-256: golden.png, the fp32 golden pictures top to bottom."""
+    """Every other file but the certificate, with its SHA-256: golden.png, the fp32 golden images top to bottom."""
     golden_atol_levels: int
-    """On another kind of processor, the golden pictures may differ from golden.png by this many levels."""
+    """On another kind of processor, the golden images may differ from golden.png by this many levels."""
     float_parity: FloatParity
     num_parity_seeds: int
     parity_batches: tuple[int, ...]
     batch_invariant: bool
-    """On the CPU provider, each picture has the same bytes in every one of parity_batches, in every slot."""
+    """On the CPU provider, each image has the same bytes in every one of parity_batches, in every slot."""
     created: str
     tools: dict[str, str]
     """Name to version: python, torch, onnx, onnxruntime, numpy."""

@@ -76,7 +76,7 @@ def quantiles() -> NDArray[np.float32]:
     """[65536] float32, read-only: the standard normal quantile at every midpoint (i + 0.5) / 65536.
 
     Raises:
-        RuntimeError: this machine's arithmetic gives another table, so its pictures would differ.
+        RuntimeError: this machine's arithmetic gives another table, so its images would differ.
     """
     inverse = statistics.NormalDist().inv_cdf
     table = np.array([inverse((i + 0.5) / 65536) for i in range(65536)], dtype="<f4")

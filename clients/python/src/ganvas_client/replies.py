@@ -8,19 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.v1 import sampler_pb2
-from ganvas_client.results import Format, Limits, ModelInfo, Picture, PictureInfo, Pictures, Posterior, Timing
+from ganvas_client.results import Format, Image, ImageInfo, Images, Limits, ModelInfo, Posterior, Timing
 
-__all__ = ["model", "models", "pictures", "posterior"]
+__all__ = ["images", "model", "models", "posterior"]
 
 _FORMATS: dict[int, Format] = {sampler_pb2.Format.Value(f"FORMAT_{name.upper()}"): name for name in get_args(Format)}
 
 
-def pictures(
+def images(
     reply: sampler_pb2.SampleResponse | sampler_pb2.DecodeResponse | sampler_pb2.WalkResponse,
     *,
     of_latents: bool = False,
-) -> Pictures:
-    info = PictureInfo(
+) -> Images:
+    info = ImageInfo(
         model=reply.info.model,
         version=reply.info.version,
         digest=reply.info.digest,
@@ -31,7 +31,7 @@ def pictures(
         truncation=reply.info.truncation,
     )
     made = (
-        Picture(
+        Image(
             index=image.index,
             seed=None if of_latents else image.seed,
             label=image.label if image.HasField("label") else None,
@@ -40,7 +40,7 @@ def pictures(
         )
         for image in reply.images
     )
-    return Pictures(info=info, timing=_timing(reply.timing), pictures=tuple(made))
+    return Images(info=info, timing=_timing(reply.timing), images=tuple(made))
 
 
 def posterior(reply: sampler_pb2.EncodeResponse) -> Posterior:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from ganvas_client.certificate import Certificate
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image as PillowImage
 
-__all__ = ["Format", "Limits", "ModelInfo", "Picture", "PictureInfo", "Pictures", "Posterior", "Timing"]
+__all__ = ["Format", "Image", "ImageInfo", "Images", "Limits", "ModelInfo", "Posterior", "Timing"]
 
 Format = Literal["raw", "png", "jpeg", "webp"]
 """raw: uint8 height x width x channels. png and webp are lossless; png carries provenance as text metadata."""
@@ -27,13 +27,13 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureInfo:
-    """What every picture of one reply has in common."""
+class ImageInfo:
+    """What every image of one reply has in common."""
 
     model: str
     version: str
     digest: str
-    """SHA-256 of the ONNX file that made the picture. With seed, truncation and label it determines every pixel."""
+    """SHA-256 of the ONNX file that made the image. With seed, truncation and label it determines every pixel."""
     format: Format
     height: int
     width: int
@@ -52,104 +52,104 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One picture, as pixels, as a file or as a Pillow image."""
+class Image:
+    """One image, as pixels, as a file or as a Pillow image."""
 
     index: int
     """Place in the request, from 0; of a walk, the frame number."""
     seed: int | None
-    """None where the picture came from a latent; of a walk, the seed the frame started from."""
+    """None where the image came from a latent; of a walk, the seed the frame started from."""
     label: int | None
     """None for an unconditional model."""
     bytes: builtins.bytes
     """The pixels (raw) or the file (PNG, JPEG, WebP)."""
-    info: PictureInfo
+    info: ImageInfo
 
     @cached_property
     def array(self) -> NDArray[np.uint8]:
-        """[H,W,C] uint8. Pictures in another format than raw are decoded with Pillow."""
+        """[H,W,C] uint8. Images in another format than raw are decoded with Pillow."""
         shape = (self.info.height, self.info.width, self.info.channels)
         if self.info.format == "raw":
             return np.frombuffer(self.bytes, np.uint8).reshape(shape)
         return np.asarray(self.pil(), np.uint8).reshape(shape)
 
-    def pil(self) -> Image.Image:
-        """The picture as a Pillow image (mode L, RGB or RGBA).
+    def pil(self) -> PillowImage.Image:
+        """The image as a Pillow image (mode L, RGB or RGBA).
 
         Raises:
             ImportError: Pillow is not installed.
         """
         try:
-            from PIL import Image
+            from PIL import Image as PillowImage
         except ImportError:
             raise ImportError("Pillow is not installed. Get it: pip install 'ganvas-client[images]'.") from None
         if self.info.format == "raw":
-            return Image.fromarray(self.array[:, :, 0] if self.info.channels == 1 else self.array)
-        with Image.open(io.BytesIO(self.bytes)) as image:
+            return PillowImage.fromarray(self.array[:, :, 0] if self.info.channels == 1 else self.array)
+        with PillowImage.open(io.BytesIO(self.bytes)) as image:
             return image.convert(_MODES.get(self.info.channels))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures(Sequence[Picture]):
-    """The pictures of one reply, in request order."""
+class Images(Sequence[Image]):
+    """The images of one reply, in request order."""
 
-    info: PictureInfo
+    info: ImageInfo
     timing: Timing
-    pictures: tuple[Picture, ...]
+    images: tuple[Image, ...]
 
     @cached_property
     def array(self) -> NDArray[np.uint8]:
         """[N,H,W,C] uint8."""
-        return np.stack([picture.array for picture in self.pictures])
+        return np.stack([image.array for image in self.images])
 
     @property
     def bytes(self) -> list[builtins.bytes]:
-        """One item a picture: its pixels (raw) or its file."""
-        return [picture.bytes for picture in self.pictures]
+        """One item an image: its pixels (raw) or its file."""
+        return [image.bytes for image in self.images]
 
     @property
     def seeds(self) -> NDArray[np.uint64] | None:
-        """[N] uint64; None where the pictures came from latents."""
-        seeds = [picture.seed for picture in self.pictures if picture.seed is not None]
+        """[N] uint64; None where the images came from latents."""
+        seeds = [image.seed for image in self.images if image.seed is not None]
         return np.array(seeds, np.uint64) if seeds else None
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
         """[N] int64; None for an unconditional model."""
-        labels = [picture.label for picture in self.pictures if picture.label is not None]
+        labels = [image.label for image in self.images if image.label is not None]
         return np.array(labels, np.int64) if labels else None
 
-    def pil(self) -> list[Image.Image]:
-        """One Pillow image a picture.
+    def pil(self) -> list[PillowImage.Image]:
+        """One Pillow image an image.
 
         Raises:
             ImportError: Pillow is not installed.
         """
-        return [picture.pil() for picture in self.pictures]
+        return [image.pil() for image in self.images]
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def __iter__(self) -> Iterator[Picture]:
-        return iter(self.pictures)
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self.images)
 
     @overload
-    def __getitem__(self, index: int) -> Picture: ...
+    def __getitem__(self, index: int) -> Image: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[Picture, ...]: ...
-    def __getitem__(self, index: int | slice) -> Picture | tuple[Picture, ...]:
-        return self.pictures[index]
+    def __getitem__(self, index: slice) -> tuple[Image, ...]: ...
+    def __getitem__(self, index: int | slice) -> Image | tuple[Image, ...]:
+        return self.images[index]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Posterior:
-    """What a VAE's encoder makes of N pictures: a normal distribution over latents for each."""
+    """What a VAE's encoder makes of N images: a normal distribution over latents for each."""
 
     model: str
     version: str
     digest: str
     mean: NDArray[np.float32]
-    """[N, latent_dim] float32; decode(mean) reconstructs the pictures."""
+    """[N, latent_dim] float32; decode(mean) reconstructs the images."""
     logvar: NDArray[np.float32]
     """[N, latent_dim] float32: the logarithm of the variance."""
     timing: Timing
@@ -161,11 +161,11 @@ class Limits:
 
     truncation_max: float
     max_count: int
-    """Pictures in one sample, decode or encode."""
+    """Images in one sample, decode or encode."""
     max_stream_count: int
-    """Pictures in one sample_stream, or frames in one walk."""
+    """Images in one sample_stream, or frames in one walk."""
     max_batch_size: int
-    """Pictures in one Triton batch."""
+    """Images in one Triton batch."""
 
 
 @dataclass(frozen=True, kw_only=True)

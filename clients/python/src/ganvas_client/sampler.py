@@ -1,6 +1,6 @@
 """Sampler and AsyncSampler: the calls of ganvas_client.calls over a gRPC channel, at once or awaitable.
 
-A picture is a pure function of (model digest, seed, truncation, label), so every call is safe to repeat: gRPC itself
+An image is a pure function of (model digest, seed, truncation, label), so every call is safe to repeat: gRPC itself
 retries while the service is unavailable.
 """
 

@@ -58,7 +58,7 @@ class Image(_message.Message):
     data: bytes
     def __init__(self, index: _Optional[int] = ..., seed: _Optional[int] = ..., label: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
-class PictureInfo(_message.Message):
+class ImageInfo(_message.Message):
     __slots__ = ("model", "version", "digest", "format", "height", "width", "channels", "truncation")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -93,10 +93,10 @@ class SampleResponse(_message.Message):
     INFO_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
-    info: PictureInfo
+    info: ImageInfo
     images: _containers.RepeatedCompositeFieldContainer[Image]
     timing: Timing
-    def __init__(self, info: _Optional[_Union[PictureInfo, _Mapping]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+    def __init__(self, info: _Optional[_Union[ImageInfo, _Mapping]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class DecodeRequest(_message.Message):
     __slots__ = ("model", "version", "latents", "labels", "format")
@@ -117,10 +117,10 @@ class DecodeResponse(_message.Message):
     INFO_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
-    info: PictureInfo
+    info: ImageInfo
     images: _containers.RepeatedCompositeFieldContainer[Image]
     timing: Timing
-    def __init__(self, info: _Optional[_Union[PictureInfo, _Mapping]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+    def __init__(self, info: _Optional[_Union[ImageInfo, _Mapping]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class EncodeRequest(_message.Message):
     __slots__ = ("model", "version", "images", "format")
@@ -177,10 +177,10 @@ class WalkResponse(_message.Message):
     INFO_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
-    info: PictureInfo
+    info: ImageInfo
     images: _containers.RepeatedCompositeFieldContainer[Image]
     timing: Timing
-    def __init__(self, info: _Optional[_Union[PictureInfo, _Mapping]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+    def __init__(self, info: _Optional[_Union[ImageInfo, _Mapping]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()

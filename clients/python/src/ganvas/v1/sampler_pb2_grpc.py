@@ -75,28 +75,28 @@ class SamplerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Sample(self, request, context):
-        """Pictures of the requested seeds, all in one reply, in request order.
+        """Images of the requested seeds, all in one reply, in request order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SampleStream(self, request, context):
-        """The same pictures, sent as batches finish. Image.index gives the place in the request.
+        """The same images, sent as batches finish. Image.index gives the place in the request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Decode(self, request, context):
-        """Pictures of given latents.
+        """Images of given latents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Encode(self, request, context):
-        """The posterior of given pictures (VAE only).
+        """The posterior of given images (VAE only).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,4 +1,4 @@
-"""Pictures as bytes: raw pixels out of Triton to PNG, JPEG and WebP files, and such files back to pixels.
+"""Images as bytes: raw pixels out of Triton to PNG, JPEG and WebP files, and such files back to pixels.
 
 Work on files happens in a few threads (Pillow frees the interpreter's lock), never on the event loop.
 """
@@ -18,14 +18,14 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from ganvas.v1 import sampler_pb2 as pb
 from serving.service.errors import InvalidFieldError
-from serving.service.plans import EncodePlan, PicturePlan, slices
+from serving.service.plans import EncodePlan, ImagePlan, slices
 
-__all__ = ["PictureCoder", "as_messages", "decode_picture", "provenance"]
+__all__ = ["ImageCoder", "as_messages", "decode_image", "provenance"]
 
 T = TypeVar("T")
 UInt8s = NDArray[np.uint8]
 
-MACHINE_MADE = "This picture was made by a machine (a generative model); it is not a photograph."
+MACHINE_MADE = "This image was made by a machine (a generative model); it is not a photograph."
 JPEG_QUALITY = 95
 JOB_BYTES = 2**18
 """Raw bytes that one job of the thread pool takes: enough to be worth the switch, little enough to share out."""
@@ -34,38 +34,38 @@ EXIF_DESCRIPTION, EXIF_SOFTWARE = 0x010E, 0x0131
 
 _FILE_TYPES = {pb.FORMAT_PNG: "PNG", pb.FORMAT_JPEG: "JPEG", pb.FORMAT_WEBP: "WEBP"}
 
-# decode_picture compares the size in a file's header with the model's before it decodes anything, which is stricter
+# decode_image compares the size in a file's header with the model's before it decodes anything, which is stricter
 # than Pillow's own limit; that one would warn or raise in words about another limit.
 Image.MAX_IMAGE_PIXELS = None
 
 
-class PictureCoder:
-    """Encodes and decodes batches of pictures in `threads` threads."""
+class ImageCoder:
+    """Encodes and decodes batches of images in `threads` threads."""
 
     def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="images")
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def encode(self, plan: PicturePlan, raw: bytes, start: int) -> list[bytes]:
-        """The pictures of one batch in the plan's format.
+    async def encode(self, plan: ImagePlan, raw: bytes, start: int) -> list[bytes]:
+        """The images of one batch in the plan's format.
 
         Args:
-            raw: [N,H,W,C] uint8, of the plan's pictures from number `start`.
+            raw: [N,H,W,C] uint8, of the plan's images from number `start`.
         """
-        size = plan.model.picture_bytes
+        size = plan.model.image_bytes
         pixels = [raw[offset : offset + size] for offset in range(0, len(raw), size)]
         if plan.format == pb.FORMAT_RAW:
             return pixels
         return await self._spread(
             len(pixels),
             size,
-            lambda low, high: [_encode_picture(plan, pixels[i], start + i) for i in range(low, high)],
+            lambda low, high: [_encode_image(plan, pixels[i], start + i) for i in range(low, high)],
         )
 
     async def decode(self, plan: EncodePlan) -> UInt8s:
-        """The pictures of a whole request.
+        """The images of a whole request.
 
         Returns:
             [N,H,W,C] uint8
@@ -76,25 +76,25 @@ class PictureCoder:
         if plan.format == pb.FORMAT_RAW:
             return np.frombuffer(b"".join(plan.images), np.uint8).reshape(plan.count, *shape)
         file_type = _FILE_TYPES[plan.format]
-        pictures = await self._spread(
+        images = await self._spread(
             plan.count,
-            plan.model.picture_bytes,
+            plan.model.image_bytes,
             lambda low, high: [
-                decode_picture(plan.images[i], file_type, shape, f"images[{i}]") for i in range(low, high)
+                decode_image(plan.images[i], file_type, shape, f"images[{i}]") for i in range(low, high)
             ],
         )
-        return np.stack(pictures)
+        return np.stack(images)
 
-    async def _spread(self, count: int, picture_bytes: int, work: Callable[[int, int], list[T]]) -> list[T]:
+    async def _spread(self, count: int, image_bytes: int, work: Callable[[int, int], list[T]]) -> list[T]:
         """work(0, count), cut into jobs for the threads."""
         loop = asyncio.get_running_loop()
-        per_job = max(1, JOB_BYTES // picture_bytes)
+        per_job = max(1, JOB_BYTES // image_bytes)
         jobs = [loop.run_in_executor(self._pool, work, low, high) for low, high in slices(count, per_job)]
         return list(chain.from_iterable(await asyncio.gather(*jobs)))
 
 
-def provenance(plan: PicturePlan, index: int) -> dict[str, str]:
-    """Text that makes a picture of the plan verifiable, and says that no camera saw it."""
+def provenance(plan: ImagePlan, index: int) -> dict[str, str]:
+    """Text that makes an image of the plan verifiable, and says that no camera saw it."""
     model = plan.model
     text = {
         "Software": "Ganvas, machine-made image",
@@ -111,13 +111,13 @@ def provenance(plan: PicturePlan, index: int) -> dict[str, str]:
     return text
 
 
-def decode_picture(data: bytes, file_type: str, shape: tuple[int, int, int], field: str) -> UInt8s:
-    """The pixels of one picture file.
+def decode_image(data: bytes, file_type: str, shape: tuple[int, int, int], field: str) -> UInt8s:
+    """The pixels of one image file.
 
     Args:
         file_type: the one Pillow format that is accepted.
         shape: height, width and channels that it must have. The header is compared before any pixel is decoded.
-        field: what to call the picture in an error.
+        field: what to call the image in an error.
     Returns:
         [H,W,C] uint8
     Raises:
@@ -125,14 +125,14 @@ def decode_picture(data: bytes, file_type: str, shape: tuple[int, int, int], fie
     """
     height, width, channels = shape
     try:
-        with Image.open(io.BytesIO(data), formats=[file_type]) as picture:
-            if picture.size != (width, height):
+        with Image.open(io.BytesIO(data), formats=[file_type]) as image:
+            if image.size != (width, height):
                 raise InvalidFieldError(
-                    field, f"must be {width} x {height} pixels; got {picture.width} x {picture.height}. Resize it."
+                    field, f"must be {width} x {height} pixels; got {image.width} x {image.height}. Resize it."
                 )
-            if getattr(picture, "n_frames", 1) != 1:
-                raise InvalidFieldError(field, "must be one picture; got an animation.")
-            return _pixels(picture, channels, field)
+            if getattr(image, "n_frames", 1) != 1:
+                raise InvalidFieldError(field, "must be one image; got an animation.")
+            return _pixels(image, channels, field)
     except InvalidFieldError:
         raise
     except UnidentifiedImageError:
@@ -141,13 +141,13 @@ def decode_picture(data: bytes, file_type: str, shape: tuple[int, int, int], fie
         raise InvalidFieldError(field, f"must be a whole {file_type} file; it is damaged.") from error
 
 
-def _pixels(picture: Image.Image, channels: int, field: str) -> UInt8s:
+def _pixels(image: Image.Image, channels: int, field: str) -> UInt8s:
     """[H,W,C] uint8. Only conversions that lose nothing."""
-    if picture.mode not in ("1", "L", "P", "RGB") or "transparency" in picture.info:
+    if image.mode not in ("1", "L", "P", "RGB") or "transparency" in image.info:
         raise InvalidFieldError(
-            field, f"has mode {picture.mode} or transparency; must be 8-bit grey or RGB, without alpha. Convert it."
+            field, f"has mode {image.mode} or transparency; must be 8-bit grey or RGB, without alpha. Convert it."
         )
-    pixels = np.asarray(picture.convert("RGB"), np.uint8)
+    pixels = np.asarray(image.convert("RGB"), np.uint8)
     if channels == 3:
         return pixels
     grey = pixels[:, :, :1]
@@ -156,17 +156,17 @@ def _pixels(picture: Image.Image, channels: int, field: str) -> UInt8s:
     return grey
 
 
-def _encode_picture(plan: PicturePlan, pixels: bytes, index: int) -> bytes:
+def _encode_image(plan: ImagePlan, pixels: bytes, index: int) -> bytes:
     height, width, channels = plan.model.shape
-    picture = Image.frombuffer("L" if channels == 1 else "RGB", (width, height), pixels, "raw")
+    image = Image.frombuffer("L" if channels == 1 else "RGB", (width, height), pixels, "raw")
     file = io.BytesIO()
     text = provenance(plan, index)
     if plan.format == pb.FORMAT_PNG:
-        picture.save(file, "PNG", pnginfo=_png_text(text))
+        image.save(file, "PNG", pnginfo=_png_text(text))
     elif plan.format == pb.FORMAT_JPEG:
-        picture.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0, exif=_exif(text))
+        image.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0, exif=_exif(text))
     else:
-        picture.save(file, "WEBP", lossless=True, method=2, quality=20, exif=_exif(text))
+        image.save(file, "WEBP", lossless=True, method=2, quality=20, exif=_exif(text))
     return file.getvalue()
 
 
@@ -185,8 +185,8 @@ def _exif(text: Mapping[str, str]) -> Image.Exif:
     return exif
 
 
-def as_messages(plan: PicturePlan, files: Sequence[bytes], start: int) -> list[pb.Image]:
-    """The reply's Image of every picture, the first being number `start` of the request."""
+def as_messages(plan: ImagePlan, files: Sequence[bytes], start: int) -> list[pb.Image]:
+    """The reply's Image of every image, the first being number `start` of the request."""
     stop = start + len(files)
     columns = zip(range(start, stop), plan.seeds_of(start, stop), plan.labels_of(start, stop), files, strict=True)
     return [pb.Image(index=index, seed=seed, label=label, data=data) for index, seed, label, data in columns]

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from export.fp16 import fp16_network, nodes_out_of_range
 from export.graphs import Graphs, Networks, build_graphs
-from export.half import half_network, nodes_out_of_range
 from export.source import Source
 
 CONVOLUTION = "network/blocks.3/ConvTranspose"
@@ -18,7 +18,7 @@ CONVOLUTION = "network/blocks.3/ConvTranspose"
 
 @pytest.fixture
 def network(graphs: Graphs) -> ModelProto:
-    return copy.deepcopy(graphs.picture.model)
+    return copy.deepcopy(graphs.network.model)
 
 
 def set_weight(network: ModelProto, node_name: str, value: float) -> str:
@@ -36,7 +36,7 @@ def weight(network: ModelProto, name: str) -> NDArray[np.float16] | NDArray[np.f
 
 
 def test_half_network_keeps_inputs_and_outputs_in_float32(network: ModelProto) -> None:
-    half = half_network(network)
+    half = fp16_network(network)
     assert [v.type.tensor_type.elem_type for v in (*half.graph.input, *half.graph.output)] == [
         TensorProto.FLOAT,
         TensorProto.INT64,
@@ -47,14 +47,14 @@ def test_half_network_keeps_inputs_and_outputs_in_float32(network: ModelProto) -
 
 def test_half_network_leaves_the_float32_network_as_it_was(network: ModelProto) -> None:
     before = network.SerializeToString(deterministic=True)
-    half_network(network)
+    fp16_network(network)
     assert network.SerializeToString(deterministic=True) == before
 
 
 @pytest.mark.parametrize(("value", "half"), [(1e-9, 0.0), (3e4, 3e4), (-6e4, -6e4), (1e-6, float(np.float16(1e-6)))])
 def test_half_network_rounds_weights_and_never_clips_them(network: ModelProto, value: float, half: float) -> None:
     name = set_weight(network, CONVOLUTION, value)
-    assert float(weight(half_network(network), name).flat[0]) == pytest.approx(half, rel=1e-3, abs=0)
+    assert float(weight(fp16_network(network), name).flat[0]) == pytest.approx(half, rel=1e-3, abs=0)
 
 
 def test_nodes_out_of_range_names_the_node_that_half_cannot_hold(network: ModelProto) -> None:
@@ -62,7 +62,7 @@ def test_nodes_out_of_range_names_the_node_that_half_cannot_hold(network: ModelP
     name = set_weight(network, CONVOLUTION, 1e5)
     reasons = nodes_out_of_range(network)
     assert reasons == {CONVOLUTION: "a weight of 1e+05 is beyond the largest half, 65504"}
-    kept = half_network(network, keep_fp32=reasons)
+    kept = fp16_network(network, keep_fp32=reasons)
     assert weight(kept, name).dtype == np.float32
     assert float(weight(kept, name).flat[0]) == 1e5
 

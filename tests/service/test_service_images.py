@@ -56,7 +56,7 @@ def test_sample_gives_the_bytes_of_the_exported_file(shared_service: Service, re
     assert reply.timing.total_us >= reply.timing.inference_us > 0
 
 
-def test_sample_labels_pictures_by_seed_when_none_are_given(shared_service: Service, repository: Repository):
+def test_sample_labels_images_by_seed_when_none_are_given(shared_service: Service, repository: Repository):
     reply = shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", seeds=SEEDS))
     expected = [seed % 10 for seed in SEEDS]
     assert [image.label for image in reply.images] == expected
@@ -68,7 +68,7 @@ def test_sample_has_no_label_when_the_model_is_unconditional(shared_service: Ser
     assert not reply.images[0].HasField("label")
 
 
-def test_sample_gives_one_label_to_all_pictures(shared_service: Service):
+def test_sample_gives_one_label_to_all_images(shared_service: Service):
     reply = shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", seeds=SEEDS, labels=[4]))
     assert [image.label for image in reply.images] == [4] * 6
 
@@ -81,7 +81,7 @@ def test_sample_range_reaches_the_last_seed(shared_service: Service):
     assert ranged.images[-1].seed == 2**64 - 1
 
 
-def test_stream_gives_the_pictures_of_sample_when_put_in_order(shared_service: Service):
+def test_stream_gives_the_images_of_sample_when_put_in_order(shared_service: Service):
     request = pb.SampleRequest(model="tiny-vae", range=pb.SeedRange(first=5, count=75))
     replies = list(shared_service.stub.SampleStream(request))
     streamed = sorted((image for reply in replies for image in reply.images), key=lambda image: image.index)
@@ -103,7 +103,7 @@ def test_sample_gives_the_same_bytes_to_callers_at_once(shared_service: Service)
         assert all(callers.map(ask, range(43)))
 
 
-def test_decode_of_a_latent_gives_the_picture_of_its_seed(shared_service: Service):
+def test_decode_of_a_latent_gives_the_image_of_its_seed(shared_service: Service):
     sampled = shared_service.stub.Sample(pb.SampleRequest(model="tiny-vae", seeds=SEEDS, truncation=0.5, labels=[2]))
     z = latents(SEEDS, 8) * np.float32(0.5)
     decoded = shared_service.stub.Decode(pb.DecodeRequest(model="tiny-vae", latents=z.ravel(), labels=[2]))
@@ -119,29 +119,29 @@ def test_decode_takes_a_label_for_each_latent(shared_service: Service, repositor
 
 
 def test_encode_gives_the_posterior_of_the_exported_file(shared_service: Service, repository: Repository):
-    pictures = [image.data for image in shared_service.stub.Sample(sample_request(20)).images]
-    reply = shared_service.stub.Encode(pb.EncodeRequest(model="tiny-vae", images=pictures))
-    stack = np.stack([np.frombuffer(data, np.uint8).reshape(32, 32, 1) for data in pictures])
+    images = [image.data for image in shared_service.stub.Sample(sample_request(20)).images]
+    reply = shared_service.stub.Encode(pb.EncodeRequest(model="tiny-vae", images=images))
+    stack = np.stack([np.frombuffer(data, np.uint8).reshape(32, 32, 1) for data in images])
     mean, logvar = bare(repository, "tiny-vae-encode", ["mean", "logvar"], image=stack)
     np.testing.assert_array_equal(np.array(reply.mean, np.float32).reshape(20, 8), mean)
     np.testing.assert_array_equal(np.array(reply.logvar, np.float32).reshape(20, 8), logvar)
     assert (reply.latent_dim, reply.version, reply.digest) == (8, "1", repository.find("tiny-vae").digest)
 
 
-@pytest.mark.parametrize("picture_format", [pb.FORMAT_PNG, pb.FORMAT_WEBP])
-def test_encode_of_a_lossless_file_equals_encode_of_its_pixels(shared_service: Service, picture_format: int):
+@pytest.mark.parametrize("image_format", [pb.FORMAT_PNG, pb.FORMAT_WEBP])
+def test_encode_of_a_lossless_file_equals_encode_of_its_pixels(shared_service: Service, image_format: int):
     request = sample_request(3)
     raw = [image.data for image in shared_service.stub.Sample(request).images]
-    request.format = picture_format
+    request.format = image_format
     files = [image.data for image in shared_service.stub.Sample(request).images]
     of_raw = shared_service.stub.Encode(pb.EncodeRequest(model="tiny-vae", images=raw))
-    of_files = shared_service.stub.Encode(pb.EncodeRequest(model="tiny-vae", images=files, format=picture_format))
+    of_files = shared_service.stub.Encode(pb.EncodeRequest(model="tiny-vae", images=files, format=image_format))
     assert of_files.mean == of_raw.mean
     assert of_files.logvar == of_raw.logvar
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_walk_passes_through_the_pictures_of_its_seeds(shared_service: Service, loop: bool):
+def test_walk_passes_through_the_images_of_its_seeds(shared_service: Service, loop: bool):
     seeds, steps = [3, 2**64 - 1, 12], 7
     walk = pb.WalkRequest(
         model="tiny-gan", seeds=seeds, steps=steps, loop=loop, truncation=0.8, labels=[6], format=pb.FORMAT_PNG
@@ -165,8 +165,8 @@ def test_walk_has_label_0_when_none_is_given(shared_service: Service):
 def test_png_says_how_to_make_it_again(shared_service: Service, repository: Repository, model: str):
     request = pb.SampleRequest(model=model, seeds=[2**64 - 1], truncation=0.7, format=pb.FORMAT_PNG)
     (image,) = shared_service.stub.Sample(request).images
-    with Image.open(io.BytesIO(image.data)) as picture:
-        text, pixels = dict(picture.text), picture.tobytes()
+    with Image.open(io.BytesIO(image.data)) as opened:
+        text, pixels = dict(opened.text), opened.tobytes()
     assert text.pop("ganvas:machine-made") == "true"
     assert "machine-made" in text.pop("Software")
     assert "machine" in text.pop("Description")

@@ -13,12 +13,12 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnxconverter_common import float16
 
-__all__ = ["half_network", "nodes_out_of_range"]
+__all__ = ["fp16_network", "nodes_out_of_range"]
 
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
-def half_network(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> ModelProto:
+def fp16_network(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> ModelProto:
     """A copy of a float32 network in half precision, but for the nodes named in keep_fp32.
 
     The converter's own defaults would clip weights into [1e-7, 1e4] and keep whole operators in float32: here weights

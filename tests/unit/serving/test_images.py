@@ -1,4 +1,4 @@
-"""Pictures to files and back: lossless where promised, strict about what comes in."""
+"""Images to files and back: lossless where promised, strict about what comes in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from ganvas.v1 import sampler_pb2 as pb
 from serving.service.errors import InvalidFieldError
-from serving.service.pictures import PictureCoder, as_messages, decode_picture
+from serving.service.images import ImageCoder, as_messages, decode_image
 from serving.service.plans import DecodePlan, SamplePlan, WalkPlan
 from tests.support_models import served_model
 
@@ -22,10 +22,10 @@ COUNT = 5
 SEEDS = np.array([0, 1, 2**63, 2**64 - 1, 77], np.uint64)
 
 
-def plan_of(channels: int, picture_format: pb.Format, **fields: Any) -> SamplePlan:
+def plan_of(channels: int, image_format: pb.Format, **fields: Any) -> SamplePlan:
     model = served_model(height=24, width=40, channels=channels, **fields)
     labels = np.array([0, 1, 2, 0, 1], np.int64) if model.labels else None
-    return SamplePlan(model=model, format=picture_format, truncation=0.7, seeds=SEEDS, labels=labels)
+    return SamplePlan(model=model, format=image_format, truncation=0.7, seeds=SEEDS, labels=labels)
 
 
 def pixels_of(channels: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def pixels_of(channels: int) -> np.ndarray:
 
 
 def encode(plan: Any, pixels: np.ndarray, start: int = 0) -> list[bytes]:
-    coder = PictureCoder(2)
+    coder = ImageCoder(2)
     try:
         return asyncio.run(coder.encode(plan, pixels.tobytes(), start))
     finally:
@@ -41,12 +41,12 @@ def encode(plan: Any, pixels: np.ndarray, start: int = 0) -> list[bytes]:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("picture_format", [pb.FORMAT_PNG, pb.FORMAT_WEBP])
-def test_lossless_formats_give_every_pixel_back(channels: int, picture_format: pb.Format):
+@pytest.mark.parametrize("image_format", [pb.FORMAT_PNG, pb.FORMAT_WEBP])
+def test_lossless_formats_give_every_pixel_back(channels: int, image_format: pb.Format):
     pixels = pixels_of(channels)
-    files = encode(plan_of(channels, picture_format), pixels)
-    name = pb.Format.Name(picture_format).removeprefix("FORMAT_")
-    back = [decode_picture(file, name, (24, 40, channels), "images[0]") for file in files]
+    files = encode(plan_of(channels, image_format), pixels)
+    name = pb.Format.Name(image_format).removeprefix("FORMAT_")
+    back = [decode_image(file, name, (24, 40, channels), "images[0]") for file in files]
     np.testing.assert_array_equal(np.stack(back), pixels)
 
 
@@ -54,39 +54,39 @@ def test_lossless_formats_give_every_pixel_back(channels: int, picture_format: p
 def test_jpeg_stays_close(channels: int):
     smooth = np.broadcast_to(np.linspace(0, 255, 40).astype(np.uint8)[None, None, :, None], (COUNT, 24, 40, channels))
     files = encode(plan_of(channels, pb.FORMAT_JPEG), smooth)
-    back = decode_picture(files[0], "JPEG", (24, 40, channels), "images[0]")
+    back = decode_image(files[0], "JPEG", (24, 40, channels), "images[0]")
     assert np.abs(back.astype(int) - smooth[0].astype(int)).max() <= 8
 
 
 def test_raw_is_the_pixels_themselves():
     pixels = pixels_of(3)
-    assert encode(plan_of(3, pb.FORMAT_RAW), pixels) == [picture.tobytes() for picture in pixels]
+    assert encode(plan_of(3, pb.FORMAT_RAW), pixels) == [image.tobytes() for image in pixels]
 
 
-def test_png_text_names_its_own_picture_when_a_batch_starts_late():
+def test_png_text_names_its_own_image_when_a_batch_starts_late():
     plan = plan_of(3, pb.FORMAT_PNG)
     files = encode(plan, pixels_of(3)[3:], start=3)
     texts = []
     for file in files:
-        with Image.open(io.BytesIO(file)) as picture:
-            texts.append((picture.text["ganvas:seed"], picture.text["ganvas:label"], picture.text["ganvas:truncation"]))
+        with Image.open(io.BytesIO(file)) as image:
+            texts.append((image.text["ganvas:seed"], image.text["ganvas:label"], image.text["ganvas:truncation"]))
     assert texts == [(str(2**64 - 1), "0", "0.7"), ("77", "1", "0.7")]
 
 
-@pytest.mark.parametrize("picture_format", [pb.FORMAT_JPEG, pb.FORMAT_WEBP])
-def test_other_files_say_that_a_machine_made_them(picture_format: pb.Format):
-    file = encode(plan_of(3, picture_format), pixels_of(3))[3]
-    with Image.open(io.BytesIO(file)) as picture:
-        description = picture.getexif()[0x010E]
+@pytest.mark.parametrize("image_format", [pb.FORMAT_JPEG, pb.FORMAT_WEBP])
+def test_other_files_say_that_a_machine_made_them(image_format: pb.Format):
+    file = encode(plan_of(3, image_format), pixels_of(3))[3]
+    with Image.open(io.BytesIO(file)) as image:
+        description = image.getexif()[0x010E]
     assert "ganvas:machine-made=true" in description
     assert f"ganvas:seed={2**64 - 1}" in description
 
 
-def test_picture_of_a_latent_names_no_seed():
+def test_image_of_a_latent_names_no_seed():
     model = served_model(height=24, width=40, labels=())
     plan = DecodePlan(model=model, format=pb.FORMAT_PNG, latents=np.zeros((COUNT, 5), np.float32), labels=None)
-    with Image.open(io.BytesIO(encode(plan, pixels_of(3))[0])) as picture:
-        assert {key for key in picture.text if key.startswith("ganvas:")} == {
+    with Image.open(io.BytesIO(encode(plan, pixels_of(3))[0])) as image:
+        assert {key for key in image.text if key.startswith("ganvas:")} == {
             "ganvas:machine-made",
             "ganvas:model",
             "ganvas:version",
@@ -110,23 +110,23 @@ def test_messages_carry_place_seed_and_label():
     ]
 
 
-def test_palette_picture_is_taken_as_its_colours():
+def test_palette_image_is_taken_as_its_colours():
     colours = Image.new("RGB", (8, 4), (250, 10, 20)).quantize(4)
     target = io.BytesIO()
     colours.save(target, "PNG")
-    pixels = decode_picture(target.getvalue(), "PNG", (4, 8, 3), "images[0]")
+    pixels = decode_image(target.getvalue(), "PNG", (4, 8, 3), "images[0]")
     assert pixels.shape == (4, 8, 3)
     assert (pixels == (250, 10, 20)).all()
 
 
 @given(position=st.integers(0, 400), value=st.integers(0, 255), kind=st.sampled_from(["PNG", "JPEG", "WEBP"]))
-def test_damaged_file_is_read_or_refused_but_never_an_accident(position: int, value: int, kind: str):
+def test_damaged_file_is_read_or_rejected_but_never_an_accident(position: int, value: int, kind: str):
     target = io.BytesIO()
     Image.fromarray(pixels_of(3)[0]).save(target, kind)
     data = bytearray(target.getvalue())
     data[position % len(data)] = value
     try:
-        pixels = decode_picture(bytes(data), kind, (24, 40, 3), "images[4]")
+        pixels = decode_image(bytes(data), kind, (24, 40, 3), "images[4]")
     except InvalidFieldError as error:
         refused_field: str | None = error.field
     else:
@@ -136,6 +136,6 @@ def test_damaged_file_is_read_or_refused_but_never_an_accident(position: int, va
 
 
 @given(data=st.binary(max_size=200), kind=st.sampled_from(["PNG", "JPEG", "WEBP"]))
-def test_random_bytes_are_refused(data: bytes, kind: str):
+def test_random_bytes_are_rejected(data: bytes, kind: str):
     with pytest.raises(InvalidFieldError, match="images"):
-        decode_picture(data, kind, (24, 40, 3), "images[0]")
+        decode_image(data, kind, (24, 40, 3), "images[0]")
