@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ganvas_client import noise
+from ganvas_core import noise
 
 __all__ = ["GOLDEN_SEEDS", "Cases", "batch_sizes", "make_cases"]
 
@@ -31,10 +31,9 @@ class Cases:
     labels: NDArray[np.int64] | None
     """[S]; None for an unconditional model."""
 
-    def latents(self, latent_dim: int) -> NDArray[np.float32]:
-        """[S, latent_dim] float32, truncated."""
-        latents: NDArray[np.float32] = noise.latents(self.seeds, latent_dim) * self.truncation[:, None]
-        return latents
+    def latents(self, latent_shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """[S, *latent_shape] float32, truncated."""
+        return noise.truncated_latents(self.seeds, self.truncation, latent_shape)
 
     def describe(self, index: int) -> str:
         """`seed 41, truncation 0.7, label 3`"""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import io
 import platform
 
 import numpy as np
@@ -12,14 +11,16 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from export.contract import OPSET, TRUNCATION_MAX, Role, triton_name
-from export.graphs import FP16_FILE, FP32_FILE, PRECISIONS, Graphs
+from export.graph_writer import OPSET
+from export.graphs import PRECISIONS, Graphs
 from export.prove import MAX_LEVELS, Proof
 from export.source import Source
-from ganvas_client.certificate import FORMAT, Certificate, FloatParity, Golden, ModelFile
+from ganvas_core import noise
+from ganvas_core.certificate import FORMAT, Certificate, FloatParity, Golden, ModelFile
+from ganvas_core.interface import TRUNCATION_MAX
+from ganvas_core.names import FP16_FILE, FP32_FILE, GOLDEN_FILE, Role, triton_name
+from ganvas_core.provenance import encode_image, image_text
 
 __all__ = ["certificates", "golden_png"]
 
@@ -38,17 +39,19 @@ def certificates(
             name=triton_name(name, role),
             version=version,
             role=role,
+            roles=source.roles,
             family=source.family,
             height=source.height,
             width=source.width,
             channels=source.channels,
-            latent_dim=source.latent_dim,
+            noise=noise.ALGORITHM,
+            latent_shape=source.latent_shape,
             labels=source.labels,
             truncation_max=TRUNCATION_MAX,
             max_batch_size=max_batch_size,
             opset=OPSET,
             files={file_name: _model_file(role, file_name, graphs, proof) for file_name in PRECISIONS},
-            attachments={"golden.png": _sha256(golden_png(source, proof))} if role == "sampler" else {},
+            attachments={GOLDEN_FILE: _sha256(golden_png(source, proof))} if role == "sample" else {},
             golden_atol_levels=_GOLDEN_ATOL_LEVELS,
             float_parity=_float_parity(role, proof),
             num_parity_seeds=len(proof.cases.seeds),
@@ -66,15 +69,8 @@ def golden_png(source: Source, proof: Proof) -> bytes:
     """The fp32 golden images from top to bottom, as a PNG that says it is machine-made."""
     images = proof.images[FP32_FILE][: proof.num_golden]
     tall: NDArray[np.uint8] = images.reshape(-1, source.width, source.channels)
-    text = PngInfo()
-    text.add_text("Software", "Ganvas, machine-made image")
-    text.add_text("Description", "Machine-made: golden images of a generative model, from top to bottom.")
-    text.add_text("ganvas:machine-made", "true")
-    text.add_text("ganvas:golden", "; ".join(proof.cases.describe(i) for i in range(proof.num_golden)))
-    file = io.BytesIO()
-    image = Image.fromarray(tall[:, :, 0] if source.channels == 1 else tall)
-    image.save(file, format="PNG", pnginfo=text)
-    return file.getvalue()
+    golden = "; ".join(proof.cases.describe(i) for i in range(proof.num_golden))
+    return encode_image(tall, "png", image_text("AI-generated: golden images, from top to bottom.", {"golden": golden}))
 
 
 def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof) -> ModelFile:

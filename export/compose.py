@@ -10,14 +10,14 @@ from __future__ import annotations
 import onnx
 from onnx import ModelProto, compose
 
-from export.contract import BATCH, OPSET, Interface
 from export.errors import GateError
-from export.graph_writer import new_model
+from export.graph_writer import BATCH, OPSET, new_model, onnx_type
+from ganvas_core.interface import Interface
 
 __all__ = ["NOISE_OPS", "check_graph", "join"]
 
-NOISE_OPS = {"Mul", "Add", "Div", "Sub", "Cast", "Gather"}
-"""All there may be in the noise: each has a CUDA kernel for uint64, and none reads a shape."""
+NOISE_OPS = {"Mul", "Add", "Div", "Sub", "Cast", "Gather", "Reshape"}
+"""All there may be in the noise: each has a CUDA kernel, the arithmetic for uint64, and none reads a shape."""
 
 _FORBIDDEN = {"BatchNormalization", "Gemm", "MatMul", "RandomNormal", "RandomUniform", "RandomNormalLike"}
 """Batch norm is folded; a CPU rounds a matrix product differently for one row than for many; noise is the seed's."""
@@ -50,7 +50,7 @@ def check_graph(model: ModelProto, interface: Interface) -> None:
         ("outputs", model.graph.output, interface.outputs),
     ):
         found = [(value.name, value.type.tensor_type.elem_type, _dims(value)) for value in values]
-        expected = [(tensor.name, tensor.data_type, (BATCH, *tensor.dims)) for tensor in tensors]
+        expected = [(tensor.name, onnx_type(tensor), (BATCH, *tensor.dims)) for tensor in tensors]
         if found != expected:
             raise GateError(f"the graph's {kind} must be {expected}; got {found}.")
     for node in model.graph.node:

@@ -9,9 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from export.contract import BATCH, OPSET, Tensor
+from ganvas_core.interface import Tensor
 
-__all__ = ["IR_VERSION", "GraphWriter", "new_model"]
+__all__ = ["BATCH", "IR_VERSION", "OPSET", "GraphWriter", "new_model", "onnx_type"]
+
+BATCH = "batch"
+"""Name of the symbolic batch dimension in every graph."""
+
+OPSET = 18
+"""On ONNX Runtime's CUDA provider several kernels of later opsets fall back to the CPU: Pad-19, ConvTranspose-22."""
 
 IR_VERSION = 10
 """Read by ONNX Runtime 1.18 and newer, so by the Triton containers of 2024 and newer."""
@@ -56,5 +62,10 @@ def new_model(graph: GraphProto) -> ModelProto:
     )
 
 
+def onnx_type(tensor: Tensor) -> int:
+    """The onnx.TensorProto data type of a tensor of the contract."""
+    return int(helper.np_dtype_to_tensor_dtype(tensor.dtype))
+
+
 def _value_info(tensor: Tensor) -> Any:
-    return helper.make_tensor_value_info(tensor.name, tensor.data_type, [BATCH, *tensor.dims])
+    return helper.make_tensor_value_info(tensor.name, onnx_type(tensor), [BATCH, *tensor.dims])

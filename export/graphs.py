@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from onnx import ModelProto
 
 from export.compose import check_graph, join
-from export.contract import Interface, Role, interface
 from export.errors import InputError
 from export.fp16 import fp16_network, nodes_out_of_range
 from export.network_graph import decoder_graph, encoder_graph
@@ -16,10 +15,10 @@ from export.noise_graph import noise_graph
 from export.runtime import Graph
 from export.source import Source
 from export.tail import postprocess_graph, preprocess_graph
+from ganvas_core.interface import Interface, interface
+from ganvas_core.names import FP16_FILE, FP32_FILE, Role
 
 __all__ = [
-    "FP16_FILE",
-    "FP32_FILE",
     "PRECISIONS",
     "Graphs",
     "Networks",
@@ -29,8 +28,6 @@ __all__ = [
     "interface_of",
 ]
 
-FP32_FILE = "model.onnx"
-FP16_FILE = "model.fp16.onnx"
 PRECISIONS = {FP32_FILE: "fp32", FP16_FILE: "fp16"}
 
 
@@ -67,7 +64,7 @@ def export_networks(source: Source) -> Networks:
         GateError: the batch dimension came out as a constant.
     """
     return Networks(
-        decoder=decoder_graph(source.generator, latent_dim=source.latent_dim, conditional=bool(source.labels)),
+        decoder=decoder_graph(source.generator, latent_shape=source.latent_shape, conditional=bool(source.labels)),
         encoder=None if source.encoder is None else encoder_graph(source.encoder, image=_image(source)),
     )
 
@@ -81,22 +78,22 @@ def build_graphs(source: Source, networks: Networks, *, keep_fp32: Collection[st
         GateError: a graph is not what the contract says.
         InputError: keep_fp32 names a node that no network has.
     """
-    noise = noise_graph(source.latent_dim)
+    noise = noise_graph(source.latent_shape)
     decoder, encoder = networks.decoder, networks.encoder
     _check_nodes_exist(keep_fp32, [network for network in (decoder, encoder) if network is not None])
     files: dict[tuple[Role, str], Graph] = {}
     reasons = _kept(decoder, keep_fp32)
-    fp32_nodes: dict[Role, dict[str, str]] = {"decode": reasons, "sampler": reasons}
+    fp32_nodes: dict[Role, dict[str, str]] = {"decode": reasons, "sample": reasons}
     for file_name, network in _precisions(decoder, reasons).items():
         decode = join(network, _tail(source), edge="image_float")
         files["decode", file_name] = _checked(decode, "decode", source)
-        files["sampler", file_name] = _checked(join(noise, decode, edge="latent"), "sampler", source)
+        files["sample", file_name] = _checked(join(noise, decode, edge="latent"), "sample", source)
     if encoder is not None:
         fp32_nodes["encode"] = _kept(encoder, keep_fp32)
         head = preprocess_graph(_image(source), source.image_range)
         for file_name, network in _precisions(encoder, fp32_nodes["encode"]).items():
             files["encode", file_name] = _checked(join(head, network, edge="image_float"), "encode", source)
-    roles: tuple[Role, ...] = ("decode", "sampler") if encoder is None else ("decode", "encode", "sampler")
+    roles: tuple[Role, ...] = ("decode", "sample") if encoder is None else ("decode", "encode", "sample")
     return Graphs(roles=roles, files=files, fp32_nodes=fp32_nodes, noise=Graph(noise), network=Graph(decoder))
 
 
@@ -106,7 +103,7 @@ def fp16_decode(graphs: Graphs, source: Source, *, keep_fp32: Collection[str]) -
 
 
 def interface_of(role: Role, source: Source) -> Interface:
-    return interface(role, image=_image(source), latent_dim=source.latent_dim, num_labels=len(source.labels))
+    return interface(role, image=_image(source), latent_shape=source.latent_shape, num_labels=len(source.labels))
 
 
 def _image(source: Source) -> tuple[int, int, int]:

@@ -17,9 +17,8 @@ from onnx import ModelProto
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from export.contract import BATCH, OPSET
 from export.errors import GateError
-from export.graph_writer import new_model
+from export.graph_writer import BATCH, OPSET, new_model
 
 __all__ = ["decoder_graph", "encoder_graph", "fold_batch_norm"]
 
@@ -47,13 +46,13 @@ class _Unconditional(nn.Module):
         return self.network(latent)
 
 
-def decoder_graph(generator: nn.Module, *, latent_dim: int, conditional: bool) -> ModelProto:
+def decoder_graph(generator: nn.Module, *, latent_shape: tuple[int, ...], conditional: bool) -> ModelProto:
     """The model (latent float32 [N, Z], label int64 [N, 1] where conditional) → image float32 [N, C, H, W].
 
     Raises:
         GateError: the exporter made the batch dimension a constant, or left something the graph must not have.
     """
-    example: tuple[Tensor, ...] = (torch.zeros(_EXAMPLE_BATCH, latent_dim),)
+    example: tuple[Tensor, ...] = (torch.zeros(_EXAMPLE_BATCH, *latent_shape),)
     if conditional:
         example += (torch.zeros(_EXAMPLE_BATCH, 1, dtype=torch.int64),)
     network = _Conditional(generator) if conditional else _Unconditional(generator)

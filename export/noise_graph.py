@@ -1,4 +1,4 @@
-"""The noise, as a graph: ganvas_client.noise in Mul, Add, Div, Sub, Cast and Gather on uint64, bit for bit.
+"""The noise, as a graph: ganvas_core.noise in Mul, Add, Div, Sub, Cast and Gather on uint64, bit for bit.
 
 All of these have CUDA kernels for uint64, where the bitwise operators and shifts have none: so a shift is a division
 or a product by a power of two, and the low 16 bits are what a product of the high ones leaves. torch's exporter is
@@ -7,32 +7,38 @@ kept away from it: it turns an integer division into one of floats.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from export.contract import Tensor
 from export.graph_writer import GraphWriter
-from ganvas_client import noise
+from ganvas_core import noise
+from ganvas_core.interface import Tensor
 
 __all__ = ["noise_graph"]
 
 
-def noise_graph(latent_dim: int) -> ModelProto:
-    """The model (seed uint64 [N, 1], truncation float32 [N, 1]) → latent float32 [N, latent_dim].
+def noise_graph(latent_shape: tuple[int, ...]) -> ModelProto:
+    """The model (seed uint64 [N, 1], truncation float32 [N, 1]) → latent float32 [N, *latent_shape].
 
-    latent = ganvas_client.noise.latents(seed, latent_dim) * truncation, in float32.
+    latent = ganvas_core.noise.latents(seed, latent_shape) * truncation, in float32.
     Source: Widynski, Squares: A Fast Counter-Based RNG, arXiv:2004.06278v7.
     """
     writer = GraphWriter("noise")
-    bits = _squares32(writer, "seed", noise.dimension_keys(latent_dim))
+    bits = _squares32(writer, "seed", noise.dimension_keys(math.prod(latent_shape)))
     latent = _gaussian(writer, bits)
-    writer.op("Mul", latent, "truncation", output="latent")
+    if len(latent_shape) == 1:
+        writer.op("Mul", latent, "truncation", output="latent")
+    else:
+        shape = writer.constant("shape", np.array([-1, *latent_shape], np.int64))  # -1: the batch
+        writer.op("Reshape", writer.op("Mul", latent, "truncation"), shape, output="latent")
     return writer.model(
         inputs=[
-            Tensor(name="seed", data_type=TensorProto.UINT64, dims=(1,)),
-            Tensor(name="truncation", data_type=TensorProto.FLOAT, dims=(1,)),
+            Tensor(name="seed", datatype="UINT64", dims=(1,)),
+            Tensor(name="truncation", datatype="FP32", dims=(1,)),
         ],
-        outputs=[Tensor(name="latent", data_type=TensorProto.FLOAT, dims=(latent_dim,))],
+        outputs=[Tensor(name="latent", datatype="FP32", dims=latent_shape)],
     )
 
 

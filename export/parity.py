@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from export.cases import Cases
 from export.errors import GateError
 from export.runtime import Runner
-from ganvas_client.certificate import FloatParity, PixelParity
+from ganvas_core.certificate import FloatParity, PixelParity
 
 __all__ = [
     "FLOAT_ATOL",
@@ -34,7 +34,7 @@ Images = NDArray[np.uint8]
 
 
 def check_noise(noise: Runner, cases: Cases, feeds: Feeds) -> None:
-    """Hold the noise graph against ganvas_client.noise, bit for bit.
+    """Hold the noise graph against ganvas_core.noise, bit for bit.
 
     Raises:
         GateError: one bit differs.
@@ -45,7 +45,7 @@ def check_noise(noise: Runner, cases: Cases, feeds: Feeds) -> None:
         row, dimension = (int(index[0]) for index in np.nonzero(different))
         raise GateError(
             f"noise parity failed: {cases.describe(row)}, dimension {dimension} is {made[row, dimension]!r}, and "
-            f"{feeds['latent'][row, dimension]!r} in ganvas_client.noise."
+            f"{feeds['latent'][row, dimension]!r} in ganvas_core.noise."
         )
 
 

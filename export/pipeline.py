@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.certify import certificates, golden_png
-from export.contract import Role, check_name
-from export.graphs import FP16_FILE, FP32_FILE, Graphs, build_graphs, export_networks, interface_of
+from export.errors import InputError
+from export.graphs import Graphs, build_graphs, export_networks, interface_of
 from export.options import ExportOptions
 from export.prove import Proof, prove
 from export.publish import publish
-from export.repository import CERTIFICATE, Promise, check_folder, check_promise, locked, staging, versions_of
+from export.repository import Promise, check_folder, check_promise, locked, staging, versions_of
 from export.source import Source, load_source
 from export.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, ServingOptions, config_text
-from ganvas_client.certificate import Certificate
+from ganvas_core.certificate import Certificate
+from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, FP32_FILE, GOLDEN_FILE, Role, check_model_name
 
 __all__ = ["ExportOptions", "ExportResult", "export_checkpoint", "quiet"]
 
@@ -57,7 +58,10 @@ def export_checkpoint(
         PublishError: the disk or its rights got in the way. In each case nothing was published.
     """
     start = time.monotonic()
-    check_name(name)
+    try:
+        check_model_name(name)
+    except ValueError as error:
+        raise InputError(f"--name {error}") from None
     check_folder(repository)
     report("reading the checkpoint")
     source = load_source(checkpoint)
@@ -82,7 +86,7 @@ def export_checkpoint(
         name=name,
         version=version,
         folder=repository / name / str(version),
-        certificate=written["sampler"],
+        certificate=written["sample"],
         seconds=time.monotonic() - start,
     )
 
@@ -93,7 +97,7 @@ def _promise(source: Source, options: ExportOptions) -> Promise:
         height=source.height,
         width=source.width,
         channels=source.channels,
-        latent_dim=source.latent_dim,
+        latent_shape=source.latent_shape,
         labels=source.labels,
         max_batch_size=options.max_batch_size,
     )
@@ -112,12 +116,12 @@ def _files(
     }
     folder = str(certificate.version)
     files = {
-        "config.pbtxt": configs[DEFAULT_CONFIG],
+        CONFIG_FILE: configs[DEFAULT_CONFIG],
         **{f"configs/{config_name}.pbtxt": text for config_name, text in configs.items()},
         f"{folder}/{FP32_FILE}": graphs.files[role, FP32_FILE].data,
         f"{folder}/{FP16_FILE}": graphs.files[role, FP16_FILE].data,
     }
-    if role == "sampler":
-        files[f"{folder}/golden.png"] = golden_png(source, proof)
-    files[f"{folder}/{CERTIFICATE}"] = certificate.to_json().encode()
+    if role == "sample":
+        files[f"{folder}/{GOLDEN_FILE}"] = golden_png(source, proof)
+    files[f"{folder}/{CERTIFICATE_FILE}"] = certificate.to_json().encode()
     return files

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from export import parity
 from export.cases import Cases, batch_sizes, make_cases
 from export.errors import GateError
-from export.graphs import FP16_FILE, FP32_FILE, PRECISIONS, Graphs, fp16_decode
+from export.graphs import PRECISIONS, Graphs, fp16_decode
 from export.options import ExportOptions
 from export.runtime import Arrays, Runner, feeds_of
 from export.source import Source
 from export.tail import to_pixels
-from ganvas_client.certificate import FloatParity, PixelParity
+from ganvas_core.certificate import FloatParity, PixelParity
+from ganvas_core.names import FP16_FILE, FP32_FILE
 
 __all__ = ["MAX_LEVELS", "Proof", "prove"]
 
@@ -55,7 +56,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions) -> Proof:
         num_labels=len(source.labels),
     )
     batches = batch_sizes(options.max_batch_size)
-    feeds = feeds_of(cases, source.latent_dim)
+    feeds = feeds_of(cases, source.latent_shape)
     parity.check_noise(Runner(graphs.noise, threads=options.threads), cases, feeds)
     floats = _torch_floats(source, feeds)
     float_parity = parity.check_floats(Runner(graphs.network, threads=options.threads), feeds, [floats], cases, batches)
@@ -86,7 +87,7 @@ def _prove_images(
     graphs: Graphs, file_name: str, feeds: Arrays, cases: Cases, batches: tuple[int, ...], options: ExportOptions
 ) -> NDArray[np.uint8]:
     """Each case's image, made alone: the sampler gives it in every batch, and so does decode."""
-    sampler = Runner(graphs.files["sampler", file_name], threads=options.threads)
+    sampler = Runner(graphs.files["sample", file_name], threads=options.threads)
     alone = sampler.run_in_batches(feeds, 1)
     parity.check_batch_invariance(sampler, feeds, alone, cases, batches, what=f"{file_name}: sample")
     decode = Runner(graphs.files["decode", file_name], threads=options.threads)

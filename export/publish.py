@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from export.contract import companions
 from export.errors import InputError
-from export.repository import CERTIFICATE, explain, versions_of
+from export.repository import explain, versions_of
+from ganvas_core.files import sync_folder, write_synced
+from ganvas_core.names import CERTIFICATE_FILE, companions
 
 __all__ = ["publish"]
 
@@ -58,11 +59,9 @@ def _write(folder: Path, files: Files) -> None:
     for relative, data in files.items():
         path = folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync(Path(parent) for parent, _, _ in os.walk(folder, topdown=False))
+        write_synced(path, data)
+    for parent, _, _ in os.walk(folder, topdown=False):
+        sync_folder(Path(parent))
 
 
 def _clear_orphans(repository: Path, name: str, bin_folder: Path) -> None:
@@ -76,7 +75,7 @@ def _clear_orphans(repository: Path, name: str, bin_folder: Path) -> None:
         folder = repository / companion
         orphans = [version for version in versions_of(folder) if version not in alive]
         for version in orphans:
-            if not (folder / str(version) / CERTIFICATE).is_file():
+            if not (folder / str(version) / CERTIFICATE_FILE).is_file():
                 raise InputError(
                     f"{folder}/{version} is not a model of Ganvas, and --name {name} needs its place. "
                     "Export under another --name, or move it away."
@@ -102,14 +101,6 @@ def _move_in(staged: Path, target: Path, version: int) -> None:
             place.parent.mkdir(exist_ok=True)
             config.replace(place)
         (staged / str(version)).rename(target / str(version))
-        _sync([target / "configs", target])
-    _sync([target.parent])
-
-
-def _sync(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(target / "configs")
+        sync_folder(target)
+    sync_folder(target.parent)

@@ -12,14 +12,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
 
 from export.errors import InputError, PublishError
-from ganvas_client.certificate import Certificate, CertificateError
+from ganvas_core.certificate import Certificate, CertificateError
 
-__all__ = ["CERTIFICATE", "Promise", "check_folder", "check_promise", "explain", "locked", "staging", "versions_of"]
+__all__ = ["Promise", "check_folder", "check_promise", "explain", "locked", "staging", "versions_of"]
 
-CERTIFICATE = "certificate.json"
 _STAGING_PREFIX = ".ganvas-export-"
 _LOCK_TIMEOUT_S = 60.0
 
@@ -28,11 +26,11 @@ _LOCK_TIMEOUT_S = 60.0
 class Promise:
     """What every version of one model has in common, because clients, configs and companions rely on it."""
 
-    family: Literal["gan", "vae"]
+    family: str
     height: int
     width: int
     channels: int
-    latent_dim: int
+    latent_shape: tuple[int, ...]
     labels: tuple[str, ...]
     max_batch_size: int
 

@@ -51,12 +51,12 @@ class Runner:
         return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
 
 
-def feeds_of(cases: Cases, latent_dim: int) -> Arrays:
+def feeds_of(cases: Cases, latent_shape: tuple[int, ...]) -> Arrays:
     """What any graph of the contract may ask for, for every case."""
     feeds: Arrays = {
         "seed": cases.seeds[:, None],
         "truncation": cases.truncation[:, None],
-        "latent": cases.latents(latent_dim),
+        "latent": cases.latents(latent_shape),
     }
     if cases.labels is not None:
         feeds["label"] = cases.labels[:, None]

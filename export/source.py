@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from export.errors import InputError
+from ganvas_core.names import Role
 from training.checkpoint import CheckpointError, load_model
 
 __all__ = ["Source", "load_source"]
@@ -18,13 +19,14 @@ __all__ = ["Source", "load_source"]
 class Source:
     """A trained model, in eval mode on the CPU, and what its certificate says of it."""
 
-    family: Literal["gan", "vae"]
+    family: str
+    """For people to read."""
     height: int
     width: int
     channels: int
     image_range: tuple[float, float]
     """Of what the network makes: [-1, 1] for a GAN, [0, 1] for a VAE."""
-    latent_dim: int
+    latent_shape: tuple[int, ...]
     labels: tuple[str, ...]
     """Empty: unconditional."""
     generator: nn.Module
@@ -33,6 +35,10 @@ class Source:
     """x [N, C, H, W] float32 in image_range → mean [N, Z], logvar [N, Z]."""
     provenance: dict[str, Any]
     """Plain JSON: where the weights came from."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return ("sample", "decode") if self.encoder is None else ("sample", "decode", "encode")
 
 
 def load_source(checkpoint: Path) -> Source:
@@ -52,7 +58,7 @@ def load_source(checkpoint: Path) -> Source:
         width=info.image.width,
         channels=info.image.channels,
         image_range=info.image.range,
-        latent_dim=info.network.latent_dim,
+        latent_shape=(info.network.latent_dim,),
         labels=info.labels,
         generator=model.generator,
         encoder=model.encoder,

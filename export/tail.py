@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
-from export.contract import Tensor
 from export.graph_writer import GraphWriter
+from ganvas_core.interface import Tensor
 
 __all__ = ["postprocess_graph", "preprocess_graph", "to_pixels"]
 
@@ -30,8 +30,8 @@ def postprocess_graph(image: tuple[int, int, int], image_range: Range) -> ModelP
     x = writer.op("Round", writer.op("Mul", x, writer.constant("scale", _scale(image_range))))
     writer.op("Transpose", writer.op("Cast", x, to=TensorProto.UINT8), output="image", perm=[0, 2, 3, 1])
     return writer.model(
-        inputs=[Tensor(name="image_float", data_type=TensorProto.FLOAT, dims=(channels, height, width))],
-        outputs=[Tensor(name="image", data_type=TensorProto.UINT8, dims=(height, width, channels))],
+        inputs=[Tensor(name="image_float", datatype="FP32", dims=(channels, height, width))],
+        outputs=[Tensor(name="image", datatype="UINT8", dims=(height, width, channels))],
     )
 
 
@@ -44,8 +44,8 @@ def preprocess_graph(image: tuple[int, int, int], image_range: Range) -> ModelPr
     x = writer.op("Div", x, writer.constant("scale", _scale(image_range)))
     writer.op("Add", x, writer.constant("low", low), output="image_float")
     return writer.model(
-        inputs=[Tensor(name="image", data_type=TensorProto.UINT8, dims=(height, width, channels))],
-        outputs=[Tensor(name="image_float", data_type=TensorProto.FLOAT, dims=(channels, height, width))],
+        inputs=[Tensor(name="image", datatype="UINT8", dims=(height, width, channels))],
+        outputs=[Tensor(name="image_float", datatype="FP32", dims=(channels, height, width))],
     )
 
 

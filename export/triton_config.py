@@ -14,22 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from google.protobuf import text_format
-from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export.contract import Interface, Tensor
+from ganvas_core.interface import Interface, Tensor
+from ganvas_core.names import FP16_FILE, FP32_FILE
 
 __all__ = ["CONFIG_NAMES", "DEFAULT_CONFIG", "ServingOptions", "buckets", "config_text"]
 
 CONFIG_NAMES = ("cpu", "gpu", "gpu-fp16", "tensorrt")
 DEFAULT_CONFIG = "cpu"
-
-_DATA_TYPES: dict[int, int] = {
-    TensorProto.FLOAT: triton.TYPE_FP32,
-    TensorProto.INT64: triton.TYPE_INT64,
-    TensorProto.UINT8: triton.TYPE_UINT8,
-    TensorProto.UINT64: triton.TYPE_UINT64,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +44,11 @@ def config_text(config_name: str, triton_name: str, interface: Interface, option
         max_batch_size=options.max_batch_size,
         version_policy=triton.ModelVersionPolicy(all=triton.ModelVersionPolicy.All()),
         input=[
-            triton.ModelInput(name=tensor.name, data_type=_DATA_TYPES[tensor.data_type], dims=tensor.dims)
+            triton.ModelInput(name=tensor.name, data_type=_data_type(tensor), dims=tensor.dims)
             for tensor in interface.inputs
         ],
         output=[
-            triton.ModelOutput(name=tensor.name, data_type=_DATA_TYPES[tensor.data_type], dims=tensor.dims)
+            triton.ModelOutput(name=tensor.name, data_type=_data_type(tensor), dims=tensor.dims)
             for tensor in interface.outputs
         ],
         # Take what waits and never wait for more. A bound on the queue would turn off Triton 2.51's prefetching, and
@@ -82,12 +75,16 @@ def _warm_up(batch_size: int, interface: Interface) -> triton.ModelWarmup:
 
 
 def _zeros(tensor: Tensor) -> triton.ModelWarmup.Input:
-    return triton.ModelWarmup.Input(data_type=_DATA_TYPES[tensor.data_type], dims=tensor.dims, zero_data=True)
+    return triton.ModelWarmup.Input(data_type=_data_type(tensor), dims=tensor.dims, zero_data=True)
+
+
+def _data_type(tensor: Tensor) -> int:
+    return int(triton.DataType.Value(f"TYPE_{tensor.datatype}"))
 
 
 def _place(config: triton.ModelConfig, config_name: str, options: ServingOptions) -> None:
     """Where the model runs, from which file, and how."""
-    config.default_model_filename = "model.fp16.onnx" if config_name in ("gpu-fp16", "tensorrt") else "model.onnx"
+    config.default_model_filename = FP16_FILE if config_name in ("gpu-fp16", "tensorrt") else FP32_FILE
     if config_name == "cpu":
         config.instance_group.add(count=options.instances, kind=triton.ModelInstanceGroup.KIND_CPU)
         _set(config, intra_op_thread_count=str(options.threads), inter_op_thread_count="1")

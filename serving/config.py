@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from ganvas_core.names import MAX_MESSAGE_BYTES
+
 __all__ = [
     "IMAGES_BYTES",
-    "MESSAGE_BYTES",
     "ConfigError",
     "Limits",
     "LogLevel",
@@ -21,10 +22,7 @@ __all__ = [
     "address_of",
 ]
 
-MESSAGE_BYTES = 64 * 2**20
-"""The largest gRPC message, on both ends."""
-
-IMAGES_BYTES = MESSAGE_BYTES - 4 * 2**20
+IMAGES_BYTES = MAX_MESSAGE_BYTES - 4 * 2**20
 """The most raw images that one message takes: what is left is for everything around them."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]

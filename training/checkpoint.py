@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from training.files import atomic_folder, write_synced
+from ganvas_core.files import atomic_folder, write_synced
 from training.networks import Decoder, Encoder, Generator
 
 __all__ = [

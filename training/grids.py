@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
-from ganvas_client.noise import latents
-from training.files import write_atomic
+from ganvas_core.grid import image_grid
+from ganvas_core.noise import latents
 
-__all__ = ["draw_samples", "reconstruction_grid", "sample_grid", "save_png", "to_uint8"]
-
-MARGIN = 2
-"""Pixels between images."""
+__all__ = ["draw_samples", "reconstruction_grid", "sample_grid", "to_uint8"]
 
 
 @torch.no_grad()
@@ -47,7 +39,7 @@ def sample_grid(
         images = draw_samples(generator, seeds, labels, latent_dim=latent_dim)
     else:
         images = draw_samples(generator, torch.arange(size * columns), None, latent_dim=latent_dim)
-    return _tile(to_uint8(images, image_range), columns)
+    return image_grid(to_uint8(images, image_range), num_columns=columns)
 
 
 @torch.no_grad()
@@ -61,7 +53,7 @@ def reconstruction_grid(
     """
     mean, _ = encoder(images)
     decoded = decoder(mean) if labels is None else decoder(mean, labels)
-    return _tile(to_uint8(torch.cat([images, decoded]), image_range), len(images))
+    return image_grid(to_uint8(torch.cat([images, decoded]), image_range), num_columns=len(images))
 
 
 def to_uint8(images: Tensor, image_range: tuple[float, float]) -> NDArray[np.uint8]:
@@ -69,34 +61,3 @@ def to_uint8(images: Tensor, image_range: tuple[float, float]) -> NDArray[np.uin
     low, high = image_range
     unit = (images.float().clamp(low, high) - low) / (high - low)
     return (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def save_png(
-    path: Path, pixels: NDArray[np.uint8], *, description: str, fields: dict[str, str], machine_made: bool = True
-) -> None:
-    """Write [H, W, C] uint8 as a PNG; its text says whether it is machine-made, and fields become `ganvas:FIELD`.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written.
-    """
-    info = PngInfo()
-    info.add_text("Software", "Ganvas, machine-made image" if machine_made else "Ganvas")
-    info.add_text("Description", description)
-    for key, value in (fields | {"machine-made": str(machine_made).lower()}).items():
-        info.add_text(f"ganvas:{key}", value)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(buffer, "PNG", pnginfo=info)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, buffer.getvalue())
-
-
-def _tile(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """[N, H, W, C] → one [rows·(H+2)-2, columns·(W+2)-2, C] image, row by row."""
-    count, height, width, channels = images.shape
-    rows = -(-count // columns)
-    step_y, step_x = height + MARGIN, width + MARGIN
-    sheet = np.full((rows * step_y - MARGIN, columns * step_x - MARGIN, channels), 64, np.uint8)
-    for i, image in enumerate(images):
-        y, x = i // columns * step_y, i % columns * step_x
-        sheet[y : y + height, x : x + width] = image
-    return sheet

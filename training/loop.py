@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ganvas_core.provenance import image_text, write_image
 from training.checkpoint import CheckpointError, DatasetInfo, ImageInfo, ModelInfo, load_model, save_model
 from training.data import Dataset, batch_indices, load_digits
 from training.gan import GanTrainer
-from training.grids import reconstruction_grid, sample_grid, save_png
+from training.grids import reconstruction_grid, sample_grid
 from training.metrics import measure
 from training.presets import GanConfig, VaeConfig
 from training.resume import RESUME_NAME, load_resume, save_resume
@@ -134,7 +135,7 @@ class _Run:
             image = self.dataset.images[labels.index(label)].permute(1, 2, 0).numpy()
             path = self.folder / EXAMPLES_NAME / f"{label:03d}.png"
             description = f"A scan from the dataset {self.dataset.name}."
-            save_png(path, image, description=description, fields={"label": name}, machine_made=False)
+            write_image(path, image, image_text(description, {"label": name}, ai_generated=False))
 
     def draw(self) -> None:
         """Write the sample grid, and a VAE's reconstructions, of this moment."""
@@ -149,13 +150,13 @@ class _Run:
         )
         description = "Machine-made samples: a row per seed, 0 to 9, and a column per label."
         fields = common | {"seed": "0-9", "label": "0-9", "truncation": "1.0"}
-        save_png(folder / f"samples-{stamp}.png", grid, description=description, fields=fields)
+        write_image(folder / f"samples-{stamp}.png", grid, image_text(description, fields))
         if trainer.encoder is not None:
             strip = reconstruction_grid(
                 trainer.encoder, trainer.average, self.images[:10], self.dataset.labels[:10], trainer.image_range
             )
             description = "Upper row: scans from the dataset. Lower row: the machine-made reconstruction of each."
-            save_png(folder / f"reconstructions-{stamp}.png", strip, description=description, fields=common)
+            write_image(folder / f"reconstructions-{stamp}.png", strip, image_text(description, common))
 
     def save(self, *, metrics: dict[str, float]) -> None:
         """Save the resume state, then the checkpoint of the averaged weights."""

@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ganvas_core.files import write_atomic
 from training.checkpoint import CheckpointError
-from training.files import write_atomic
 
 __all__ = ["RESUME_NAME", "Resumable", "load_resume", "read_step", "save_resume"]
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from ganvas_core.files import write_atomic
 from training.checkpoint import describe
-from training.files import write_atomic
 from training.presets import Config, GanConfig, VaeConfig
 from training.resume import RESUME_NAME, read_step
 

@@ -14,9 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from clients.cli.files import FileFormat, encode_image, write_file
 from clients.cli.seeds import parse_seeds
-from clients.grids import grid
 from ganvas_client import (
     DEFAULT_ADDRESS,
     Format,
@@ -28,6 +26,9 @@ from ganvas_client import (
     NotFoundError,
     Sampler,
 )
+from ganvas_core.files import write_atomic
+from ganvas_core.grid import image_grid
+from ganvas_core.provenance import FileFormat, image_text, write_image
 
 __all__ = ["sample"]
 
@@ -107,7 +108,7 @@ def _save_files(sampler: Sampler, order: Order, folder: Path, file_format: FileF
     suffix = next(suffix for suffix, name in _SUFFIXES.items() if name == file_format)
     for image in _images(sampler, order, file_format):
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / f"{order.model.name}-{image.seed}{suffix}", image.bytes)
+        write_atomic(folder / f"{order.model.name}-{image.seed}{suffix}", image.bytes)
     return image.info
 
 
@@ -118,9 +119,18 @@ def _save_grid(sampler: Sampler, order: Order, path: Path, file_format: FileForm
     for image in _images(sampler, order, "raw"):
         pixels[image.index] = image.array
     num_columns = columns or math.ceil(math.sqrt(count * model.height / model.width))
-    sheet = grid(pixels, num_columns=min(num_columns, count))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, encode_image(sheet, file_format, _provenance(order, image.info)))
+    sheet = image_grid(pixels, num_columns=min(num_columns, count))
+    info = image.info
+    fields = {
+        "model": info.model,
+        "version": info.version,
+        "digest": info.digest,
+        "seeds": order.seeds_text,
+        "truncation": f"{info.truncation:.7g}",
+        "label": order.label,
+    }
+    text = image_text("A grid of AI-generated images.", fields)
+    write_image(path, sheet, text, file_format)
     return image.info
 
 
@@ -143,20 +153,6 @@ def _images(sampler: Sampler, order: Order, format: Format) -> Iterator[Image]:
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-
-
-def _provenance(order: Order, info: ImageInfo) -> dict[str, str]:
-    text = {
-        "Software": "Ganvas, machine-made image",
-        "Description": "A grid of images made by a machine (a generative model); they are not photographs.",
-        "ganvas:machine-made": "true",
-        "ganvas:model": info.model,
-        "ganvas:version": info.version,
-        "ganvas:digest": info.digest,
-        "ganvas:seeds": order.seeds_text,
-        "ganvas:truncation": f"{info.truncation:.7g}",
-    }
-    return text if order.label is None else text | {"ganvas:label": str(order.label)}
 
 
 def _is_folder(target: str) -> bool:

@@ -10,7 +10,7 @@ from clients.bench.load import Target, closed_loop, direct_target, service_targe
 from clients.bench.result import LoadResult
 from clients.local_server import LocalServer
 from ganvas_client import Sampler
-from ganvas_client.certificate import Certificate
+from ganvas_core.certificate import Certificate
 
 SECONDS = 2.0
 NUM_CALLERS = 32

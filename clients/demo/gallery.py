@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from clients.demo.errors import GalleryError
-from clients.grids import grid
 from clients.local_server import LocalServer
 from ganvas_client import ImageInfo, Sampler
+from ganvas_core.grid import image_grid
+from ganvas_core.provenance import image_text, to_pil, write_image
 
 NUM_COLUMNS = 10
 SCALE = 2
@@ -39,7 +40,7 @@ def make_gallery(folder: Path, model: str, sampler: Sampler, server: LocalServer
     service = sampler.sample(model, seeds, labels=labels.tolist())
     if not np.array_equal(service.array, _sample_directly(server.triton_grpc, model, seeds, labels)):
         raise GalleryError(f"{model}: the service and Triton asked directly gave different images.")
-    paths = [_save(folder / "grid.png", grid(service.array, num_columns=NUM_COLUMNS, scale=SCALE), service.info)]
+    paths = [_save(folder / "grid.png", image_grid(service.array, num_columns=NUM_COLUMNS, scale=SCALE), service.info)]
     if info.can_encode:
         paths.append(_reconstruct(folder / "reconstruction.png", model, sampler, examples))
     return paths + _walk(folder, model, sampler)
@@ -70,24 +71,22 @@ def _reconstruct(path: Path, model: str, sampler: Sampler, examples: Path) -> Pa
     real = np.stack([np.asarray(Image.open(file)) for file in sorted(examples.glob("*.png"))])[..., None]
     posterior = sampler.encode(model, files)
     decoded = sampler.decode(model, posterior.mean, labels=list(range(len(files))))
-    strip = grid(np.concatenate([real, decoded.array]), num_columns=len(files), scale=SCALE)
+    strip = image_grid(np.concatenate([real, decoded.array]), num_columns=len(files), scale=SCALE)
     return _save(path, strip, decoded.info)
 
 
 def _walk(folder: Path, model: str, sampler: Sampler) -> list[Path]:
     frames = list(sampler.walk(model, WALK_SEEDS, steps=WALK_STEPS, loop=True, label=WALK_LABEL))
     images = np.stack([frame.array for frame in frames])
-    strip = _save(folder / "walk.png", grid(images, num_columns=WALK_STEPS, scale=SCALE), frames[0].info)
-    large = [grid(image[None], num_columns=1, scale=4 * SCALE) for image in images]
+    strip = _save(folder / "walk.png", image_grid(images, num_columns=WALK_STEPS, scale=SCALE), frames[0].info)
+    large = [to_pil(image_grid(image[None], num_columns=1, scale=4 * SCALE)) for image in images]
     animation = folder / "walk.gif"
     large[0].save(animation, save_all=True, append_images=large[1:], duration=FRAME_MS, loop=0)
     return [strip, animation]
 
 
-def _save(path: Path, image: Image.Image, info: ImageInfo) -> Path:
-    metadata = PngImagePlugin.PngInfo()
-    metadata.add_text("Software", "Ganvas, machine-made image")
-    metadata.add_text("ganvas:model", info.model)
-    metadata.add_text("ganvas:digest", info.digest)
-    image.save(path, pnginfo=metadata)
+def _save(path: Path, sheet: NDArray[np.uint8], info: ImageInfo) -> Path:
+    fields = {"model": info.model, "version": info.version, "digest": info.digest}
+    text = image_text("AI-generated images of the demo.", fields)
+    write_image(path, sheet, text)
     return path

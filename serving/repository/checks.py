@@ -17,18 +17,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from ganvas_client.certificate import Certificate
-from ganvas_client.noise import latents
+from ganvas_core.certificate import Certificate
+from ganvas_core.interface import Arrays, decode_inputs, interface, sample_inputs
+from ganvas_core.noise import truncated_latents
+from ganvas_core.session import CpuSession, SessionError
 from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
 from serving.repository.reader import ModelVersion, RepositoryError, read_config, served_file
 
 __all__ = ["CheckError", "checks"]
-
-Arrays = Mapping[str, NDArray[Any]]
 
 NUM_SEEDS = 64
 EDGE_SEEDS = (0, 1, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
@@ -52,9 +51,9 @@ class _Graphs:
     def __init__(self, version: ModelVersion, file_name: str) -> None:
         self.version = version
         self.file_name = file_name
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._sessions: dict[str, CpuSession] = {}
 
-    def session(self, part: Certificate) -> onnxruntime.InferenceSession:
+    def open(self, part: Certificate) -> CpuSession:
         """One graph on the CPU provider.
 
         Raises:
@@ -62,27 +61,14 @@ class _Graphs:
         """
         if part.name not in self._sessions:
             path = self.version.folder.parent.parent / part.name / str(self.version.version) / self.file_name
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = 1
-            options.inter_op_num_threads = 1
-            options.log_severity_level = 3
             try:
-                session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            except Exception as error:  # ONNX Runtime has an exception type a status, with no base of their own
-                raise CheckError(f"ONNX Runtime cannot load {path}: {error}") from None
-            self._sessions[part.name] = session
+                self._sessions[part.name] = CpuSession(path)
+            except SessionError as error:
+                raise CheckError(str(error)) from None
         return self._sessions[part.name]
 
     def run(self, part: Certificate, feeds: Arrays, batch: int = 1) -> list[NDArray[Any]]:
-        """Every output of all of feeds, `batch` rows at a time. Feeds that the graph does not take are left out."""
-        session = self.session(part)
-        taken = {entry.name: feeds[entry.name] for entry in session.get_inputs()}
-        num_rows = len(next(iter(taken.values())))
-        parts = [
-            session.run(None, {name: array[start : start + batch] for name, array in taken.items()})
-            for start in range(0, num_rows, batch)
-        ]
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        return self.open(part).run_in_batches(feeds, batch)
 
 
 def checks(version: ModelVersion) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -109,14 +95,12 @@ def _check_configs(version: ModelVersion, files: Mapping[str, _Graphs]) -> str:
                 graphs = files[served_file(part, config)]
             except RepositoryError as error:
                 raise CheckError(str(error)) from None
-            _check_config(config, part, graphs.session(part), where)
+            _check_config(config, part, graphs.open(part).session, where)
         num_configs += len(names)
     return f"{num_configs} files parse and agree with the graphs and the certificate"
 
 
-def _check_config(
-    config: ModelConfig, certificate: Certificate, session: onnxruntime.InferenceSession, where: str
-) -> None:
+def _check_config(config: ModelConfig, certificate: Certificate, session: Any, where: str) -> None:
     for field, found, expected in (
         ("name", config.name, certificate.name),
         ("backend", config.backend, "onnxruntime"),
@@ -131,14 +115,15 @@ def _check_config(
 
 
 def _check_contract(certificate: Certificate, found: set[tuple[Any, ...]], where: str) -> None:
-    image = ("image", "TYPE_UINT8", (certificate.height, certificate.width, certificate.channels))
-    label = {("label", "TYPE_INT64", (1,))} if certificate.labels else set()
-    latent, mean, logvar = ((name, "TYPE_FP32", (certificate.latent_dim,)) for name in ("latent", "mean", "logvar"))
+    contract = interface(
+        certificate.role,
+        image=(certificate.height, certificate.width, certificate.channels),
+        latent_shape=certificate.latent_shape,
+        num_labels=len(certificate.labels),
+    )
     expected = {
-        "sampler": {("seed", "TYPE_UINT64", (1,)), ("truncation", "TYPE_FP32", (1,)), *label, image},
-        "decode": {latent, *label, image},
-        "encode": {image, mean, logvar},
-    }[certificate.role]
+        (tensor.name, f"TYPE_{tensor.datatype}", tensor.dims) for tensor in (*contract.inputs, *contract.outputs)
+    }
     if found != expected:
         raise CheckError(f"the graph of {where} has {_listed(found)}; its certificate means {_listed(expected)}.")
 
@@ -146,7 +131,7 @@ def _check_contract(certificate: Certificate, found: set[tuple[Any, ...]], where
 def _check_golden(graphs: _Graphs) -> str:
     """Sampler and decode re-make the golden images, one by one."""
     version = dataclasses.replace(graphs.version, file_name=graphs.file_name)
-    feeds = _feeds(version, *golden_inputs(version))
+    feeds = golden_inputs(version, "sample") | golden_inputs(version, "decode")
     try:
         results = {
             compare_golden(version, graphs.run(part, feeds)[0]) for part in (version.certificate, version.decode)
@@ -181,36 +166,26 @@ def _check_encoder(graphs: _Graphs, encode: Certificate) -> str:
     feeds = _random_feeds(graphs.version)
     images = graphs.run(graphs.version.certificate, feeds)[0]
     posterior = graphs.run(encode, {"image": images})
-    expected = (len(images), encode.latent_dim)
+    expected = (len(images), *encode.latent_shape)
     for name, values in zip(("mean", "logvar"), posterior, strict=True):
         if values.shape != expected or not np.isfinite(values).all():
             raise CheckError(f"{name} must be finite {list(expected)}; got {list(values.shape)}, {values.dtype}.")
     again = graphs.run(graphs.version.decode, feeds | {"latent": posterior[0]})[0]
     if again.shape != images.shape:
         raise CheckError(f"decode(mean) must be {list(images.shape)}; got {list(again.shape)}.")
-    return f"mean and logvar of {len(images)} images are finite, {encode.latent_dim} each"
+    return f"mean and logvar of {len(images)} images are finite, {list(encode.latent_shape)} each"
 
 
-def _random_feeds(version: ModelVersion) -> dict[str, NDArray[Any]]:
+def _random_feeds(version: ModelVersion) -> Arrays:
     """New seeds every time, with the edges of 64 bits, under random truncation and labels."""
     rng = np.random.default_rng()
     seeds = rng.integers(0, 2**64, NUM_SEEDS, np.uint64)
     seeds[: len(EDGE_SEEDS)] = EDGE_SEEDS
-    truncation = rng.uniform(0, version.certificate.truncation_max, (NUM_SEEDS, 1)).astype(np.float32)
-    labels = rng.integers(0, max(1, len(version.certificate.labels)), (NUM_SEEDS, 1), np.int64)
-    return _feeds(version, seeds[:, None], truncation, labels)
-
-
-def _feeds(
-    version: ModelVersion,
-    seeds: NDArray[np.uint64],
-    truncation: NDArray[np.float32],
-    labels: NDArray[np.int64] | None,
-) -> dict[str, NDArray[Any]]:
-    """What the sampler and decode take for the same images: seeds [N,1], truncation [N,1], labels [N,1]."""
-    latent = latents(seeds, version.certificate.latent_dim) * truncation
-    feeds: dict[str, NDArray[Any]] = {"seed": seeds, "truncation": truncation, "latent": latent}
-    return feeds if labels is None else feeds | {"label": labels}
+    certificate = version.certificate
+    truncation = rng.uniform(0, certificate.truncation_max, NUM_SEEDS).astype(np.float32)
+    labels = rng.integers(0, len(certificate.labels), NUM_SEEDS, np.int64) if certificate.labels else None
+    latent = truncated_latents(seeds, truncation, certificate.latent_shape)
+    return sample_inputs(seeds, truncation, labels) | decode_inputs(latent, labels)
 
 
 def _check_same(expected: NDArray[Any], found: NDArray[Any], feeds: Arrays, problem: str) -> None:

@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ganvas_core.interface import Arrays, decode_inputs, sample_inputs
+from ganvas_core.names import GOLDEN_FILE, Role
+from ganvas_core.noise import truncated_latents
 from serving.repository.reader import ModelVersion
 
 __all__ = ["GoldenMismatchError", "compare_golden", "golden_inputs"]
@@ -23,16 +26,15 @@ class GoldenMismatchError(Exception):
     """A golden seed gave another image than its certificate promises."""
 
 
-def golden_inputs(
-    version: ModelVersion,
-) -> tuple[NDArray[np.uint64], NDArray[np.float32], NDArray[np.int64] | None]:
-    """The inputs of the G golden images: seed [G,1], truncation [G,1] and label [G,1], or None if unconditional."""
+def golden_inputs(version: ModelVersion, role: Role) -> Arrays:
+    """The inputs with which a role makes the G golden images."""
     golden = version.served.golden
-    seeds = np.array([[entry.seed] for entry in golden], np.uint64)
-    truncation = np.array([[entry.truncation] for entry in golden], np.float32)
-    if not version.certificate.labels:
-        return seeds, truncation, None
-    return seeds, truncation, np.array([[entry.label or 0] for entry in golden], np.int64)
+    seeds = np.array([entry.seed for entry in golden], np.uint64)
+    truncation = np.array([entry.truncation for entry in golden], np.float32)
+    labels = [entry.label or 0 for entry in golden] if version.certificate.labels else None
+    if role == "sample":
+        return sample_inputs(seeds, truncation, labels)
+    return decode_inputs(truncated_latents(seeds, truncation, version.certificate.latent_shape), labels)
 
 
 def compare_golden(version: ModelVersion, images: UInt8s) -> Literal["exact", "equivalent"]:
@@ -74,7 +76,7 @@ def _shape(version: ModelVersion) -> tuple[int, int, int, int]:
 
 def _golden_images(version: ModelVersion) -> UInt8s:
     """[G,H,W,C] uint8: golden.png, whose images stand top to bottom."""
-    path = version.folder / "golden.png"
+    path = version.folder / GOLDEN_FILE
     try:
         with Image.open(path) as image:
             return np.asarray(image, np.uint8).reshape(_shape(version))

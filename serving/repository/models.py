@@ -74,7 +74,7 @@ def _row(version: ModelVersion) -> dict[str, Any]:
         "height": certificate.height,
         "width": certificate.width,
         "channels": certificate.channels,
-        "latent_dim": certificate.latent_dim,
+        "latent_shape": list(certificate.latent_shape),
         "labels": list(certificate.labels),
         "precision": version.precision,
         "file": version.file_name,

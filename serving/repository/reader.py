@@ -18,7 +18,8 @@ from typing import Literal
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from ganvas_client.certificate import Certificate, CertificateError, ModelFile, Role
+from ganvas_core.certificate import Certificate, CertificateError, ModelFile
+from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP32_FILE, Role, is_model_name, triton_name
 
 __all__ = [
     "ModelVersion",
@@ -30,11 +31,8 @@ __all__ = [
     "served_file",
 ]
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-_COMPANIONS = ("-decode", "-encode")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _CONFIG_NAME = re.compile(r"[A-Za-z0-9_-]+")
-_DEFAULT_FILE = "model.onnx"
 
 
 class RepositoryError(Exception):
@@ -155,7 +153,7 @@ def read_config(model_folder: Path, config_name: str | None = None) -> ModelConf
     Raises:
         RepositoryError: missing, unreadable or not a model configuration.
     """
-    path = model_folder / "config.pbtxt"
+    path = model_folder / CONFIG_FILE
     if config_name is not None and (named := model_folder / "configs" / f"{config_name}.pbtxt").is_file():
         path = named
     try:
@@ -170,7 +168,7 @@ def served_file(certificate: Certificate, config: ModelConfig) -> str:
     Raises:
         RepositoryError: the certificate does not list it.
     """
-    file_name: str = config.default_model_filename or _DEFAULT_FILE
+    file_name: str = config.default_model_filename or FP32_FILE
     if file_name not in certificate.files:
         listed = ", ".join(certificate.files)
         raise RepositoryError(
@@ -187,16 +185,16 @@ def _published(folder: Path) -> Iterator[tuple[str, int]]:
     except OSError as error:
         raise RepositoryError(f"cannot read the model repository {folder}: {error.strerror}.") from None
     for name in names:
-        if _NAME.fullmatch(name) and not name.endswith(_COMPANIONS):
-            found = {path.parent.name for path in (folder / name).glob("*/certificate.json")}
+        if is_model_name(name):
+            found = {path.parent.name for path in (folder / name).glob(f"*/{CERTIFICATE_FILE}")}
             for version in sorted(int(text) for text in found if _VERSION.fullmatch(text)):
                 yield name, version
 
 
 def _read_version(folder: Path, name: str, version: int, config_name: str | None) -> ModelVersion:
-    certificate = _read_part(folder, name, version, "sampler")
-    decode = _read_part(folder, name + "-decode", version, "decode")
-    encode = _read_part(folder, name + "-encode", version, "encode") if certificate.family == "vae" else None
+    certificate = _read_part(folder, name, version, "sample")
+    decode = _read_part(folder, name, version, "decode")
+    encode = _read_part(folder, name, version, "encode") if "encode" in certificate.roles else None
     for part in (decode, encode):
         if part is not None:
             _check_agreement(certificate, part)
@@ -219,12 +217,12 @@ def _read_version(folder: Path, name: str, version: int, config_name: str | None
 
 
 def _read_part(folder: Path, name: str, version: int, role: Role) -> Certificate:
-    version_folder = folder / name / str(version)
+    version_folder = folder / triton_name(name, role) / str(version)
     if not version_folder.is_dir():
         raise CertificateError(f"{version_folder} is missing. Export the model again.")
     certificate = Certificate.read(version_folder)
     found = (certificate.name, certificate.version, certificate.role)
-    if found != (name, version, role):
+    if found != (triton_name(name, role), version, role):
         raise CertificateError(
             f"{version_folder} holds the certificate of {found[0]!r:.80} version {found[1]} ({found[2]}). "
             "Export the model again."
@@ -234,7 +232,7 @@ def _read_part(folder: Path, name: str, version: int, role: Role) -> Certificate
 
 
 def _check_agreement(certificate: Certificate, part: Certificate) -> None:
-    for field in ("family", "height", "width", "channels", "latent_dim", "labels"):
+    for field in ("family", "height", "width", "channels", "latent_shape", "roles", "labels"):
         expected, actual = getattr(certificate, field), getattr(part, field)
         if actual != expected:
             raise CertificateError(

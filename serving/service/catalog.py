@@ -40,8 +40,8 @@ class ServedModel:
         return self.entry.version
 
     @property
-    def latent_dim(self) -> int:
-        return self.entry.certificate.latent_dim
+    def latent_shape(self) -> tuple[int, ...]:
+        return self.entry.certificate.latent_shape
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class ServedModel:
             height=height,
             width=width,
             channels=channels,
-            latent_dim=self.latent_dim,
+            latent_shape=self.latent_shape,
             labels=self.labels,
             can_encode=self.entry.encode is not None,
             precision=self.entry.precision,

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ganvas.v1 import sampler_pb2 as pb
+from ganvas_core.provenance import FileFormat, encode_image, image_text
 from serving.service.errors import InvalidFieldError
 from serving.service.plans import EncodePlan, ImagePlan, slices
 
@@ -25,14 +26,10 @@ __all__ = ["ImageCoder", "as_messages", "decode_image", "provenance"]
 T = TypeVar("T")
 UInt8s = NDArray[np.uint8]
 
-MACHINE_MADE = "This image was made by a machine (a generative model); it is not a photograph."
-JPEG_QUALITY = 95
 JOB_BYTES = 2**18
 """Raw bytes that one job of the thread pool takes: enough to be worth the switch, little enough to share out."""
 
-EXIF_DESCRIPTION, EXIF_SOFTWARE = 0x010E, 0x0131
-
-_FILE_TYPES = {pb.FORMAT_PNG: "PNG", pb.FORMAT_JPEG: "JPEG", pb.FORMAT_WEBP: "WEBP"}
+_FILE_FORMATS: dict[int, FileFormat] = {pb.FORMAT_PNG: "png", pb.FORMAT_JPEG: "jpeg", pb.FORMAT_WEBP: "webp"}
 
 # decode_image compares the size in a file's header with the model's before it decodes anything, which is stricter
 # than Pillow's own limit; that one would warn or raise in words about another limit.
@@ -75,7 +72,7 @@ class ImageCoder:
         shape = plan.model.shape
         if plan.format == pb.FORMAT_RAW:
             return np.frombuffer(b"".join(plan.images), np.uint8).reshape(plan.count, *shape)
-        file_type = _FILE_TYPES[plan.format]
+        file_type = _FILE_FORMATS[plan.format].upper()
         images = await self._spread(
             plan.count,
             plan.model.image_bytes,
@@ -94,21 +91,17 @@ class ImageCoder:
 
 
 def provenance(plan: ImagePlan, index: int) -> dict[str, str]:
-    """Text that makes an image of the plan verifiable, and says that no camera saw it."""
+    """Text that lets anyone make an image of the plan again, and says that it is AI-generated."""
     model = plan.model
-    text = {
-        "Software": "Ganvas, machine-made image",
-        "Description": MACHINE_MADE,
-        "ganvas:machine-made": "true",
-        "ganvas:model": model.name,
-        "ganvas:version": str(model.version),
-        "ganvas:digest": model.entry.digest,
+    (label,) = plan.labels_of(index, index + 1)
+    fields = {
+        "model": model.name,
+        "version": model.version,
+        "digest": model.entry.digest,
+        "label": label,
         **plan.provenance(index),
     }
-    (label,) = plan.labels_of(index, index + 1)
-    if label is not None:
-        text["ganvas:label"] = str(label)
-    return text
+    return image_text("AI-generated image; not a photograph.", fields)
 
 
 def decode_image(data: bytes, file_type: str, shape: tuple[int, int, int], field: str) -> UInt8s:
@@ -156,33 +149,9 @@ def _pixels(image: Image.Image, channels: int, field: str) -> UInt8s:
     return grey
 
 
-def _encode_image(plan: ImagePlan, pixels: bytes, index: int) -> bytes:
-    height, width, channels = plan.model.shape
-    image = Image.frombuffer("L" if channels == 1 else "RGB", (width, height), pixels, "raw")
-    file = io.BytesIO()
-    text = provenance(plan, index)
-    if plan.format == pb.FORMAT_PNG:
-        image.save(file, "PNG", pnginfo=_png_text(text))
-    elif plan.format == pb.FORMAT_JPEG:
-        image.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0, exif=_exif(text))
-    else:
-        image.save(file, "WEBP", lossless=True, method=2, quality=20, exif=_exif(text))
-    return file.getvalue()
-
-
-def _png_text(text: Mapping[str, str]) -> PngImagePlugin.PngInfo:
-    info = PngImagePlugin.PngInfo()
-    for key, value in text.items():
-        info.add_text(key, value)
-    return info
-
-
-def _exif(text: Mapping[str, str]) -> Image.Exif:
-    """JPEG and WebP have no text fields of their own: the description holds all of it."""
-    exif = Image.Exif()
-    exif[EXIF_SOFTWARE] = text["Software"]
-    exif[EXIF_DESCRIPTION] = "; ".join(f"{key}={value}" for key, value in text.items() if key != "Software")
-    return exif
+def _encode_image(plan: ImagePlan, raw: bytes, index: int) -> bytes:
+    pixels = np.frombuffer(raw, np.uint8).reshape(plan.model.shape)
+    return encode_image(pixels, _FILE_FORMATS[plan.format], provenance(plan, index))
 
 
 def as_messages(plan: ImagePlan, files: Sequence[bytes], start: int) -> list[pb.Image]:

@@ -93,7 +93,7 @@ class DecodePlan:
     model: ServedModel
     format: pb.Format
     latents: NDArray[np.float32]
-    """[N, latent_dim]"""
+    """[N, *latent_shape]"""
     labels: NDArray[np.int64] | None
 
     @property
@@ -143,7 +143,7 @@ class WalkPlan:
         return None if self.label is None else np.broadcast_to(np.int64(self.label), self.count)
 
     def inputs(self, start: int, stop: int) -> Arrays:
-        latents = walk_latents(self.seeds, self.steps, start, stop, self.model.latent_dim)
+        latents = walk_latents(self.seeds, self.steps, start, stop, self.model.latent_shape)
         return {"latent": latents * np.float32(self.truncation)} | _label_input(self._labels, start, stop)
 
     def seeds_of(self, start: int, stop: int) -> Sequence[int]:
@@ -158,7 +158,7 @@ class WalkPlan:
         if step == 0:
             return _of_seed(seed, self.truncation)
         following = int(self.seeds[(leg + 1) % len(self.seeds)])
-        return {"ganvas:walk": f"{seed} {following} {step}/{self.steps}", **_truncation(self.truncation)}
+        return {"walk": f"{seed} {following} {step}/{self.steps}", **_truncation(self.truncation)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,8 +188,8 @@ def _label_list(labels: NDArray[np.int64] | None, start: int, stop: int) -> Sequ
 
 
 def _of_seed(seed: int, truncation: float) -> Mapping[str, str]:
-    return {"ganvas:seed": str(seed), **_truncation(truncation)}
+    return {"seed": str(seed), **_truncation(truncation)}
 
 
 def _truncation(truncation: float) -> Mapping[str, str]:
-    return {"ganvas:truncation": str(np.float32(truncation))}
+    return {"truncation": str(np.float32(truncation))}

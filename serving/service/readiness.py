@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ganvas_client.noise import latents
 from serving.config import ServiceConfig
 from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
 from serving.repository.reader import ModelVersion, Rejected, Repository
@@ -99,11 +98,8 @@ async def _prove(entry: ModelVersion, engine: Engine) -> Golden:
         GoldenMismatchError: one of them is not as certified.
         ServiceError: Triton could not make them.
     """
-    seeds, truncation, labels = golden_inputs(entry)
-    label: dict[str, NDArray[Any]] = {} if labels is None else {"label": labels}
-    latent = latents(seeds[:, 0], entry.certificate.latent_dim) * truncation
-    sampled = await _make(engine, entry.name, entry, {"seed": seeds, "truncation": truncation, **label})
-    decoded = await _make(engine, entry.decode.name, entry, {"latent": latent, **label})
+    sampled = await _make(engine, entry.name, entry, golden_inputs(entry, "sample"))
+    decoded = await _make(engine, entry.decode.name, entry, golden_inputs(entry, "decode"))
     results = {compare_golden(entry, sampled), compare_golden(entry, decoded)}
     return "exact" if results == {"exact"} else "equivalent"
 

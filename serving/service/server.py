@@ -19,7 +19,8 @@ from grpc_reflection.v1alpha import reflection
 
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas.v1 import sampler_pb2_grpc
-from serving.config import MESSAGE_BYTES, ConfigError, ServiceConfig, address_of
+from ganvas_core.names import MAX_MESSAGE_BYTES
+from serving.config import ConfigError, ServiceConfig, address_of
 from serving.processes import die_with_parent
 from serving.repository.reader import Repository, RepositoryError, read_repository
 from serving.service.calls import Calls
@@ -38,8 +39,8 @@ LAST_WORDS_S = 2.0
 """For replies on their way out, and for reflection calls, once the Sampler's calls are done."""
 
 SERVER_OPTIONS = (
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5000),

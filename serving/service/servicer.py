@@ -83,7 +83,7 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
                 model=plan.model.name,
                 version=str(plan.model.version),
                 digest=plan.model.entry.digest,
-                latent_dim=plan.model.latent_dim,
+                latent_shape=plan.model.latent_shape,
                 mean=mean,
                 logvar=logvar,
                 timing=call.timing(),

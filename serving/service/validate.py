@@ -48,23 +48,29 @@ def parse_sample(request: pb.SampleRequest, catalog: Catalog, *, stream: bool) -
 def parse_decode(request: pb.DecodeRequest, catalog: Catalog) -> DecodePlan:
     """Check a DecodeRequest. Raises as `parse_sample`."""
     model = catalog.find(request.model, request.version)
-    num_floats, latent_dim = len(request.latents), model.latent_dim
-    if num_floats % latent_dim:
+    latent_shape, num_floats = model.latent_shape, len(request.latents)
+    latent_size = math.prod(latent_shape)
+    if num_floats % latent_size:
         raise InvalidFieldError(
             "latents",
-            f"must hold a multiple of {latent_dim} floats, the latent_dim of {model.name}; got {num_floats}.",
+            f"must hold a multiple of {latent_size} floats, the latent_shape of {model.name} being "
+            f"{list(latent_shape)}; got {num_floats}.",
         )
-    count = _count("latents", num_floats // latent_dim, model, "latents", stream=False)
+    count = _count("latents", num_floats // latent_size, model, "latents", stream=False)
+    shape = tuple(request.shape)
+    if shape not in ((), (count, *latent_shape)) and (count, shape) != (1, latent_shape):
+        raise InvalidFieldError("shape", f"of latents must be {[count, *latent_shape]}; got {list(shape)}.")
     labels = _labels(request.labels, model, count)
     if labels is None and model.labels:
         raise InvalidFieldError("labels", f"must hold one label, or one a latent; got none. {_listed(model)}")
-    latents = np.fromiter(request.latents, np.float32, num_floats).reshape(count, latent_dim)
+    latents = np.fromiter(request.latents, np.float32, num_floats).reshape(count, latent_size)
     if not np.isfinite(latents).all():
         row, column = np.argwhere(~np.isfinite(latents))[0].tolist()
         raise InvalidFieldError(
-            f"latents[{row * latent_dim + column}]",
-            f"must be finite; got {latents[row, column]} (latent {row}, dimension {column}).",
+            f"latents[{row * latent_size + column}]",
+            f"must be finite; got {latents[row, column]} (latent {row}, number {column} of it).",
         )
+    latents = latents.reshape(count, *latent_shape)
     return DecodePlan(model=model, format=_format(request.format), latents=latents, labels=labels)
 
 
@@ -99,7 +105,8 @@ def parse_encode(request: pb.EncodeRequest, catalog: Catalog) -> EncodePlan:
     model = catalog.find(request.model, request.version)
     if model.entry.encode is None:
         raise InvalidFieldError(
-            "model", f"{model.name} cannot encode: it is a {model.entry.certificate.family} without an encoder."
+            "model",
+            f"{model.name} cannot encode: it has no encoder (roles: {', '.join(model.entry.certificate.roles)}).",
         )
     _count("images", len(request.images), model, "images", stream=False)
     plan = EncodePlan(model=model, format=_format(request.format), images=request.images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ganvas_client.noise import latents
+from ganvas_core.noise import latents
 
 __all__ = ["slerp", "walk_latents"]
 
@@ -15,7 +15,9 @@ PARALLEL = 1e-6
 """Below this sine of the angle there is no arc to follow, and the straight line is taken."""
 
 
-def walk_latents(seeds: NDArray[np.uint64], steps: int, start: int, stop: int, latent_dim: int) -> Float32s:
+def walk_latents(
+    seeds: NDArray[np.uint64], steps: int, start: int, stop: int, latent_shape: tuple[int, ...]
+) -> Float32s:
     """The latents of some frames of the walk, before truncation.
 
     Args:
@@ -23,11 +25,11 @@ def walk_latents(seeds: NDArray[np.uint64], steps: int, start: int, stop: int, l
         steps: frames from one seed to the next; frame k * steps is at seed k, and after the last seed comes the first.
         start, stop: the frames wanted.
     Returns:
-        [stop - start, latent_dim] float32. A frame at a seed has exactly the latent of that seed.
+        [stop - start, *latent_shape] float32. A frame at a seed has exactly the latent of that seed.
     """
     leg, step = np.divmod(np.arange(start, stop), steps)
-    here = latents(seeds[leg % len(seeds)], latent_dim)
-    there = latents(seeds[(leg + 1) % len(seeds)], latent_dim)
+    here = latents(seeds[leg % len(seeds)], latent_shape)
+    there = latents(seeds[(leg + 1) % len(seeds)], latent_shape)
     return slerp(here, there, step / steps)
 
 
@@ -38,9 +40,11 @@ def slerp(a: Float32s, b: Float32s, t: NDArray[np.float64]) -> Float32s:
     to the origin, where a model has seen nothing.
 
     Args:
-        a, b: [N, Z] float32.  t: [N], within [0, 1].
+        a, b: [N, *latent_shape] float32.  t: [N], within [0, 1].
     Source: T. White, Sampling Generative Networks, arXiv:1609.04468.
     """
+    shape, num_frames = a.shape, len(a)
+    a, b = a.reshape(num_frames, -1), b.reshape(num_frames, -1)
     x, y = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     cosine = np.clip((x * y).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny), -1.0, 1.0)
@@ -51,4 +55,4 @@ def slerp(a: Float32s, b: Float32s, t: NDArray[np.float64]) -> Float32s:
     weight_a = np.where(curved, np.sin((1 - t) * angle) / divisor, 1 - t)
     weight_b = np.where(curved, np.sin(t * angle) / divisor, t)
     points = weight_a[:, None] * x + weight_b[:, None] * y
-    return np.where(t[:, None] == 0, a, points).astype(np.float32)
+    return np.where(t[:, None] == 0, a, points).astype(np.float32).reshape(shape)

@@ -15,7 +15,7 @@ import tritonclient.grpc as kserve
 from numpy.typing import NDArray
 
 from serving.triton.process import TritonProcess
-from tests.support_triton import (
+from tests.support.triton import (
     NUM_LABELS,
     add_model,
     client,

@@ -117,7 +117,13 @@ def test_tables_of_the_page_are_what_triton_says(served: LocalServer, model_repo
     import tritonclient.grpc as client
 
     certificate = read_repository(model_repository).newest(name).certificate
-    sizes = {"N": -1, "Z": certificate.latent_dim, "H": certificate.height, "W": certificate.width, "1": 1}
+    sizes = {
+        "N": -1,
+        "latent_shape": certificate.latent_shape[0],
+        "H": certificate.height,
+        "W": certificate.width,
+        "1": 1,
+    }
     sizes["C"] = certificate.channels
     rows = re.findall(r"^\| `(NAME[-\w]*)`(?: \(VAE\))? \| (.*) \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.M)
     assert [row[0] for row in rows] == ["NAME", "NAME-decode", "NAME-encode"]

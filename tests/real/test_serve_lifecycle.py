@@ -16,8 +16,8 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas.v1 import sampler_pb2_grpc
-from tests.support_serve import Serve, running_serve, wait_gone
-from tests.support_service import CHANNEL_OPTIONS, failure_of
+from tests.support.serve import Serve, running_serve, wait_gone
+from tests.support.service import CHANNEL_OPTIONS, failure_of
 
 pytestmark = pytest.mark.triton
 

@@ -23,7 +23,7 @@ from serving.repository.reader import Repository, read_repository
 from serving.service.engine import Deadline, Engine
 from serving.service.errors import DeadlineError
 from serving.triton.process import TritonOptions, TritonProcess
-from tests.support_service import LoopThread, Service, failure_of, running_service
+from tests.support.service import LoopThread, Service, failure_of, running_service
 
 pytestmark = pytest.mark.triton
 

@@ -16,7 +16,7 @@ import pytest
 
 from serving.triton.ports import port_problem
 from serving.triton.process import TritonInstall, TritonOptions, TritonProcess, TritonStartError
-from tests.support_triton import READY_S, add_model, client, identity_model, infer, running
+from tests.support.triton import READY_S, add_model, client, identity_model, infer, running
 
 pytestmark = pytest.mark.triton
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from serving.repository.reader import Repository, read_repository
-from tests.support_kserve import KServe
-from tests.support_service import LoopThread, Service, running_service
+from tests.support.kserve import KServe
+from tests.support.service import LoopThread, Service, running_service
 
 
 @pytest.fixture(scope="session")

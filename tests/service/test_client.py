@@ -23,7 +23,7 @@ from ganvas_client import (
     latents,
 )
 from serving.repository.reader import Repository
-from tests.support_service import LoopThread, Service
+from tests.support.service import LoopThread, Service
 
 SEEDS = [0, 1, 2**63, 2**64 - 1, 77]
 

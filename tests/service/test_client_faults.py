@@ -24,8 +24,8 @@ from ganvas_client import (
     UnavailableError,
 )
 from serving.repository.reader import Repository
-from tests.support_kserve import KServe
-from tests.support_service import LoopThread, Service, running_service
+from tests.support.kserve import KServe
+from tests.support.service import LoopThread, Service, running_service
 
 
 @pytest.fixture

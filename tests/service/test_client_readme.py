@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.support_service import LoopThread, Service
+from tests.support.service import LoopThread, Service
 
 README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
 

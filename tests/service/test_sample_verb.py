@@ -14,10 +14,10 @@ from typer.testing import CliRunner, Result
 
 from clients.cli.app import app
 from clients.cli.seeds import parse_seeds
-from clients.grids import GUTTER
 from ganvas_client import Sampler
+from ganvas_core.grid import GUTTER
 from serving.repository.reader import Repository
-from tests.support_service import Service
+from tests.support.service import Service
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ganvas.v1 import sampler_pb2 as pb
-from tests.support_service import Service, failure_of
+from tests.support.service import Service, failure_of
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 NAN, INFINITY = float("nan"), float("inf")

@@ -16,8 +16,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from ganvas.v1 import sampler_pb2 as pb
 from serving.repository.reader import Repository
 from serving.service.server import PortInUseError, SamplingServer
-from tests.support_kserve import KServe
-from tests.support_service import LoopThread, Service, failure_of, running_service
+from tests.support.kserve import KServe
+from tests.support.service import LoopThread, Service, failure_of, running_service
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

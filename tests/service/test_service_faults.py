@@ -14,8 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ganvas.v1 import sampler_pb2 as pb
 from serving.repository.reader import Repository
 from serving.service.readiness import NothingToServeError
-from tests.support_kserve import KServe
-from tests.support_service import LoopThread, Service, failure_of, running_service
+from tests.support.kserve import KServe
+from tests.support.service import LoopThread, Service, failure_of, running_service
 
 HELD_TIMEOUT_S = 20.0
 

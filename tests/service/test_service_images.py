@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganvas.v1 import sampler_pb2 as pb
-from ganvas_client.certificate import Certificate
-from ganvas_client.noise import latents
+from ganvas_core.certificate import Certificate
+from ganvas_core.noise import latents
 from serving.repository.reader import Repository
-from tests.support_service import Service
+from tests.support.service import Service
 
 SEEDS = [0, 1, 7, 2**32, 2**63 + 5, 2**64 - 1]
 
@@ -125,7 +125,7 @@ def test_encode_gives_the_posterior_of_the_exported_file(shared_service: Service
     mean, logvar = bare(repository, "tiny-vae-encode", ["mean", "logvar"], image=stack)
     np.testing.assert_array_equal(np.array(reply.mean, np.float32).reshape(20, 8), mean)
     np.testing.assert_array_equal(np.array(reply.logvar, np.float32).reshape(20, 8), logvar)
-    assert (reply.latent_dim, reply.version, reply.digest) == (8, "1", repository.find("tiny-vae").digest)
+    assert (list(reply.latent_shape), reply.version, reply.digest) == ([8], "1", repository.find("tiny-vae").digest)
 
 
 @pytest.mark.parametrize("image_format", [pb.FORMAT_PNG, pb.FORMAT_WEBP])
@@ -186,7 +186,7 @@ def test_list_models_names_the_newest_version_of_each(shared_service: Service, r
     models = shared_service.stub.ListModels(pb.ListModelsRequest()).models
     assert [model.name for model in models] == ["plain-gan", "tiny-gan", "tiny-vae"]
     vae = models[2]
-    assert (vae.family, vae.height, vae.width, vae.channels, vae.latent_dim) == ("vae", 32, 32, 1, 8)
+    assert (vae.family, vae.height, vae.width, vae.channels, list(vae.latent_shape)) == ("vae", 32, 32, 1, [8])
     assert (vae.can_encode, vae.precision, vae.golden, list(vae.versions)) == (True, "fp32", "exact", ["1"])
     assert list(vae.labels) == [str(i) for i in range(10)]
     assert (vae.limits.max_count, vae.limits.max_stream_count, vae.limits.max_batch_size) == (256, 65536, 16)

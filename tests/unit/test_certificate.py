@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganvas_client.certificate import (
+from ganvas_core.certificate import (
+    FORMAT,
     Certificate,
     CertificateError,
     FloatParity,
@@ -21,6 +22,7 @@ from ganvas_client.certificate import (
     PixelParity,
     file_sha256,
 )
+from ganvas_core.noise import ALGORITHM
 
 MODEL = b"the graph"
 IMAGE = b"the image"
@@ -37,15 +39,17 @@ def certificate(**changes: Any) -> Certificate:
         golden=(golden,),
     )
     whole = Certificate(
-        format=1,
+        format=FORMAT,
         name="digits",
         version=1,
-        role="sampler",
+        role="sample",
+        roles=("sample", "decode"),
         family="gan",
         height=32,
         width=32,
         channels=1,
-        latent_dim=64,
+        noise=ALGORITHM,
+        latent_shape=(64,),
         labels=("0", "1"),
         truncation_max=1.5,
         max_batch_size=16,
@@ -101,13 +105,15 @@ def test_read_finds_the_certificate_of_a_folder(folder: Path) -> None:
         ("[" * 100_000, "is not JSON"),
         ("[]", "no integer field 'format'"),
         ('{"format": "1"}', "no integer field 'format'"),
-        (edited(format=2), "has format 2; this release reads up to 1. Upgrade Ganvas"),
+        (edited(format=3), "has format 3; this release reads up to 2. Upgrade Ganvas"),
+        (edited(noise="philox"), r"exported with the noise 'philox' \(certificate format 2\).*Export it again"),
+        (edited(roles=["decode"]), "roles must be a list with 'sample'"),
         (edited(extra=1), "unknown fields: extra"),
-        ('{"format": 1}', "missing"),
+        ('{"format": 2}', "missing"),
         (edited(height="32"), r"certificate.json.height must be <class 'int'>; got '32'"),
         (edited(height=True), "height must be"),
         (edited(height=0), "height must be at least 1; got 0"),
-        (edited(latent_dim=-4), "latent_dim must be at least 1; got -4"),
+        (edited(latent_shape=[4, 0]), r"latent_shape must be dimensions of at least 1; got \(4, 0\)"),
         (edited(truncation_max=float("nan")), "truncation_max must be positive; got nan"),
         (edited(role="router"), "role must be"),
         (edited(labels="01"), "labels must be"),
@@ -120,6 +126,15 @@ def test_read_finds_the_certificate_of_a_folder(folder: Path) -> None:
 def test_malformed_certificate_is_rejected_with_the_place(text: str, message: str) -> None:
     with pytest.raises(CertificateError, match=message):
         Certificate.from_json(text)
+
+
+def test_a_certificate_of_format_1_is_read_as_format_2(tmp_path: Path) -> None:
+    """Written by the release before roles, latent_shape and the noise's name."""
+    old = json.loads(certificate().to_json())
+    old |= {"format": 1, "role": "sampler", "family": "vae", "latent_dim": 64}
+    for name in ("roles", "noise", "latent_shape"):
+        del old[name]
+    assert Certificate.from_json(json.dumps(old)) == certificate(family="vae", roles=("sample", "decode", "encode"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ganvas_client import noise
+from ganvas_core import noise
 
 RNG_DOC = Path(__file__).parents[2] / "docs" / "rng.md"
 VECTOR_ROW = re.compile(r"^\| `(0x[0-9a-f]{16})` \| (\d+) \| `0x([0-9a-f]{8})` \| `0x([0-9a-f]{8})` \| (\S+) \|$", re.M)
@@ -68,10 +68,10 @@ def test_squares_equal_plain_integer_arithmetic(counter: int, key: int) -> None:
 
 
 @given(st.lists(st.integers(0, MASK), min_size=1, max_size=20), st.integers(1, 40))
-def test_latents_do_not_depend_on_company_or_on_latent_dim(seeds: list[int], latent_dim: int) -> None:
+def test_latents_do_not_depend_on_company_or_on_num_dims(seeds: list[int], num_dims: int) -> None:
     together = noise.latents(seeds, LATENT_DIM)
     for row, seed in zip(together, seeds, strict=True):
-        assert np.array_equal(noise.latents([seed], latent_dim)[0], row[:latent_dim])
+        assert np.array_equal(noise.latents([seed], num_dims)[0], row[:num_dims])
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 2**70])

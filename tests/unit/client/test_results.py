@@ -116,7 +116,7 @@ def test_pil_says_how_to_get_pillow_when_it_is_missing(monkeypatch: pytest.Monke
 
 
 def test_posterior_has_a_row_a_image() -> None:
-    message = sampler_pb2.EncodeResponse(latent_dim=2, mean=[1, 2, 3, 4], logvar=[5, 6, 7, 8])
+    message = sampler_pb2.EncodeResponse(latent_shape=[2], mean=[1, 2, 3, 4], logvar=[5, 6, 7, 8])
     posterior = calls.encode("m", PIXELS).parse(message)
     assert posterior.mean.tolist() == [[1, 2], [3, 4]]
     assert posterior.logvar.tolist() == [[5, 6], [7, 8]]

@@ -8,27 +8,27 @@ import pytest
 from onnx import ModelProto, helper
 
 from export.compose import check_graph
-from export.contract import Interface
 from export.errors import GateError
 from export.graphs import FP16_FILE, FP32_FILE, Graphs, interface_of
 from export.source import Source
+from ganvas_core.interface import Interface
 
 
 @pytest.fixture
 def sampler(graphs: Graphs) -> ModelProto:
-    return copy.deepcopy(graphs.files["sampler", FP32_FILE].model)
+    return copy.deepcopy(graphs.files["sample", FP32_FILE].model)
 
 
 @pytest.fixture(scope="session")
 def contract(source: Source) -> Interface:
-    return interface_of("sampler", source)
+    return interface_of("sample", source)
 
 
 def test_graphs_have_the_contracts_inputs_and_outputs_in_both_precisions(graphs: Graphs, source: Source) -> None:
     for (role, file_name), graph in graphs.files.items():
         check_graph(graph.model, interface_of(role, source))
         names = [value.name for value in graph.model.graph.input]
-        assert names == {"sampler": ["seed", "truncation", "label"], "decode": ["latent", "label"]}[role], file_name
+        assert names == {"sample": ["seed", "truncation", "label"], "decode": ["latent", "label"]}[role], file_name
 
 
 def test_graphs_have_no_shape_and_no_batch_norm(graphs: Graphs) -> None:
@@ -40,7 +40,7 @@ def test_graphs_have_no_shape_and_no_batch_norm(graphs: Graphs) -> None:
 def test_noise_and_tail_stay_in_float32_in_the_fp16_file(graphs: Graphs) -> None:
     outer = {"noise", "tail"}
     nodes = {
-        precision: [node for node in graphs.files["sampler", name].model.graph.node if node.name.split("/")[0] in outer]
+        precision: [node for node in graphs.files["sample", name].model.graph.node if node.name.split("/")[0] in outer]
         for precision, name in (("fp32", FP32_FILE), ("fp16", FP16_FILE))
     }
     assert nodes["fp16"] == nodes["fp32"]

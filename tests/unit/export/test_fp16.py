@@ -69,7 +69,7 @@ def test_nodes_out_of_range_names_the_node_that_half_cannot_hold(network: ModelP
 
 def test_build_graphs_records_what_was_kept_in_float32_and_why(source: Source, networks: Networks) -> None:
     graphs = build_graphs(source, networks, keep_fp32=[CONVOLUTION])
-    assert graphs.fp32_nodes["sampler"] == {CONVOLUTION: "asked for with --fp32-node"}
+    assert graphs.fp32_nodes["sample"] == {CONVOLUTION: "asked for with --fp32-node"}
     node = next(n for n in graphs.files["decode", "model.fp16.onnx"].model.graph.node if n.name == CONVOLUTION)
     weights = {t.name: t for t in graphs.files["decode", "model.fp16.onnx"].model.graph.initializer}
     assert weights[node.input[1]].data_type == TensorProto.FLOAT

@@ -54,7 +54,7 @@ def test_fold_batch_norm_leaves_a_norm_that_follows_no_convolution() -> None:
 
 def test_decoder_graph_agrees_with_torch_in_any_batch() -> None:
     network = Net().eval()
-    model = decoder_graph(network, latent_dim=4, conditional=False)
+    model = decoder_graph(network, latent_shape=(4,), conditional=False)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for batch in (1, 2, 5):
         z = torch.randn(batch, 4)
@@ -83,11 +83,11 @@ def test_decoder_graph_rejects_a_batch_that_came_out_constant() -> None:
             return z.new_zeros(3, 1, 8, 8)
 
     with pytest.raises(GateError, match="batch dimension of image_float came out of torch's exporter as a constant"):
-        decoder_graph(Fixed(), latent_dim=4, conditional=False)
+        decoder_graph(Fixed(), latent_shape=(4,), conditional=False)
 
 
 def test_published_graph_holds_no_paths_and_names_nodes_after_modules(graphs: Graphs) -> None:
-    graph = graphs.files["sampler", FP32_FILE]
+    graph = graphs.files["sample", FP32_FILE]
     assert b".py" not in graph.data
     assert b"pkg.torch" not in graph.data
     names = [node.name for node in graph.model.graph.node]
@@ -96,5 +96,5 @@ def test_published_graph_holds_no_paths_and_names_nodes_after_modules(graphs: Gr
 
 
 def test_published_graph_depends_on_the_weights_alone(graphs: Graphs) -> None:
-    again = onnx.load_model_from_string(graphs.files["sampler", FP32_FILE].data)
-    assert again.SerializeToString(deterministic=True) == graphs.files["sampler", FP32_FILE].data
+    again = onnx.load_model_from_string(graphs.files["sample", FP32_FILE].data)
+    assert again.SerializeToString(deterministic=True) == graphs.files["sample", FP32_FILE].data

@@ -20,8 +20,8 @@ from export import pipeline
 from export.errors import ExportError, GateError, InputError
 from export.graphs import Networks
 from export.pipeline import ExportOptions, export_checkpoint
-from ganvas_client import noise
-from ganvas_client.certificate import Certificate, Golden
+from ganvas_core import noise
+from ganvas_core.certificate import Certificate, Golden
 from tests.unit.export.conftest import OPTIONS, Exported
 
 
@@ -58,9 +58,9 @@ def test_certificate_vouches_for_every_file(gan: Exported, name: str) -> None:
 def test_certificate_says_what_the_model_is_and_where_it_came_from(gan: Exported) -> None:
     certificate = gan.result.certificate
     assert certificate == Certificate.read(gan.result.folder)
-    assert (certificate.name, certificate.version, certificate.role) == ("digits", 1, "sampler")
+    assert (certificate.name, certificate.version, certificate.role) == ("digits", 1, "sample")
     assert (certificate.height, certificate.width, certificate.channels) == (16, 16, 3)
-    assert (certificate.latent_dim, certificate.labels) == (6, ("0", "1", "2"))
+    assert (certificate.latent_shape, certificate.labels) == ((6,), ("0", "1", "2"))
     assert (certificate.max_batch_size, certificate.truncation_max, certificate.opset) == (5, 1.5, 18)
     assert (certificate.num_parity_seeds, certificate.parity_batches) == (9, (1, 2, 3, 5))
     assert certificate.batch_invariant
@@ -69,8 +69,10 @@ def test_certificate_says_what_the_model_is_and_where_it_came_from(gan: Exported
     assert certificate.source["checkpoint_sha256"] == hashlib.sha256(weights).hexdigest()
 
 
-def golden_feeds(golden: Golden, latent_dim: int) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
-    latent = noise.latents([golden.seed], latent_dim) * np.float32(golden.truncation)
+def golden_feeds(
+    golden: Golden, latent_shape: tuple[int, ...]
+) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    latent = noise.latents([golden.seed], latent_shape) * np.float32(golden.truncation)
     return {
         "seed": np.array([[golden.seed]], np.uint64),
         "truncation": np.array([[golden.truncation]], np.float32),
@@ -89,7 +91,7 @@ def test_golden_seeds_come_out_again_from_the_published_file(gan: Exported, name
     assert {entry.truncation for entry in golden} == {1.0, float(np.float32(0.7))}
     assert len({entry.sha256 for entry in golden}) == len(golden)
     for entry in golden:
-        feeds = golden_feeds(entry, certificate.latent_dim)
+        feeds = golden_feeds(entry, certificate.latent_shape)
         (image,) = session.run(None, {value.name: feeds[value.name] for value in session.get_inputs()})
         assert image.shape == (1, 16, 16, 3)
         assert hashlib.sha256(image[0].tobytes()).hexdigest() == entry.sha256
@@ -162,7 +164,7 @@ def test_export_publishes_nothing_when_a_gate_fails(
     ("change", "message"),
     [
         ({"num_classes": 2}, r"digits version 1 has labels \('0', '1', '2'\) and this one would have \('0', '1'\)"),
-        ({"latent_dim": 7}, "digits version 1 has latent_dim 6 and this one would have 7"),
+        ({"latent_dim": 7}, r"digits version 1 has latent_shape \(6,\) and this one would have \(7,\)"),
     ],
 )
 def test_export_rejects_a_version_that_breaks_the_contract(

@@ -14,7 +14,6 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.compose import join
-from export.contract import Role
 from export.errors import GateError, InputError
 from export.graphs import FP16_FILE, FP32_FILE, Graphs, Networks, build_graphs, export_networks
 from export.network_graph import decoder_graph
@@ -23,6 +22,7 @@ from export.prove import prove
 from export.runtime import Graph
 from export.source import Source, load_source
 from export.tail import postprocess_graph
+from ganvas_core.names import Role
 from tests.unit.export.conftest import OPTIONS, Exported
 
 
@@ -37,7 +37,7 @@ def joined(source: Source, image: ModelProto, tail_range: tuple[float, float]) -
     decode = join(image, tail, edge="image_float")
     return {
         ("decode", FP32_FILE): decode,
-        ("sampler", FP32_FILE): join(noise_graph(source.latent_dim), decode, edge="latent"),
+        ("sample", FP32_FILE): join(noise_graph(source.latent_shape), decode, edge="latent"),
     }
 
 
@@ -67,7 +67,7 @@ def test_prove_rejects_a_batch_norm_epsilon_that_pixels_would_hide(source: Sourc
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.eps = 1.2e-4
-    wrong = decoder_graph(network, latent_dim=source.latent_dim, conditional=True)
+    wrong = decoder_graph(network, latent_shape=source.latent_shape, conditional=True)
     changed = with_files(graphs, joined(source, wrong, source.image_range))
     with pytest.raises(GateError, match=r"fp32 parity failed before the uint8 tail: max difference .* > 1e-05 at seed"):
         prove(source, dataclasses.replace(changed, network=Graph(wrong)), OPTIONS)
@@ -90,7 +90,7 @@ def test_prove_rejects_a_decode_that_is_not_the_sampler(source: Source, graphs: 
 
 @pytest.mark.parametrize("file_name", [FP32_FILE, FP16_FILE])
 def test_prove_rejects_a_image_that_depends_on_its_batch(source: Source, graphs: Graphs, file_name: str) -> None:
-    model = copy.deepcopy(graphs.files["sampler", file_name].model)
+    model = copy.deepcopy(graphs.files["sample", file_name].model)
     clip = next(node for node in model.graph.node if node.name == "tail/Clip_0")
     before = list(model.graph.node).index(clip)
     mean = helper.make_node("ReduceMax", [clip.input[0], "axis"], ["brightest"], name="network/max", keepdims=1)
@@ -101,7 +101,7 @@ def test_prove_rejects_a_image_that_depends_on_its_batch(source: Source, graphs:
     model.graph.node.insert(before + 1, add)
     onnx.checker.check_model(model, full_check=True)
     with pytest.raises(GateError, match=f"{file_name}: sample depends on its batch: seed .* in slot . of a batch of 2"):
-        prove(source, with_files(graphs, {("sampler", file_name): model}), OPTIONS)
+        prove(source, with_files(graphs, {("sample", file_name): model}), OPTIONS)
 
 
 def test_prove_rejects_an_encoder_that_torch_disagrees_with(vae: Exported) -> None:

@@ -20,8 +20,8 @@ from export.errors import InputError, PublishError
 from export.graphs import Networks
 from export.pipeline import export_checkpoint
 from export.repository import locked, staging, versions_of
+from tests.support.publishing import put
 from tests.unit.export.conftest import OPTIONS, Exported
-from tests.unit.export.fake import put
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -72,7 +72,7 @@ def test_publish_makes_folders_that_other_users_can_read(models: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from tests.unit.export.fake import put
+from tests.support.publishing import put
 left = int(sys.argv[2])
 def cut_the_power(event, arguments):
     global left

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2 as triton
 
-from export.contract import Interface, Tensor, interface
 from export.triton_config import CONFIG_NAMES, ServingOptions, buckets, config_text
+from ganvas_core.interface import Interface, Tensor, interface
 
-SAMPLER = interface("sampler", image=(16, 16, 3), latent_dim=6, num_labels=3)
+SAMPLER = interface("sample", image=(16, 16, 3), latent_shape=(6,), num_labels=3)
 OPTIONS = ServingOptions(max_batch_size=16, instances=2, threads=3)
 
 
@@ -86,14 +86,14 @@ def test_fast_gpu_configs_serve_the_fp16_file() -> None:
 
 
 def test_encode_config_takes_images() -> None:
-    encode = interface("encode", image=(16, 16, 1), latent_dim=4, num_labels=3)
+    encode = interface("encode", image=(16, 16, 1), latent_shape=(4,), num_labels=3)
     config = parsed("cpu", encode)
     assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("image", triton.TYPE_UINT8, [16, 16, 1])]
     assert [(o.name, list(o.dims)) for o in config.output] == [("mean", [4]), ("logvar", [4])]
 
 
 def test_unconditional_sampler_has_no_label() -> None:
-    sampler = interface("sampler", image=(16, 16, 3), latent_dim=6, num_labels=0)
+    sampler = interface("sample", image=(16, 16, 3), latent_shape=(6,), num_labels=0)
     assert sampler.inputs == (
         Tensor(name="seed", data_type=TensorProto.UINT64, dims=(1,)),
         Tensor(name="truncation", data_type=TensorProto.FLOAT, dims=(1,)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ganvas_client.certificate import Certificate, file_sha256
+from ganvas_core.certificate import Certificate, file_sha256
 
 
 @pytest.fixture

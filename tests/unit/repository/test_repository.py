@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ganvas_client.certificate import Certificate, file_sha256
+from ganvas_core.certificate import Certificate, file_sha256
 from serving.repository.reader import RepositoryError, read_config, read_repository
 
 
@@ -37,7 +37,7 @@ def test_repository_lists_models_versions_and_triton_models(model_repository: Pa
         [*found.names(), "plain-gan-decode", "tiny-gan-decode", "tiny-vae-decode", "tiny-vae-encode"]
     )
     assert found.newest("tiny-gan").encode is None
-    assert [part.role for part in found.newest("tiny-vae").parts()] == ["sampler", "decode", "encode"]
+    assert [part.role for part in found.newest("tiny-vae").parts()] == ["sample", "decode", "encode"]
 
 
 def test_version_is_described_by_the_file_that_is_served(model_repository: Path) -> None:
@@ -119,9 +119,11 @@ def test_version_is_rejected_when_a_companion_is_of_another_model(repository: Pa
 
 def test_version_is_rejected_when_a_companion_has_other_shapes(repository: Path) -> None:
     folder = repository / "tiny-gan-decode" / "1"
-    other = dataclasses.replace(Certificate.read(folder), latent_dim=99)
+    other = dataclasses.replace(Certificate.read(folder), latent_shape=(99,))
     (folder / "certificate.json").write_text(other.to_json())
-    assert "tiny-gan-decode version 1 has latent_dim 99, but tiny-gan has 16" in rejection(repository, "tiny-gan")
+    assert "tiny-gan-decode version 1 has latent_shape (99,), but tiny-gan has (16,)" in rejection(
+        repository, "tiny-gan"
+    )
 
 
 def test_version_is_rejected_when_it_is_a_copy_under_another_name(repository: Path) -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from serving.cli import app
 from serving.repository.reader import Repository
-from tests.support_models import served_model
+from tests.support.certificates import served_model
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:

@@ -16,7 +16,7 @@ from ganvas.v1 import sampler_pb2 as pb
 from serving.service.errors import InvalidFieldError
 from serving.service.images import ImageCoder, as_messages, decode_image
 from serving.service.plans import DecodePlan, SamplePlan, WalkPlan
-from tests.support_models import served_model
+from tests.support.certificates import served_model
 
 COUNT = 5
 SEEDS = np.array([0, 1, 2**63, 2**64 - 1, 77], np.uint64)

@@ -9,7 +9,7 @@ import pytest
 from serving.repository.reader import Repository
 from serving.service.catalog import ServedModel
 from serving.staging import stage
-from tests.support_models import served_model
+from tests.support.certificates import served_model
 
 
 @pytest.fixture

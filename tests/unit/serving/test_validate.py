@@ -14,7 +14,7 @@ from serving.config import Limits
 from serving.service.catalog import Catalog
 from serving.service.errors import InvalidFieldError, NotFoundError
 from serving.service.validate import parse_decode, parse_sample, parse_walk
-from tests.support_models import served_model
+from tests.support.certificates import served_model
 
 LIMITS = Limits(max_count=6, max_stream_count=20)
 CATALOG = Catalog(

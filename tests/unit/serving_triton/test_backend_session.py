@@ -10,7 +10,7 @@ import pytest
 from serving.backends.onnxruntime import ganvas_session as session
 from serving.backends.onnxruntime.ganvas_completion import complete
 from serving.backends.onnxruntime.ganvas_session import Config, ConfigError
-from tests.support_triton import identity_model
+from tests.support.triton import identity_model
 
 X = {"name": "x", "data_type": "TYPE_FP32", "dims": [3]}
 Y = {"name": "y", "data_type": "TYPE_FP32", "dims": [3]}

@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.unit.training.support_training import TINY, save_tiny, tiny_info
+from tests.support.training import TINY, save_tiny, tiny_info
 from training.checkpoint import CheckpointError, build_networks, load_model, save_model
 
 

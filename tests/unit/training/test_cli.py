@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.unit.training.support_training import tiny_config, weights_of
+from tests.support.training import tiny_config, weights_of
 from training.cli import app
 from training.loop import train
 from training.run_folder import create

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from ganvas_client.noise import latents
-from tests.unit.training.support_training import TINY
+from ganvas_core.noise import latents
+from tests.support.training import TINY
 from training.checkpoint import build_networks
-from training.grids import draw_samples, reconstruction_grid, sample_grid, save_png, to_uint8
+from training.grids import draw_samples, reconstruction_grid, sample_grid, to_uint8
 from training.networks import Generator
 
 
@@ -58,18 +55,3 @@ def test_to_uint8_stays_in_range_and_is_within_half_a_level(value: float, image_
     (level,) = to_uint8(torch.full((1, 1, 1, 1), value), image_range).reshape(-1)
     exact = (min(max(value, low), high) - low) / (high - low) * 255
     assert abs(int(level) - exact) <= 0.5 + 1e-3
-
-
-def test_save_png_keeps_pixels_and_says_that_it_is_machine_made(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
-    path = tmp_path / "new folder" / "grid.png"
-    save_png(path, pixels, description="What it shows.", fields={"model": "digits-gan", "seed": "0-9"})
-    with Image.open(path) as image:
-        assert np.array_equal(np.asarray(image), pixels)
-        assert image.info == {
-            "Software": "Ganvas, machine-made image",
-            "Description": "What it shows.",
-            "ganvas:model": "digits-gan",
-            "ganvas:seed": "0-9",
-            "ganvas:machine-made": "true",
-        }

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.unit.training.support_training import tiny_config
+from tests.support.training import tiny_config
 from tests.unit.training.test_checkpoint import full_disk
 from training.checkpoint import CheckpointError, load_model
 from training.data import load_digits

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.training.support_training import tiny_config
+from tests.support.training import tiny_config
 from training.options import OptionError, new_config, resume_config
 from training.presets import PRESETS, VaeConfig
 from training.run_folder import RunFolderError, create, git_revision, read_config

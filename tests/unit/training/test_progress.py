@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.unit.training.support_training import tiny_config
+from tests.support.training import tiny_config
 from training.progress import TrainingProgress
 
 

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.unit.training.support_training import tiny_config, weights_of
+from tests.support.training import tiny_config, weights_of
 from training.checkpoint import CheckpointError, load_model
 from training.loop import train
 from training.resume import load_resume, read_step

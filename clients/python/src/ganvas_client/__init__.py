@@ -5,7 +5,6 @@ with Sampler("127.0.0.1:50051") as sampler:
     images.array      # uint8 [64, 32, 32, 1]
 """
 
-from ganvas_client.certificate import Certificate, CertificateError
 from ganvas_client.errors import (
     CallCancelledError,
     DeadlineExceededError,
@@ -18,9 +17,10 @@ from ganvas_client.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from ganvas_client.noise import latents
 from ganvas_client.results import Format, Image, ImageInfo, Images, Limits, ModelInfo, Posterior, Timing
 from ganvas_client.sampler import DEFAULT_ADDRESS, AsyncSampler, Sampler
+from ganvas_core.certificate import Certificate, CertificateError
+from ganvas_core.noise import latents
 
 __all__ = [
     "DEFAULT_ADDRESS",

@@ -28,7 +28,7 @@ __all__ = [
     "format_code",
     "image_fields",
     "label_list",
-    "latent_rows",
+    "latent_array",
     "seed_fields",
     "seed_list",
     "whole",
@@ -102,20 +102,20 @@ def label_list(labels: Labels | None) -> list[int | str]:
     return [label if isinstance(label, str) else whole("label", label, -(2**63), 2**63) for label in labels]
 
 
-def latent_rows(latents: ArrayLike) -> NDArray[np.float32]:
-    """[N, latent_dim] float32 of N latents or one.
+def latent_array(latents: ArrayLike) -> NDArray[np.float32]:
+    """Float32 of N latents, or of one.
 
     Raises:
-        InvalidArgumentError: another shape, or not numbers.
+        InvalidArgumentError: empty, or not numbers.
     """
     try:
         with np.errstate(over="ignore"):
-            rows = np.asarray(latents, np.float32)
+            array = np.asarray(latents, np.float32)
     except (TypeError, ValueError) as error:
-        raise InvalidArgumentError(f"latents must be numbers [N, latent_dim]: {error}.") from None
-    if rows.ndim not in (1, 2) or rows.size == 0:
-        raise InvalidArgumentError(f"latents must be [N, latent_dim] or [latent_dim]; got shape {list(rows.shape)}.")
-    return rows.reshape(-1, rows.shape[-1])
+        raise InvalidArgumentError(f"latents must be numbers [N, *latent_shape]: {error}.") from None
+    if array.ndim == 0 or array.size == 0:
+        raise InvalidArgumentError(f"latents must be [N, *latent_shape] or one latent; got shape {list(array.shape)}.")
+    return array
 
 
 def image_fields(images: ImagesLike) -> tuple[list[bytes], sampler_pb2.Format]:

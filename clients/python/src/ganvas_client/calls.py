@@ -6,6 +6,7 @@ the method of the same name on both classes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -21,7 +22,7 @@ from ganvas_client.arguments import (
     format_code,
     image_fields,
     label_list,
-    latent_rows,
+    latent_array,
     seed_fields,
     seed_list,
     whole,
@@ -118,27 +119,22 @@ def decode(
     """The images of latents.
 
     Args:
-        latents: [N, latent_dim] or [latent_dim] float32.
+        latents: [N, *latent_shape] float32, or one latent without N.
         labels: as in sample, but a conditional model needs them: one for all, or one a latent.
     Raises:
         GanvasError: see ganvas_client.errors.
     """
-    rows = latent_rows(latents)
+    array = latent_array(latents)
     indices, named = _labels(labels)
     request = sampler_pb2.DecodeRequest(
         model=model,
         version=_version(version),
-        latents=rows.reshape(-1).tolist(),
+        latents=array.reshape(-1).tolist(),
+        shape=array.shape,
         labels=indices,
         format=format_code(format),
     )
-
-    def parse(reply: sampler_pb2.DecodeResponse) -> Images:
-        if len(reply.images) != len(rows):
-            latent_dim = rows.size // max(1, len(reply.images))
-            raise InvalidArgumentError(f"latents must be [N, {latent_dim}]; got {list(rows.shape)}.")
-        return replies.images(reply, of_latents=True)
-
+    parse = functools.partial(replies.images, of_latents=True)
     return UnaryCall(rpc="Decode", request=request, parse=parse, timeout_s=timeout_s, named_labels=named)
 
 

@@ -48,8 +48,8 @@ def posterior(reply: sampler_pb2.EncodeResponse) -> Posterior:
         model=reply.model,
         version=reply.version,
         digest=reply.digest,
-        mean=_rows(reply.mean, reply.latent_dim),
-        logvar=_rows(reply.logvar, reply.latent_dim),
+        mean=_rows(reply.mean, reply.latent_shape),
+        logvar=_rows(reply.logvar, reply.latent_shape),
         timing=_timing(reply.timing),
     )
 
@@ -78,7 +78,7 @@ def _model(entry: sampler_pb2.Model, certificate_json: str) -> ModelInfo:
         height=entry.height,
         width=entry.width,
         channels=entry.channels,
-        latent_dim=entry.latent_dim,
+        latent_shape=tuple(entry.latent_shape),
         labels=tuple(entry.labels),
         can_encode=entry.can_encode,
         precision=entry.precision,
@@ -92,6 +92,6 @@ def _timing(timing: sampler_pb2.Timing) -> Timing:
     return Timing(total_us=timing.total_us, inference_us=timing.inference_us, encode_us=timing.encode_us)
 
 
-def _rows(values: Any, latent_dim: int) -> NDArray[np.float32]:
-    """[N, latent_dim] float32 of one repeated field."""
-    return np.array(values, np.float32).reshape(-1, latent_dim)
+def _rows(values: Any, latent_shape: Any) -> NDArray[np.float32]:
+    """[N, *latent_shape] float32 of one repeated field."""
+    return np.array(values, np.float32).reshape(-1, *latent_shape)

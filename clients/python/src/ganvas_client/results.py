@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ganvas_client.certificate import Certificate
+from ganvas_core.certificate import Certificate
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -149,9 +149,9 @@ class Posterior:
     version: str
     digest: str
     mean: NDArray[np.float32]
-    """[N, latent_dim] float32; decode(mean) reconstructs the images."""
+    """[N, *latent_shape] float32; decode(mean) reconstructs the images."""
     logvar: NDArray[np.float32]
-    """[N, latent_dim] float32: the logarithm of the variance."""
+    """[N, *latent_shape] float32: the logarithm of the variance."""
     timing: Timing
 
 
@@ -178,11 +178,12 @@ class ModelInfo:
     """Every version that is ready."""
     digest: str
     family: str
-    """Either "gan" or "vae"."""
+    """Of the network, as "gan" or "vae": for people to read. `can_encode` says what the model can do."""
     height: int
     width: int
     channels: int
-    latent_dim: int
+    latent_shape: tuple[int, ...]
+    """Of one latent: (64,), or (4, 8, 8)."""
     labels: tuple[str, ...]
     """Names of the labels; empty for an unconditional model."""
     can_encode: bool

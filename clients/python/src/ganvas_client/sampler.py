@@ -20,16 +20,13 @@ from ganvas.v1.sampler_pb2_grpc import SamplerStub
 from ganvas_client import calls
 from ganvas_client.calls import StreamCall, UnaryCall
 from ganvas_client.errors import GanvasError, from_rpc_error
+from ganvas_core.names import DEFAULT_ADDRESS, MAX_MESSAGE_BYTES
 
 __all__ = ["DEFAULT_ADDRESS", "AsyncSampler", "Sampler"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
-
-DEFAULT_ADDRESS = "127.0.0.1:50051"
-
-_MAX_MESSAGE_BYTES = 64 * 2**20
 
 _SERVICE_CONFIG = {
     "methodConfig": [
@@ -47,8 +44,8 @@ _SERVICE_CONFIG = {
 }
 
 _CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 )
 

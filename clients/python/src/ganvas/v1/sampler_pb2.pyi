@@ -99,18 +99,20 @@ class SampleResponse(_message.Message):
     def __init__(self, info: _Optional[_Union[ImageInfo, _Mapping]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class DecodeRequest(_message.Message):
-    __slots__ = ("model", "version", "latents", "labels", "format")
+    __slots__ = ("model", "version", "latents", "labels", "format", "shape")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LATENTS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     latents: _containers.RepeatedScalarFieldContainer[float]
     labels: _containers.RepeatedScalarFieldContainer[int]
     format: Format
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., latents: _Optional[_Iterable[float]] = ..., labels: _Optional[_Iterable[int]] = ..., format: _Optional[_Union[Format, str]] = ...) -> None: ...
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., latents: _Optional[_Iterable[float]] = ..., labels: _Optional[_Iterable[int]] = ..., format: _Optional[_Union[Format, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DecodeResponse(_message.Message):
     __slots__ = ("info", "images", "timing")
@@ -135,22 +137,22 @@ class EncodeRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[bytes]] = ..., format: _Optional[_Union[Format, str]] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
-    __slots__ = ("model", "version", "digest", "latent_dim", "mean", "logvar", "timing")
+    __slots__ = ("model", "version", "digest", "latent_shape", "mean", "logvar", "timing")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
-    LATENT_DIM_FIELD_NUMBER: _ClassVar[int]
+    LATENT_SHAPE_FIELD_NUMBER: _ClassVar[int]
     MEAN_FIELD_NUMBER: _ClassVar[int]
     LOGVAR_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     digest: str
-    latent_dim: int
+    latent_shape: _containers.RepeatedScalarFieldContainer[int]
     mean: _containers.RepeatedScalarFieldContainer[float]
     logvar: _containers.RepeatedScalarFieldContainer[float]
     timing: Timing
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., latent_dim: _Optional[int] = ..., mean: _Optional[_Iterable[float]] = ..., logvar: _Optional[_Iterable[float]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., latent_shape: _Optional[_Iterable[int]] = ..., mean: _Optional[_Iterable[float]] = ..., logvar: _Optional[_Iterable[float]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class WalkRequest(_message.Message):
     __slots__ = ("model", "version", "seeds", "steps", "loop", "truncation", "labels", "format")
@@ -209,7 +211,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., certificate_json: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "versions", "digest", "family", "height", "width", "channels", "latent_dim", "labels", "can_encode", "precision", "limits", "golden")
+    __slots__ = ("name", "version", "versions", "digest", "family", "height", "width", "channels", "latent_shape", "labels", "can_encode", "precision", "limits", "golden")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -218,7 +220,7 @@ class Model(_message.Message):
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
-    LATENT_DIM_FIELD_NUMBER: _ClassVar[int]
+    LATENT_SHAPE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CAN_ENCODE_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
@@ -232,13 +234,13 @@ class Model(_message.Message):
     height: int
     width: int
     channels: int
-    latent_dim: int
+    latent_shape: _containers.RepeatedScalarFieldContainer[int]
     labels: _containers.RepeatedScalarFieldContainer[str]
     can_encode: bool
     precision: str
     limits: Limits
     golden: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., versions: _Optional[_Iterable[str]] = ..., digest: _Optional[str] = ..., family: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., latent_dim: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., can_encode: _Optional[bool] = ..., precision: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., golden: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., versions: _Optional[_Iterable[str]] = ..., digest: _Optional[str] = ..., family: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., latent_shape: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[str]] = ..., can_encode: _Optional[bool] = ..., precision: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., golden: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("truncation_max", "max_count", "max_stream_count", "max_batch_size")

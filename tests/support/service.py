@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import grpc
 
 from ganvas.v1 import sampler_pb2_grpc
-from serving.config import MESSAGE_BYTES, Limits, ServiceConfig
+from ganvas_core.names import MAX_MESSAGE_BYTES
+from serving.config import Limits, ServiceConfig
 from serving.repository.reader import Repository
 from serving.service.server import SamplingServer
 
@@ -19,8 +20,8 @@ T = TypeVar("T")
 
 CALL_TIMEOUT_S = 30.0
 CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.use_local_subchannel_pool", 1),
 ]
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 90.0
 END_TIMEOUT_S = 30.0
 FREE_PORTS = ["--port=0", "--triton-grpc-port=0", "--triton-http-port=0", "--triton-metrics-port=0"]

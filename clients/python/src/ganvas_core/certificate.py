@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ganvas_core import noise
+from ganvas_core.names import CERTIFICATE_FILE, Role
+
 __all__ = [
     "FORMAT",
     "Certificate",
@@ -28,12 +31,10 @@ __all__ = [
     "file_sha256",
 ]
 
-FORMAT = 1
-"""The newest certificate format this release reads."""
+FORMAT = 2
+"""The certificate format that this release writes. It reads format 1 too."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-Role = Literal["sampler", "decode", "encode"]
 
 
 class CertificateError(Exception):
@@ -98,11 +99,17 @@ class Certificate:
     """The Triton model: NAME, NAME-decode or NAME-encode."""
     version: int
     role: Role
-    family: Literal["gan", "vae"]
+    """What this Triton model does."""
+    roles: tuple[Role, ...]
+    """What the model NAME can do, this role included."""
+    family: str
+    """Of the network: for people to read. What a model can do, `roles` says."""
     height: int
     width: int
     channels: int
-    latent_dim: int
+    noise: str
+    """The algorithm that turns a seed into a latent: ganvas_core.noise.ALGORITHM."""
+    latent_shape: tuple[int, ...]
     labels: tuple[str, ...]
     """Empty: unconditional."""
     truncation_max: float
@@ -126,9 +133,11 @@ class Certificate:
     """Where the weights came from: checkpoint digest, preset, dataset, kimg, metrics, git revision."""
 
     def __post_init__(self) -> None:
-        for field_name in ("version", "height", "width", "channels", "latent_dim", "max_batch_size"):
+        for field_name in ("version", "height", "width", "channels", "max_batch_size"):
             value = getattr(self, field_name)
             _require(field_name, value >= 1, "at least 1", value)
+        _require("latent_shape", min(self.latent_shape, default=0) >= 1, "dimensions of at least 1", self.latent_shape)
+        _require("roles", self.role in self.roles, f"a list with {self.role!r}, the certificate's role", self.roles)
         _require("truncation_max", 0 < self.truncation_max < math.inf, "positive", self.truncation_max)
         for file_name in (*self.files, *self.attachments):
             _require(
@@ -155,8 +164,17 @@ class Certificate:
             raise CertificateError(
                 f"certificate.json has format {data['format']}; this release reads up to {FORMAT}. Upgrade Ganvas."
             )
-        parsed = _parse(cls, data, "certificate.json")
+        written_format = data["format"]
+        if written_format == 1:
+            data = _upgrade_format_1(data)
+        parsed = _parse(cls, data, CERTIFICATE_FILE)
         assert isinstance(parsed, cls)
+        if parsed.noise != noise.ALGORITHM:
+            raise CertificateError(
+                f"{parsed.name} version {parsed.version} was exported with the noise {parsed.noise!r:.80} (certificate "
+                f"format {written_format}); this release has {noise.ALGORITHM!r}, so its seeds would give other "
+                "images. Export it again: ./ganvas export CHECKPOINT --name NAME."
+            )
         return parsed
 
     @classmethod
@@ -166,7 +184,7 @@ class Certificate:
         Raises:
             CertificateError: missing, unreadable or malformed.
         """
-        path = version_folder / "certificate.json"
+        path = version_folder / CERTIFICATE_FILE
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -194,6 +212,20 @@ class Certificate:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _upgrade_format_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 had flat latents, one noise, a role called sampler, and an encoder in every VAE and no GAN."""
+    data = dict(data)
+    roles = ["sample", "decode", *(["encode"] if data.get("family") == "vae" else [])]
+    role = data.get("role")
+    return data | {
+        "format": FORMAT,
+        "role": "sample" if role == "sampler" else role,
+        "roles": roles,
+        "noise": "squares32-gaussian-table",
+        "latent_shape": [data.pop("latent_dim", None)],
+    }
 
 
 def _require(field_name: str, holds: bool, rule: str, value: object) -> None:

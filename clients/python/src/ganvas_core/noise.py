@@ -12,6 +12,7 @@ Source: B. Widynski, Squares: A Fast Counter-Based RNG, arXiv:2004.06278v7.
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "ALGORITHM",
     "KEY",
     "QUANTILES_SHA256",
     "SQRT2",
@@ -29,9 +31,13 @@ __all__ = [
     "quantiles",
     "squares32",
     "squares64",
+    "truncated_latents",
 ]
 
 UInt64s = NDArray[np.uint64]
+
+ALGORITHM = "squares32-gaussian-table"
+"""What a certificate calls this noise. Another noise, even one bit of it, is another name."""
 
 KEY = 0x93D7A65CB8E4F163
 """Odd, half of its bits set, and no hexadecimal digit repeats within either half: the paper's rule for keys."""
@@ -64,11 +70,9 @@ def squares64(counter: UInt64s, key: UInt64s) -> UInt64s:
     return t ^ ((x * x + y) >> _HALF)
 
 
-def dimension_keys(latent_dim: int) -> UInt64s:
-    """[latent_dim] uint64: the key of every latent dimension, all odd."""
-    if latent_dim < 1:
-        raise ValueError(f"latent_dim must be at least 1; got {latent_dim}.")
-    return squares64(np.arange(latent_dim, dtype=np.uint64), np.array([KEY], np.uint64)) | np.uint64(1)
+def dimension_keys(num_dims: int) -> UInt64s:
+    """[num_dims] uint64: the key of every latent dimension, all odd."""
+    return squares64(np.arange(num_dims, dtype=np.uint64), np.array([KEY], np.uint64)) | np.uint64(1)
 
 
 @lru_cache(maxsize=1)
@@ -87,25 +91,43 @@ def quantiles() -> NDArray[np.float32]:
     return table
 
 
-def bits(seeds: Sequence[int] | UInt64s, latent_dim: int) -> NDArray[np.uint32]:
-    """[N, latent_dim] uint32: the random bits of every seed.
+def bits(seeds: Sequence[int] | UInt64s, latent_shape: int | Sequence[int]) -> NDArray[np.uint32]:
+    """[N, *latent_shape] uint32: the random bits of every seed.
 
     Raises:
-        ValueError: a seed is outside [0, 2^64), or latent_dim is below 1.
+        ValueError: a seed is outside [0, 2^64), or a dimension of latent_shape is below 1.
     """
+    shape = (latent_shape,) if isinstance(latent_shape, int) else tuple(latent_shape)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"latent_shape must be one or more dimensions of at least 1; got {latent_shape}.")
     counters = _as_uint64(seeds)
-    return squares32(counters[:, None], dimension_keys(latent_dim)[None, :]).astype(np.uint32)
+    flat = squares32(counters[:, None], dimension_keys(math.prod(shape))[None, :]).astype(np.uint32)
+    return flat.reshape(len(counters), *shape)
 
 
-def latents(seeds: Sequence[int] | UInt64s, latent_dim: int) -> NDArray[np.float32]:
-    """[N, latent_dim] float32: the standard normal latent of every seed, before truncation.
+def latents(seeds: Sequence[int] | UInt64s, latent_shape: int | Sequence[int]) -> NDArray[np.float32]:
+    """[N, *latent_shape] float32: the standard normal latent of every seed, before truncation.
+
+    A latent of any shape is drawn as so many numbers in a row, then reshaped, the last dimension fastest.
 
     Raises:
-        ValueError: a seed is outside [0, 2^64), or latent_dim is below 1.
+        ValueError: a seed is outside [0, 2^64), or a dimension of latent_shape is below 1.
     """
-    random_bits = bits(seeds, latent_dim)
+    random_bits = bits(seeds, latent_shape)
     table = quantiles()
     return np.asarray((table[random_bits >> 16] + table[random_bits & 0xFFFF]) / SQRT2, dtype=np.float32)
+
+
+def truncated_latents(
+    seeds: Sequence[int] | UInt64s, truncation: float | NDArray[np.float32], latent_shape: int | Sequence[int]
+) -> NDArray[np.float32]:
+    """[N, *latent_shape] float32: latents times truncation, which is one number or [N].
+
+    What the sampler hands to its network, unless the network has a truncation of its own.
+    """
+    drawn = latents(seeds, latent_shape)
+    psi = np.broadcast_to(np.asarray(truncation, np.float32), len(drawn))
+    return drawn * psi.reshape(-1, *[1] * (drawn.ndim - 1))
 
 
 def _start(counter: UInt64s, key: UInt64s) -> tuple[UInt64s, UInt64s, UInt64s]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ganvas_client.certificate import Certificate, FloatParity, Role
+from ganvas_core.certificate import FORMAT, Certificate, FloatParity
+from ganvas_core.names import Role
+from ganvas_core.noise import ALGORITHM
 from serving.config import Limits
 from serving.repository.reader import ModelVersion
 from serving.service.catalog import ServedModel
@@ -14,15 +16,17 @@ from serving.service.catalog import ServedModel
 def certificate(name: str, role: Role, **fields: Any) -> Certificate:
     """A conditional 4x6x3 model with 5 latent dimensions, unless `fields` say otherwise."""
     values: dict[str, Any] = {
-        "format": 1,
+        "format": FORMAT,
         "name": name,
         "version": 1,
         "role": role,
+        "roles": ("sample", "decode"),
         "family": "gan",
         "height": 4,
         "width": 6,
         "channels": 3,
-        "latent_dim": 5,
+        "noise": ALGORITHM,
+        "latent_shape": (5,),
         "labels": ("cat", "dog", "owl"),
         "truncation_max": 1.5,
         "max_batch_size": 16,
@@ -50,7 +54,7 @@ def served_model(name: str = "pets", *, version: int = 1, limits: Limits | None 
         file_name="model.onnx",
         digest="d1" * 32,
         precision="fp32",
-        certificate=certificate(name, "sampler", version=version, **fields),
+        certificate=certificate(name, "sample", version=version, **fields),
         decode=certificate(f"{name}-decode", "decode", version=version, **fields),
         encode=None,
     )

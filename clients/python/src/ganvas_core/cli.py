@@ -1,0 +1,269 @@
+"""A command line from one options dataclass: flags, GANVAS_* variables, defaults, limits, help and error messages.
+
+    @dataclass(frozen=True, kw_only=True, config=OPTIONS)
+    class ServeOptions:
+        port: Annotated[int, Field(ge=0, le=65535)] = 50051
+        \"\"\"Port of the service; 0: a free one.\"\"\"
+
+    def serve(options: ServeOptions) -> int | None:
+        \"\"\"Start the service.\"\"\"
+
+    run_verbs(serve)        # serve [--port INTEGER], or GANVAS_PORT; "serve: --port must be within [0, 65535]; got -1."
+
+The docstring below a field is its help. docs/adr/0006 says why this is not a library's work.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+__all__ = [
+    "OPTIONS",
+    "Cli",
+    "Option",
+    "UsageError",
+    "UserError",
+    "describe_validation_error",
+    "options_of",
+    "run_verbs",
+]
+
+OPTIONS = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+"""The pydantic configuration of every options dataclass."""
+
+Verb = Callable[[Any], int | None]
+"""A function of one options dataclass; returns the exit code, None being 0."""
+
+
+class UserError(Exception):
+    """A failure that the message explains to its reader: shown as `VERB: message`, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """What was asked for cannot be done: a wrong option, name or file."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cli:
+    """What the command line needs to know of a field beyond its type, default and docstring: Annotated[int, Cli(…)]."""
+
+    positional: bool = False
+    flag: str | None = None
+    """None: --field-name."""
+    env: str | None = None
+    """Environment variable. None: GANVAS_FIELD_NAME, after the class's env_prefix; "": none."""
+    shown_default: str | None = None
+    """What to show for a default that is decided later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One field of an options dataclass, as its user meets it."""
+
+    field: str
+    type: Any
+    default: Any
+    """inspect.Parameter.empty: it must be given."""
+    help: str
+    limits: str
+    """`within [1, 256]`; empty: none."""
+    cli: Cli
+    env: str | None
+
+    @property
+    def typed(self) -> str:
+        """How a user writes it: `--port`, or NAME for an argument."""
+        if self.cli.positional:
+            return self.field.upper()
+        return self.cli.flag or "--" + self.field.replace("_", "-")
+
+    @property
+    def shown_default(self) -> str:
+        if self.cli.shown_default is not None:
+            return self.cli.shown_default
+        if self.default is inspect.Parameter.empty:
+            return "required"
+        if self.default in (None, ()):
+            return "none"
+        if isinstance(self.default, bool):
+            return "on" if self.default else "off"
+        return str(self.default)
+
+
+def options_of(options_type: type) -> list[Option]:
+    """Every field of an options dataclass, those of its base classes first."""
+    fields: dict[str, FieldInfo] = options_type.__pydantic_fields__  # type: ignore[attr-defined]
+    prefix: str | None = getattr(options_type, "env_prefix", "GANVAS_")
+    found = []
+    for name, info in fields.items():
+        cli = next((item for item in info.metadata if isinstance(item, Cli)), Cli())
+        env = cli.env if cli.env is not None else f"{prefix}{name.upper()}" if prefix else ""
+        default = info.get_default(call_default_factory=True)
+        found.append(
+            Option(
+                field=name,
+                type=info.annotation,
+                default=inspect.Parameter.empty if default is PydanticUndefined else default,
+                help=" ".join(_docstring(options_type, name).split()),
+                limits=_limits(info),
+                cli=cli,
+                env=None if cli.positional else env or None,
+            )
+        )
+    return found
+
+
+def describe_validation_error(error: ValidationError, options: Iterable[Option] = ()) -> str:
+    """The first thing pydantic found wrong, in one line: `--port must be within [0, 65535]; got -1.`
+
+    Args:
+        options: fields that are called as they are typed. Others are called by their name, `image.height`.
+    """
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    option = next((option for option in options if option.field == where), None)
+    name = option.typed if option else where
+    if first["type"] == "value_error":  # raised by a check of ours, which says it all
+        message = first["msg"].removeprefix("Value error, ")
+        return message if not name else f"{name} {message}"
+    if first["type"] == "literal_error":
+        message = f"must be {first['ctx']['expected']}"
+    elif first["type"] in _PARSE_ERRORS:
+        message = f"must be {_PARSE_ERRORS[first['type']]}"
+    elif option and option.limits and first["type"] in _LIMIT_ERRORS:
+        message = f"must be {option.limits}"
+    else:
+        message = first["msg"].removeprefix("Input s").replace("hould", "must", 1)
+    value = first["input"]
+    # What is typed arrives as text, so a number is shown without quotes.
+    shown = ascii(value)[1:-1] if option and isinstance(value, str) else repr(value)
+    got = "" if isinstance(value, dict) else f"; got {shown:.60}"
+    return f"{name} {message}{got}.".lstrip()
+
+
+def run_verbs(*verbs: Verb, arguments: list[str] | None = None) -> typing.NoReturn:
+    """Run the verb that the command line names, and exit: 0, the verb's own code, or a UserError's.
+
+    Every failure that is not a defect ends in one line on stderr, `VERB: message`.
+    """
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(lambda: None)  # else typer would take a single verb for the whole program
+    for verb in verbs:
+        app.command(verb.__name__)(_command(verb))
+    name = arguments[0] if not arguments[0].startswith("-") else "ganvas"
+    try:
+        code = app(args=arguments, prog_name="ganvas", standalone_mode=False)
+    except UserError as error:
+        code = _fail(name, str(error), error.exit_code)
+    except typer.TyperException as error:  # an option that is unknown, missing or not a number
+        message = getattr(error, "format_message", error.__str__)()
+        code = _fail(name, f"{message} See: ganvas {name} --help.", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail(name, "interrupted.", 130)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        code = _fail(name, f"{where}{error.strerror or error}.", 1)
+    sys.exit(code or 0)
+
+
+_PARSE_ERRORS = {"int_parsing": "a whole number", "float_parsing": "a number"}
+_LIMIT_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
+
+
+def _fail(verb: str, message: str, code: int) -> int:
+    print(f"{verb}: {message}", file=sys.stderr)
+    return code
+
+
+def _command(verb: Verb) -> Callable[..., int | None]:
+    """The function that typer calls: one parameter per option, which become the dataclass that the verb takes."""
+    options_type: type = typing.get_type_hints(verb)["options"]
+    options = options_of(options_type)
+
+    def run(**values: Any) -> int | None:
+        given = {name: value for name, value in values.items() if value not in (None, [])}
+        try:
+            parsed = options_type(**given)
+        except ValidationError as error:
+            raise UsageError(describe_validation_error(error, options)) from None
+        return verb(parsed)
+
+    run.__doc__ = verb.__doc__
+    vars(run)["__signature__"] = inspect.Signature([_parameter(option) for option in options])
+    run.__annotations__ = {}
+    return run
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """The option as typer takes it: as text, which pydantic then parses, so that there is one judge of values."""
+    limits = f" ({option.limits})" if option.limits else ""
+    kind, metavar = _text_type(option.type)
+    names = [f"{option.typed}/--no-{option.typed[2:]}" if option.default is True else option.typed]
+    described: dict[str, Any] = {
+        "help": (option.help + limits).replace("[", "\\["),
+        "show_default": option.shown_default if option.shown_default not in ("none", "off", "required") else False,
+    }
+    if option.cli.positional:
+        declared: Any = typer.Argument(metavar=option.typed, **described)
+    else:
+        declared = typer.Option(*names, envvar=option.env, metavar=metavar, **described)
+    default = option.default if option.default is inspect.Parameter.empty or kind is bool else None
+    if default is not inspect.Parameter.empty and kind is not bool:
+        kind = kind | None
+    return inspect.Parameter(
+        option.field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declared]
+    )
+
+
+def _text_type(annotation: Any) -> tuple[Any, str | None]:
+    """What typer parses for a field of this type (text, texts or a flag), and how help calls its value."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType, Annotated):
+        return _text_type(next(item for item in arguments if item is not type(None)))
+    if origin is tuple:
+        return list[str], _text_type(arguments[0])[1]
+    if origin is Literal:
+        return str, "|".join(arguments)
+    if annotation is bool:
+        return bool, None
+    names = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
+    if annotation not in names:
+        raise TypeError(f"an option cannot be of type {annotation}")
+    return str, names[annotation]
+
+
+def _docstring(options_type: type, field: str) -> str:
+    """pydantic keeps a docstring with the class that declares the field."""
+    for base in options_type.__mro__:
+        info = vars(base).get("__pydantic_fields__", {}).get(field)
+        if info is not None and info.description:
+            return str(info.description)
+    raise TypeError(f"{options_type.__name__}.{field} has no docstring: it is the help of its option.")
+
+
+def _limits(info: FieldInfo) -> str:
+    """A field's bounds in words."""
+    bounds = {
+        key: getattr(item, key) for item in info.metadata for key in ("ge", "gt", "le", "lt") if hasattr(item, key)
+    }
+    if "ge" in bounds and "le" in bounds:
+        return f"within [{bounds['ge']}, {bounds['le']}]"
+    words = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
+    return " and ".join(words[key].format(bound) for key, bound in bounds.items())

@@ -1,0 +1,73 @@
+"""Names that more than one stage must agree on: of models, of files in a model repository, of default addresses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, get_args
+
+__all__ = [
+    "CERTIFICATE_FILE",
+    "COMPANION_SUFFIXES",
+    "CONFIG_FILE",
+    "DEFAULT_ADDRESS",
+    "DEFAULT_HOST",
+    "DEFAULT_PORT",
+    "DEFAULT_REPOSITORY",
+    "FP16_FILE",
+    "FP32_FILE",
+    "GOLDEN_FILE",
+    "MAX_MESSAGE_BYTES",
+    "Role",
+    "check_model_name",
+    "companions",
+    "is_model_name",
+    "triton_name",
+]
+
+Role = Literal["sample", "decode", "encode"]
+"""What a Triton model of ours does. Every exported model has the first two; one with an encoder has all three."""
+
+COMPANION_SUFFIXES = tuple(f"-{role}" for role in get_args(Role) if role != "sample")
+
+CERTIFICATE_FILE = "certificate.json"
+CONFIG_FILE = "config.pbtxt"
+FP32_FILE = "model.onnx"
+FP16_FILE = "model.fp16.onnx"
+GOLDEN_FILE = "golden.png"
+
+DEFAULT_REPOSITORY = Path("model_repository")
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 50051
+DEFAULT_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+"""The largest gRPC message, on both ends."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+
+
+def triton_name(name: str, role: Role) -> str:
+    """The Triton model of a role: NAME, NAME-decode or NAME-encode."""
+    return name if role == "sample" else f"{name}-{role}"
+
+
+def companions(name: str) -> tuple[str, ...]:
+    """The Triton models that may come with NAME."""
+    return tuple(name + suffix for suffix in COMPANION_SUFFIXES)
+
+
+def is_model_name(name: str) -> bool:
+    """Whether `name` can be a model of ours: its companions cannot."""
+    return _NAME.fullmatch(name) is not None and not name.endswith(COMPANION_SUFFIXES)
+
+
+def check_model_name(name: str) -> None:
+    """Raise ValueError, which says what a model may be called, unless `is_model_name`."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"must be 1 to 63 of a-z, 0-9, '.', '_' and '-', starting with a letter or digit; got {name!r:.80}."
+        )
+    for suffix in COMPANION_SUFFIXES:
+        if name.endswith(suffix):
+            raise ValueError(f"must not end in {suffix}, which names a companion model; got {name!r}.")
