@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 from export.pipeline import ExportOptions, export_checkpoint
-from training.checkpoint import NetworkInfo
+from training.families.blocks import DcganConfig
 from training.untrained import save_untrained
 
 NAME = "dcgan64"
-NETWORK = NetworkInfo(latent_dim=100, num_classes=0, embedding_dim=0, image_size=64, image_channels=3, base_channels=64)
+NETWORK = DcganConfig(latent_dim=100, num_classes=0, embedding_dim=0, image_size=64, image_channels=3, base_channels=64)
 
 
 def export_textbook_model(repository: Path, *, num_threads: int) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from export.errors import InputError
 from ganvas_core.names import Role
-from training.checkpoint import CheckpointError, load_model
+from training.run.checkpoint import CheckpointError, load_model
 
 __all__ = ["Source", "load_source"]
 
@@ -58,7 +58,7 @@ def load_source(checkpoint: Path) -> Source:
         width=info.image.width,
         channels=info.image.channels,
         image_range=info.image.range,
-        latent_shape=(info.network.latent_dim,),
+        latent_shape=info.network.latent_shape,
         labels=info.labels,
         generator=model.generator,
         encoder=model.encoder,

@@ -19,17 +19,17 @@ def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Read-only by convention: a test that changes a file works on a copy.
     """
     from export.pipeline import export_checkpoint
-    from training.checkpoint import NetworkInfo
+    from training.families.blocks import DcganConfig
     from training.untrained import save_untrained
 
     networks = {
-        "tiny-gan": NetworkInfo(
+        "tiny-gan": DcganConfig(
             latent_dim=16, num_classes=10, embedding_dim=8, image_size=32, image_channels=1, base_channels=8
         ),
-        "tiny-vae": NetworkInfo(
+        "tiny-vae": DcganConfig(
             latent_dim=8, num_classes=10, embedding_dim=8, image_size=32, image_channels=1, base_channels=8
         ),
-        "plain-gan": NetworkInfo(
+        "plain-gan": DcganConfig(
             latent_dim=12, num_classes=0, embedding_dim=0, image_size=16, image_channels=3, base_channels=8
         ),
     }

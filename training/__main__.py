@@ -1,16 +1,17 @@
-"""`python -m training train PRESET …`, which `./ganvas train` runs."""
+"""`python -m training VERB …`, which `./ganvas train` runs."""
 
 import sys
+
+from ganvas_core.cli import run_verbs
 
 
 def main() -> None:
     """Run the verb; Ctrl-C while PyTorch is still loading ends quietly too."""
     try:
-        from training.cli import app
+        from training.cli import train, untrained
     except KeyboardInterrupt:
-        print("train: stopped before it began.", file=sys.stderr)
-        raise SystemExit(130) from None
-    app(prog_name="ganvas")
+        sys.exit(130)
+    run_verbs(train, untrained)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The verb `train`."""
+"""The verbs `train` and `untrained`. The options of `train` are the fields of every family's configuration."""
 
 from __future__ import annotations
 
@@ -6,170 +6,187 @@ import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from rich.console import Console
 
-from training.checkpoint import CheckpointError
-from training.loop import DivergedError, Outcome, train
-from training.options import OptionError, new_config, resume_config
-from training.presets import PRESETS, GanConfig, VaeConfig
-from training.progress import TrainingProgress
-from training.run_folder import CHECKPOINT_NAME, SAMPLES_NAME, RunFolderError, create
+from ganvas_core.cli import OPTIONS, Cli, Option, UsageError, UserError, options_of
+from training import loop
+from training.config import TrainConfig
+from training.data import load_dataset
+from training.families import FAMILIES
+from training.presets import load_preset, read_toml, vary
+from training.run.folder import CHECKPOINT_NAME, SAMPLES_NAME, create, read_config
+from training.run.progress import TrainingProgress
+from training.untrained import save_untrained
 
-__all__ = ["app"]
-
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-
-@app.callback()
-def stage() -> None:
-    """Training: from a preset to a checkpoint folder."""
+__all__ = ["TrainOptions", "UntrainedOptions", "train", "untrained"]
 
 
-THE_PRESETS = "the preset's"
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class RunOptions:
+    """What `train` takes beside the fields of a configuration."""
 
-PresetArgument = Annotated[str, typer.Argument(help=f"What to train: {', '.join(PRESETS)}.")]
-OutOption = Annotated[
-    Path | None, typer.Option(help="Run folder.", show_default="out/PRESET", envvar="GANVAS_TRAIN_OUT")
-]
-SeedOption = Annotated[
-    int | None, typer.Option(help="Fixes the whole run: same seed, same machine, same weights.", show_default="0")
-]
-KimgOption = Annotated[float | None, typer.Option(help="Thousands of images to train on.", show_default=THE_PRESETS)]
-BatchSizeOption = Annotated[int | None, typer.Option(help="Images per step.", show_default=THE_PRESETS)]
-LearningRateOption = Annotated[
-    float | None, typer.Option(help="Of Adam; in a GAN, the generator's.", show_default=THE_PRESETS)
-]
-LossOption = Annotated[
-    str | None, typer.Option(help="GAN only: non-saturating or hinge.", show_default="non-saturating")
-]
-R1GammaOption = Annotated[float | None, typer.Option(help="GAN only: gradient penalty.", show_default=THE_PRESETS)]
-BetaOption = Annotated[float | None, typer.Option(help="VAE only: KL weight.", show_default=THE_PRESETS)]
-PrecisionOption = Annotated[
-    str | None,
-    typer.Option(
-        help="fp32, or bf16 where the CPU has it: faster.", show_default="fp32", envvar="GANVAS_TRAIN_PRECISION"
-    ),
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option(help="PyTorch's compute threads.", show_default="1", envvar="GANVAS_TRAIN_THREADS")
-]
-SaveOption = Annotated[float | None, typer.Option(help="Save every so many kimg.", show_default=THE_PRESETS)]
-SamplesOption = Annotated[float | None, typer.Option(help="Draw samples every so many kimg.", show_default=THE_PRESETS)]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT, with its own options.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the run in OUT.")]
+    env_prefix: ClassVar[None] = None
+
+    preset: Annotated[str, Cli(positional=True)]
+    """What to train: a preset's name, or a .toml file like those in training/presets."""
+    out: Annotated[Path | None, Cli(env="GANVAS_TRAIN_OUT", shown_default="out/PRESET")] = None
+    """Run folder."""
+    resume: bool = False
+    """Continue the run in OUT, with its own options."""
+    overwrite: bool = False
+    """Replace the run in OUT."""
 
 
-@app.command("train")
-def train_command(
-    preset: PresetArgument,
-    out: OutOption = None,
-    seed: SeedOption = None,
-    kimg: KimgOption = None,
-    batch_size: BatchSizeOption = None,
-    learning_rate: LearningRateOption = None,
-    loss: LossOption = None,
-    r1_gamma: R1GammaOption = None,
-    beta: BetaOption = None,
-    precision: PrecisionOption = None,
-    threads: ThreadsOption = None,
-    save_kimg: SaveOption = None,
-    samples_kimg: SamplesOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
-) -> None:
+def _with_config_fields(base: type) -> type:
+    """RunOptions, and every field that some family's configuration adds: None means as the preset has it."""
+    annotations: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    for option, families in _config_options().values():
+        only = "" if len(families) == len(FAMILIES) else f"{' and '.join(families).upper()} only: "
+        shown = "the preset's" if option.required else option.shown_default
+        cli = dataclasses.replace(option.cli, shown_default=shown)
+        annotations[option.field] = Annotated[(option.type | None, *option.constraints, cli)]
+        defaults[option.field] = Field(default=None, description=only + option.help)
+    made = type("TrainOptions", (base,), {"__module__": __name__, "__annotations__": annotations, **defaults})
+    return dataclass(made, frozen=True, kw_only=True, config=OPTIONS)
+
+
+def _config_options() -> dict[str, tuple[Option, list[str]]]:
+    """Field → its option, and the families that have it."""
+    found: dict[str, tuple[Option, list[str]]] = {}
+    for family in FAMILIES.values():
+        for option in options_of(family.config_type):
+            if option.field not in ("preset", "family", "network"):
+                found.setdefault(option.field, (option, []))[1].append(family.name)
+    return found
+
+
+if TYPE_CHECKING:
+    TrainOptions = RunOptions
+else:
+    TrainOptions = _with_config_fields(RunOptions)
+
+
+def train(options: TrainOptions) -> int:
     """Train a preset and write OUT/checkpoint, which `ganvas export` reads.
 
-    Ctrl-C saves; --resume goes on from there and ends in the same weights as an uninterrupted run.
+    Ctrl-C saves; --resume continues and ends in the same weights as an uninterrupted run.
 
     Example: ganvas train digits-gan --out out/digits-gan --seed 7
     """
-    options = {
-        "seed": seed,
-        "total_kimg": kimg,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "loss": loss,
-        "r1_gamma": r1_gamma,
-        "beta": beta,
-        "precision": precision,
-        "threads": threads,
-        "save_kimg": save_kimg,
-        "samples_kimg": samples_kimg,
-    }
-    folder = out or Path("out") / preset
-    config = _prepare(preset, folder, options, resume=resume, overwrite=overwrite)
-    _run(config, folder)
+    folder = options.out or Path("out") / Path(options.preset).stem
+    values = {name: getattr(options, name) for name in _config_options()}
+    given = {name: value for name, value in values.items() if value is not None}
+    if options.resume and options.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other.")
+    if options.resume:
+        config = resume_config(options.preset, folder, given)
+    else:
+        config = vary(load_preset(options.preset), given)
+        network = config.network
+        load_dataset(config.dataset, image_shape=network.image_shape, num_classes=network.num_classes)
+        create(folder, config, overwrite=options.overwrite)
 
-
-def _prepare(
-    preset: str, folder: Path, options: dict[str, Any], *, resume: bool, overwrite: bool
-) -> GanConfig | VaeConfig:
-    """Resolve the options and make the run folder ready, or end with what is wrong."""
-    given = {field: value for field, value in options.items() if value is not None}
-    try:
-        if resume and overwrite:
-            raise OptionError("--resume and --overwrite exclude each other.")
-        if resume:
-            return resume_config(preset, folder, given)
-        config = new_config(preset, given)
-        create(folder, config, overwrite=overwrite)
-    except (OptionError, RunFolderError) as error:
-        _fail(str(error), code=2)
-    except OSError as error:
-        _fail(f"--out: cannot write {error.filename or folder}: {error.strerror}.", code=1)
-    return config
-
-
-def _run(config: GanConfig | VaeConfig, folder: Path) -> None:
-    """Train, show progress, and say how it ended."""
+    # Say what is trained.
     console = Console()
-    console.print(_summary(config), highlight=False, soft_wrap=True)
-    go_on = f"ganvas train {config.preset} --out {folder} --resume"
+    settings = dataclasses.asdict(config)
+    network_settings = _listed(settings.pop("network"))
+    del settings["preset"], settings["family"]
+    console.print(
+        f"train {config.preset} ({config.family})\n  {_listed(settings)}\n  network: {network_settings}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+    # Train until the budget is spent or a signal asks to stop.
+    resume_command = f"ganvas train {options.preset} --out {folder} --resume"
     start_s = time.monotonic()
     try:
         with _stop_requests() as stopped, TrainingProgress(config, console) as progress:
-            outcome = train(config, folder, on_step=progress.on_step, should_stop=lambda: bool(stopped))
+            outcome = loop.train(config, folder, on_step=progress.on_step, should_stop=lambda: bool(stopped))
     except KeyboardInterrupt:
-        _fail(f"stopped at once. What was saved before is whole; go on with: {go_on}", code=130)
-    except (CheckpointError, DivergedError) as error:
-        _fail(str(error), code=1)
+        print(f"train: stopped. The last save is intact; continue with: {resume_command}", file=sys.stderr)
+        return 130
     except OSError as error:
-        _fail(
-            f"cannot write {error.filename or folder}: {error.strerror}. What was saved before is whole: {go_on}",
-            code=1,
-        )
+        raise UserError(
+            f"cannot write {error.filename or folder}: {error.strerror}. The last save is intact; "
+            f"continue with: {resume_command}"
+        ) from None
     if not outcome.finished:
-        _fail(
-            f"stopped at {outcome.kimg:.1f} of {config.total_kimg:g} kimg and saved. Go on with: {go_on}",
-            code=128 + stopped[0],
-        )
-    _report(outcome, folder, time.monotonic() - start_s, console)
+        done = f"stopped at {outcome.kimg:.1f} of {config.total_kimg:g} kimg and saved"
+        print(f"train: {done}. Continue with: {resume_command}", file=sys.stderr)
+        return 128 + stopped[0]
 
-
-def _summary(config: GanConfig | VaeConfig) -> str:
-    """The resolved options on a few lines."""
-    options = dataclasses.asdict(config)
-    network = ", ".join(f"{name} {value}" for name, value in options.pop("network").items())
-    rest = ", ".join(f"{name} {value}" for name, value in options.items() if name not in ("preset", "family"))
-    return f"train {config.preset} ({config.family})\n  {rest}\n  network: {network}"
-
-
-def _report(outcome: Outcome, folder: Path, elapsed_s: float, console: Console) -> None:
-    measures = ", ".join(f"{name} {value:g}" for name, value in outcome.metrics.items())
+    # Say what came out.
     lines = [
-        f"trained to {outcome.kimg:.1f} kimg in {elapsed_s:.1f} s",
-        f"  {measures}",
+        f"trained to {outcome.kimg:.1f} kimg in {time.monotonic() - start_s:.1f} s",
+        f"  {', '.join(f'{name} {value:g}' for name, value in outcome.metrics.items())}",
         f"  samples     {folder / SAMPLES_NAME}",
         f"  checkpoint  {folder / CHECKPOINT_NAME}",
     ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    return 0
+
+
+def resume_config(preset: str, folder: Path, given: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of the run in `folder`; a field that is given must be as it was.
+
+    Raises:
+        UsageError: a field is not what the run was started with.
+        RunFolderError: there is no run that can be read.
+    """
+    config = read_config(folder)
+    typed = {option.field: option.typed for option, _ in _config_options().values()} | {"preset": "PRESET"}
+    vary(config, given)  # rejects a field of another family
+    for field, value in {"preset": Path(preset).stem if preset.endswith(".toml") else preset, **given}.items():
+        if value != (saved := getattr(config, field)):
+            raise UsageError(
+                f"{typed[field]} is {value} here, but the run in {folder} was started with {saved}. "
+                "Leave it as it was to resume that run, or start another in another --out."
+            )
+    return config
+
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class UntrainedOptions:
+    """Options of `untrained`."""
+
+    env_prefix: ClassVar[None] = None
+
+    network: Annotated[Path, Cli(positional=True)]
+    """A .toml file with `family` and a [network] table: a preset will do."""
+    out: Path
+    """Checkpoint folder to write."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of the random weights."""
+
+
+def untrained(options: UntrainedOptions) -> None:
+    """Write a checkpoint of random weights, to export and measure a network without training it.
+
+    Example: python -m training untrained clients/bench/dcgan64.toml --out out/dcgan64
+    """
+    record = read_toml(options.network)
+    family = record.get("family")
+    if family not in FAMILIES:
+        raise UsageError(f"{options.network}: family must be one of {', '.join(FAMILIES)}; got {family!r:.60}.")
+    try:
+        network = FAMILIES[family].parse_network(record.get("network"))
+    except ValueError as error:
+        raise UsageError(f"{options.network}: network {error}") from None
+    save_untrained(options.out, family=family, network=network, seed=options.seed)
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
 @contextmanager
@@ -187,8 +204,3 @@ def _stop_requests() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _fail(message: str, *, code: int) -> NoReturn:
-    print(f"train: {message}", file=sys.stderr)
-    raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""The training loop, the same for both families: show a batch, take a step, now and then draw and save."""
+"""The training loop, the same for every family: take a step, now and then draw and save."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from ganvas_core.cli import UserError
 from ganvas_core.provenance import image_text, write_image
-from training.checkpoint import CheckpointError, DatasetInfo, ImageInfo, ModelInfo, load_model, save_model
-from training.data import Dataset, batch_indices, load_digits
-from training.gan import GanTrainer
-from training.grids import reconstruction_grid, sample_grid
-from training.metrics import measure
-from training.presets import GanConfig, VaeConfig
-from training.resume import RESUME_NAME, load_resume, save_resume
-from training.run_folder import CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME, git_revision
-from training.vae import VaeTrainer
+from training.config import TrainConfig
+from training.data import load_dataset
+from training.data.dataset import batch_indices
+from training.families import FAMILIES
+from training.metrics.measures import measure
+from training.run.checkpoint import CheckpointError, DatasetInfo, ImageInfo, ModelInfo, load_model, save_model
+from training.run.folder import CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME, git_revision
+from training.run.resume import RESUME_NAME, load_resume, save_resume
+from training.run.samples import reconstruction_grid, sample_grid, write_examples
 
 __all__ = ["DivergedError", "Outcome", "train"]
 
 
-class DivergedError(Exception):
+class DivergedError(UserError):
     """A loss is NaN or infinite."""
 
 
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def train(
-    config: GanConfig | VaeConfig,
+    config: TrainConfig,
     folder: Path,
     *,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
@@ -49,20 +49,20 @@ def train(
 ) -> Outcome:
     """Train in a run folder, from its resume state where it has one, until the budget is spent or should_stop.
 
-    A run that was stopped or killed, and then gone on with, ends in the same weights, bit for bit, as one that never
-    stopped.
+    A resumed run ends in the same weights, bit for bit, as one that never stopped.
 
     Args:
-        folder: made by run_folder.create.
-        on_step: called with the number of steps done and the latest losses; first with where it starts, and none.
+        folder: made by run.folder.create.
+        on_step: called with the number of steps done and the latest losses; first with the step it starts from.
     Raises:
         DivergedError: a loss is no longer finite. What was saved before stays.
         CheckpointError: the resume state is damaged, or the checkpoint cannot be written.
-        OSError: the disk is full.
+        UsageError: the data set does not fit the network.
+        OSError: I/O or permission error.
     """
     with _compute_threads(config.threads):
-        run = _open(config, folder)
-        run.show_data()
+        run = Run(config, folder)
+        write_examples(folder / EXAMPLES_NAME, run.dataset)
         on_step(run.step, {})
         if run.step == config.num_steps and (metrics := run.saved_metrics()):
             return Outcome(finished=True, kimg=run.kimg, metrics=metrics)
@@ -85,19 +85,26 @@ def train(
         return Outcome(finished=True, kimg=run.kimg, metrics=metrics)
 
 
-@dataclass(kw_only=True)
-class _Run:
-    """A run in memory: what the loop moves forward, draws and saves."""
+class Run:
+    """A run in memory, as its seed makes it or as its resume state has it: what the loop advances, draws and saves."""
 
-    config: GanConfig | VaeConfig
-    folder: Path
-    dataset: Dataset
-    images: Tensor
-    """[N, C, H, W] float32 in the trainer's image range: the whole dataset."""
-    trainer: GanTrainer | VaeTrainer
-    rng: torch.Generator
-    step: int
-    """Steps done."""
+    def __init__(self, config: TrainConfig, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        self.image_range = FAMILIES[config.family].image_range
+        network = config.network
+        self.dataset = load_dataset(config.dataset, image_shape=network.image_shape, num_classes=network.num_classes)
+        low, high = self.image_range
+        self.images = self.dataset.images / 255.0 * (high - low) + low
+        """[N, C, H, W] float32: the whole data set."""
+        self.labels = self.dataset.labels if network.num_classes else None
+
+        with torch.random.fork_rng(devices=[]):  # PyTorch's global random stream stays as it was.
+            torch.manual_seed(config.seed)
+            self.trainer = FAMILIES[config.family].trainer(config)
+        self.rng = torch.Generator().manual_seed(config.seed)
+        path = folder / RESUME_NAME
+        self.step = load_resume(path, trainer=self.trainer, rng=self.rng) if path.exists() else 0
 
     @property
     def kimg(self) -> float:
@@ -105,9 +112,10 @@ class _Run:
 
     def advance(self) -> dict[str, float]:
         """Take one step; returns the losses by name."""
-        config, labels = self.config, self.dataset.labels
-        batch = batch_indices(self.step, batch_size=config.batch_size, num_images=len(labels), seed=config.seed)
-        losses = self.trainer.step(self.step, self.images[batch], labels[batch], self.rng)
+        config = self.config
+        batch = batch_indices(self.step, batch_size=config.batch_size, num_images=len(self.images), seed=config.seed)
+        labels = None if self.labels is None else self.labels[batch]
+        losses = self.trainer.step(self.step, self.images[batch], labels, self.rng)
         self.step += 1
         for name, value in losses.items():
             if not math.isfinite(value):
@@ -119,60 +127,51 @@ class _Run:
         return self.kimg // interval_kimg > self.config.kimg(self.step - 1) // interval_kimg
 
     def measure(self) -> dict[str, float]:
-        trainer = self.trainer
+        network = self.config.network
         return measure(
             self.dataset,
-            trainer.average,
-            trainer.encoder,
-            latent_dim=self.config.network.latent_dim,
-            image_range=trainer.image_range,
+            self.trainer.generator_ema,
+            self.trainer.encoder_ema,
+            latent_shape=network.latent_shape,
+            num_classes=network.num_classes,
+            image_range=self.image_range,
         )
 
-    def show_data(self) -> None:
-        """Write the first image of each label from the dataset: what training sees, and files to encode."""
-        labels = self.dataset.labels.tolist()
-        for label, name in enumerate(self.dataset.label_names):
-            image = self.dataset.images[labels.index(label)].permute(1, 2, 0).numpy()
-            path = self.folder / EXAMPLES_NAME / f"{label:03d}.png"
-            description = f"A scan from the dataset {self.dataset.name}."
-            write_image(path, image, image_text(description, {"label": name}, ai_generated=False))
-
     def draw(self) -> None:
-        """Write the sample grid, and a VAE's reconstructions, of this moment."""
+        """Write a sample grid, and reconstructions where there is an encoder."""
         network, trainer = self.config.network, self.trainer
         folder, stamp = self.folder / SAMPLES_NAME, f"{self.kimg:09.3f}kimg"
         common = {"model": self.config.preset, "kimg": f"{self.kimg:g}"}
         grid = sample_grid(
-            trainer.average,
-            latent_dim=network.latent_dim,
+            trainer.generator_ema,
+            latent_shape=network.latent_shape,
             num_classes=network.num_classes,
-            image_range=trainer.image_range,
+            image_range=self.image_range,
         )
-        description = "Machine-made samples: a row per seed, 0 to 9, and a column per label."
-        fields = common | {"seed": "0-9", "label": "0-9", "truncation": "1.0"}
-        write_image(folder / f"samples-{stamp}.png", grid, image_text(description, fields))
-        if trainer.encoder is not None:
+        if network.num_classes:
+            description = "AI-generated samples: a row per seed from 0, a column per label from 0."
+        else:
+            description = "AI-generated samples: seeds 0, 1, 2, … row by row."
+        write_image(folder / f"samples-{stamp}.png", grid, image_text(description, common | {"truncation": "1.0"}))
+        if trainer.encoder_ema is not None:
+            labels = None if self.labels is None else self.labels[:10]
             strip = reconstruction_grid(
-                trainer.encoder, trainer.average, self.images[:10], self.dataset.labels[:10], trainer.image_range
+                trainer.encoder_ema, trainer.generator_ema, self.images[:10], labels, self.image_range
             )
-            description = "Upper row: scans from the dataset. Lower row: the machine-made reconstruction of each."
+            description = "Upper row: images from the data set. Lower row: the AI-generated reconstruction of each."
             write_image(folder / f"reconstructions-{stamp}.png", strip, image_text(description, common))
 
     def save(self, *, metrics: dict[str, float]) -> None:
         """Save the resume state, then the checkpoint of the averaged weights."""
         save_resume(self.folder / RESUME_NAME, step=self.step, trainer=self.trainer, rng=self.rng)
-        config, network, dataset, trainer = self.config, self.config.network, self.dataset, self.trainer
+        config, dataset = self.config, self.dataset
+        height, width, channels = config.network.image_shape
         info = ModelInfo(
             family=config.family,
             preset=config.preset,
-            network=network,
-            image=ImageInfo(
-                height=network.image_size,
-                width=network.image_size,
-                channels=network.image_channels,
-                range=trainer.image_range,
-            ),
-            labels=dataset.label_names,
+            network=config.network,
+            image=ImageInfo(height=height, width=width, channels=channels, range=self.image_range),
+            labels=dataset.label_names if config.network.num_classes else (),
             dataset=DatasetInfo(name=dataset.name, size=len(dataset), sha256=dataset.sha256),
             metrics=metrics,
             kimg=self.kimg,
@@ -180,7 +179,7 @@ class _Run:
             git_revision=git_revision(),
             torch=torch.__version__,
         )
-        save_model(self.folder / CHECKPOINT_NAME, info, trainer.average, trainer.encoder)
+        save_model(self.folder / CHECKPOINT_NAME, info, self.trainer.generator_ema, self.trainer.encoder_ema)
 
     def saved_metrics(self) -> dict[str, float]:
         """What the saved checkpoint of this very step measured; empty where it is missing, older or damaged."""
@@ -189,20 +188,6 @@ class _Run:
         except CheckpointError:
             return {}
         return info.metrics if info.kimg == self.kimg else {}
-
-
-def _open(config: GanConfig | VaeConfig, folder: Path) -> _Run:
-    """The run as the seed makes it, or as its resume state has it; PyTorch's global random stream stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        trainer = GanTrainer(config) if isinstance(config, GanConfig) else VaeTrainer(config)
-    rng = torch.Generator().manual_seed(config.seed)
-    path = folder / RESUME_NAME
-    step = load_resume(path, trainer=trainer, rng=rng) if path.exists() else 0
-    dataset = load_digits(config.network.image_size)
-    low, high = trainer.image_range
-    images = dataset.images / 255.0 * (high - low) + low
-    return _Run(config=config, folder=folder, dataset=dataset, images=images, trainer=trainer, rng=rng, step=step)
 
 
 @contextmanager

@@ -3,52 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
-from training.checkpoint import DatasetInfo, ImageInfo, ModelInfo, NetworkInfo, save_model
-from training.networks import Decoder, Encoder, Generator
+from training.config import NetworkConfig
+from training.families import FAMILIES
+from training.run.checkpoint import DatasetInfo, ImageInfo, ModelInfo, save_model
 
 __all__ = ["save_untrained"]
 
 
-def save_untrained(folder: Path, *, family: Literal["gan", "vae"], network: NetworkInfo, seed: int = 0) -> None:
+def save_untrained(folder: Path, *, family: str, network: NetworkConfig, seed: int = 0) -> None:
     """Save networks whose images are noise, but differ from latent to latent and use the whole range.
 
     Raises:
         CheckpointError: the folder cannot be written.
     """
-    torch.manual_seed(seed)
-    size, channels = network.image_size, network.image_channels
-    arguments = {
-        "latent_dim": network.latent_dim,
-        "num_classes": network.num_classes,
-        "embedding_dim": network.embedding_dim,
-        "image_size": size,
-        "image_channels": channels,
-        "base_channels": network.base_channels,
-    }
-    generator = Generator(**arguments) if family == "gan" else Decoder(**arguments)
-    encoder = None
-    if family == "vae":
-        encoder = Encoder(
-            latent_dim=network.latent_dim,
-            image_size=size,
-            image_channels=channels,
-            base_channels=network.base_channels,
-        )
-    for module in (generator, encoder):
-        if module is not None:
-            _randomise(module)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        generator, encoder = FAMILIES[family].build(network)
+        for module in (generator, encoder):
+            if module is not None:
+                _randomize(module)
+    height, width, channels = network.image_shape
     info = ModelInfo(
         family=family,
         preset="untrained",
         network=network,
-        image=ImageInfo(
-            height=size, width=size, channels=channels, range=(-1.0, 1.0) if family == "gan" else (0.0, 1.0)
-        ),
+        image=ImageInfo(height=height, width=width, channels=channels, range=FAMILIES[family].image_range),
         labels=tuple(str(i) for i in range(network.num_classes)),
         dataset=DatasetInfo(name="none", size=0, sha256=""),
         kimg=0.0,
@@ -58,8 +41,8 @@ def save_untrained(folder: Path, *, family: Literal["gan", "vae"], network: Netw
     save_model(folder, info, generator, encoder)
 
 
-def _randomise(module: nn.Module) -> None:
-    """Weights scaled to keep the variance through the layers, and batch-norm statistics that folding must honour."""
+def _randomize(module: nn.Module) -> None:
+    """Weights that keep the variance through the layers, and batch-norm statistics that are not 0 and 1."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")

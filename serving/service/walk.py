@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,8 +45,8 @@ def slerp(a: Float32s, b: Float32s, t: NDArray[np.float64]) -> Float32s:
         a, b: [N, *latent_shape] float32.  t: [N], within [0, 1].
     Source: T. White, Sampling Generative Networks, arXiv:1609.04468.
     """
-    shape, num_frames = a.shape, len(a)
-    a, b = a.reshape(num_frames, -1), b.reshape(num_frames, -1)
+    shape = a.shape
+    a, b = (latent.reshape(len(latent), math.prod(shape[1:])) for latent in (a, b))
     x, y = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     cosine = np.clip((x * y).sum(axis=1) / np.maximum(lengths, np.finfo(np.float64).tiny), -1.0, 1.0)

@@ -9,28 +9,34 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from training.checkpoint import DatasetInfo, ImageInfo, ModelInfo, NetworkInfo, build_networks, save_model
-from training.presets import PRESETS, GanConfig, VaeConfig
-from training.run_folder import CHECKPOINT_NAME
+from training.config import TrainConfig
+from training.families import FAMILIES
+from training.families.blocks import DcganConfig
+from training.presets import load_preset
+from training.run.checkpoint import DatasetInfo, ImageInfo, ModelInfo, save_model
+from training.run.folder import CHECKPOINT_NAME
 
-TINY = NetworkInfo(latent_dim=4, num_classes=10, embedding_dim=3, image_size=8, image_channels=1, base_channels=4)
+TINY = DcganConfig(latent_dim=4, num_classes=10, embedding_dim=3, image_size=8, image_channels=1, base_channels=4)
+TINY_UNCONDITIONAL = dataclasses.replace(TINY, num_classes=0, embedding_dim=0)
 
 
-def tiny_config(family: str, **options: Any) -> GanConfig | VaeConfig:
+def tiny_config(family: str, **options: Any) -> TrainConfig:
     """A preset cut down to 8x8 images and a dozen steps of 16 images, on one thread."""
     small: dict[str, Any] = {"network": TINY, "total_kimg": 0.2, "batch_size": 16, "threads": 1, "precision": "fp32"}
     if family == "gan":
         small |= {"discriminator_channels": 4}
-    return dataclasses.replace(PRESETS[f"digits-{family}"], **(small | options))
+    return dataclasses.replace(load_preset(f"digits-{family}"), **(small | options))
 
 
 def tiny_info(family: str, **changes: Any) -> ModelInfo:
+    network = changes.get("network", TINY)
+    height, width, channels = network.image_shape
     info = ModelInfo(
-        family="gan" if family == "gan" else "vae",
+        family=family,
         preset="tiny",
-        network=TINY,
-        image=ImageInfo(height=8, width=8, channels=1, range=(-1.0, 1.0) if family == "gan" else (0.0, 1.0)),
-        labels=tuple("0123456789"),
+        network=network,
+        image=ImageInfo(height=height, width=width, channels=channels, range=FAMILIES[family].image_range),
+        labels=tuple("0123456789"[: network.num_classes]),
         dataset=DatasetInfo(name="digits", size=1797, sha256="0" * 64),
         metrics={"label_accuracy": 0.5},
         kimg=0.2,
@@ -40,12 +46,12 @@ def tiny_info(family: str, **changes: Any) -> ModelInfo:
     return dataclasses.replace(info, **changes)
 
 
-def save_tiny(folder: Path, family: str = "gan") -> None:
+def save_tiny(folder: Path, family: str = "gan", network: DcganConfig = TINY) -> None:
     """A checkpoint of untrained networks."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        generator, encoder = build_networks("gan" if family == "gan" else "vae", TINY)
-    save_model(folder, tiny_info(family), generator, encoder)
+        generator, encoder = FAMILIES[family].build(network)
+    save_model(folder, tiny_info(family, network=network), generator, encoder)
 
 
 def weights_of(run: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ import pytest
 from export.graphs import Graphs, Networks, build_graphs, export_networks
 from export.pipeline import ExportOptions, ExportResult, export_checkpoint
 from export.source import Source, load_source
-from training.checkpoint import NetworkInfo
+from training.families.blocks import DcganConfig
 from training.untrained import save_untrained
 
 OPTIONS = ExportOptions(max_batch_size=5, num_golden=4, num_parity_seeds=9)
@@ -31,7 +31,7 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
     """A checkpoint folder of a random 16x16 network."""
 
     def make(family: Literal["gan", "vae"], *, num_classes: int = 3, latent_dim: int = 6, seed: int = 0) -> Path:
-        network = NetworkInfo(
+        network = DcganConfig(
             latent_dim=latent_dim,
             num_classes=num_classes,
             embedding_dim=4 if num_classes else 0,

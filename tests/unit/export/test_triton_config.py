@@ -7,7 +7,6 @@ import itertools
 from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export.triton_config import CONFIG_NAMES, ServingOptions, buckets, config_text
@@ -95,8 +94,8 @@ def test_encode_config_takes_images() -> None:
 def test_unconditional_sampler_has_no_label() -> None:
     sampler = interface("sample", image=(16, 16, 3), latent_shape=(6,), num_labels=0)
     assert sampler.inputs == (
-        Tensor(name="seed", data_type=TensorProto.UINT64, dims=(1,)),
-        Tensor(name="truncation", data_type=TensorProto.FLOAT, dims=(1,)),
+        Tensor(name="seed", datatype="UINT64", dims=(1,)),
+        Tensor(name="truncation", datatype="FP32", dims=(1,)),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ganvas_core.noise import latents
 from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
 from serving.repository.reader import ModelVersion, read_repository
 
@@ -29,16 +30,21 @@ def images(version: ModelVersion) -> NDArray[np.uint8]:
 
 
 def test_inputs_are_one_row_a_golden_seed(version: ModelVersion) -> None:
-    seeds, truncation, labels = golden_inputs(version)
-    golden = version.served.golden
-    assert seeds[:, 0].tolist() == [entry.seed for entry in golden]
-    assert seeds.dtype == np.uint64
-    assert np.allclose(truncation[:, 0], [entry.truncation for entry in golden])
+    inputs, golden = golden_inputs(version, "sample"), version.served.golden
+    assert inputs["seed"][:, 0].tolist() == [entry.seed for entry in golden]
+    assert inputs["seed"].dtype == np.uint64
+    assert np.allclose(inputs["truncation"][:, 0], [entry.truncation for entry in golden])
     if version.certificate.labels:
-        assert labels is not None
-        assert labels[:, 0].tolist() == [entry.label for entry in golden]
+        assert inputs["label"][:, 0].tolist() == [entry.label for entry in golden]
     else:
-        assert labels is None
+        assert "label" not in inputs
+
+
+def test_inputs_of_decode_are_the_truncated_latents(version: ModelVersion) -> None:
+    inputs, golden = golden_inputs(version, "decode"), version.served.golden
+    for row, entry in zip(inputs["latent"], golden, strict=True):
+        expected = latents([entry.seed], version.certificate.latent_shape)[0] * np.float32(entry.truncation)
+        assert row.tobytes() == expected.tobytes()
 
 
 def test_certified_images_are_exact(version: ModelVersion, images: NDArray[np.uint8]) -> None:

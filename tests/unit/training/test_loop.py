@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.support.training import tiny_config
-from tests.unit.training.test_checkpoint import full_disk
-from training.checkpoint import CheckpointError, load_model
-from training.data import load_digits
+from tests.support.disk import full_disk
+from tests.support.training import TINY_UNCONDITIONAL, tiny_config
+from training.data.digits import load_digits
 from training.loop import DivergedError, train
-from training.run_folder import create
+from training.run.checkpoint import CheckpointError, load_model
+from training.run.folder import create
 
 
 @pytest.mark.parametrize("family", ["gan", "vae"])
@@ -35,7 +35,7 @@ def test_train_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path: Path,
     assert all(0 <= value < 10 for value in outcome.metrics.values())
 
 
-def test_train_draws_grids_marked_as_machine_made(tmp_path: Path) -> None:
+def test_train_draws_grids_marked_as_ai_generated(tmp_path: Path) -> None:
     config = tiny_config("vae", samples_kimg=0.1)
     create(tmp_path, config, overwrite=False)
     train(config, tmp_path)
@@ -43,7 +43,7 @@ def test_train_draws_grids_marked_as_machine_made(tmp_path: Path) -> None:
     stamps = ("00000.112kimg", "00000.192kimg")
     assert names == [f"{kind}-{stamp}.png" for kind in ("reconstructions", "samples") for stamp in stamps]
     with Image.open(tmp_path / "samples" / names[-1]) as grid:
-        assert grid.size == (98, 98)
+        assert grid.size == (102, 102)
         assert grid.info["ganvas:machine-made"] == "true"
         assert grid.info["ganvas:model"] == "digits-vae"
         assert grid.info["ganvas:kimg"] == "0.192"
@@ -54,6 +54,7 @@ def test_train_shows_one_real_scan_of_each_label(tmp_path: Path) -> None:
     create(tmp_path, config, overwrite=False)
     train(config, tmp_path, should_stop=lambda: True)
     dataset = load_digits(8)
+    assert dataset.labels is not None
     for label in range(10):
         with Image.open(tmp_path / "examples" / f"{label:03d}.png") as scan:
             assert scan.info["ganvas:label"] == str(label)
@@ -94,3 +95,16 @@ def test_train_restores_the_number_of_threads(tmp_path: Path) -> None:
     train(config, tmp_path)
     assert torch.get_num_threads() == before
     assert json.loads((tmp_path / "config.json").read_text())["config"]["threads"] == 1
+
+
+@pytest.mark.parametrize("family", ["gan", "vae"])
+def test_train_works_without_labels(tmp_path: Path, family: str) -> None:
+    config = tiny_config(family, network=TINY_UNCONDITIONAL)
+    create(tmp_path, config, overwrite=False)
+    outcome = train(config, tmp_path)
+    assert load_model(tmp_path / "checkpoint").info.labels == ()
+    assert "label_accuracy" not in outcome.metrics
+    assert outcome.metrics["density"] >= 0
+    (grid,) = (tmp_path / "samples").glob("samples-*.png")
+    with Image.open(grid) as sheet:
+        assert sheet.size == (102, 102)

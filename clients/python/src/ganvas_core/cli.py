@@ -85,6 +85,12 @@ class Option:
     """`within [1, 256]`; empty: none."""
     cli: Cli
     env: str | None
+    constraints: tuple[Any, ...] = ()
+    """pydantic's limits of the type."""
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
 
     @property
     def typed(self) -> str:
@@ -97,7 +103,7 @@ class Option:
     def shown_default(self) -> str:
         if self.cli.shown_default is not None:
             return self.cli.shown_default
-        if self.default is inspect.Parameter.empty:
+        if self.required:
             return "required"
         if self.default in (None, ()):
             return "none"
@@ -124,6 +130,7 @@ def options_of(options_type: type) -> list[Option]:
                 limits=_limits(info),
                 cli=cli,
                 env=None if cli.positional else env or None,
+                constraints=tuple(item for item in info.metadata if not isinstance(item, Cli)),
             )
         )
     return found

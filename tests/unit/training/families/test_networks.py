@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from training.families.gan import Discriminator, Generator
+from training.families.vae import Decoder, Encoder
+
+
+def arguments(*, num_classes: int, image_size: int, image_channels: int = 1) -> dict[str, int]:
+    return {
+        "latent_dim": 6,
+        "num_classes": num_classes,
+        "embedding_dim": 3,
+        "image_size": image_size,
+        "image_channels": image_channels,
+        "base_channels": 4,
+    }
+
+
+@pytest.mark.parametrize("image_size", [8, 16, 32, 64])
+@pytest.mark.parametrize("num_classes", [0, 10])
+@pytest.mark.parametrize(("network", "low"), [(Generator, -1.0), (Decoder, 0.0)])
+def test_generator_and_decoder_make_images_in_their_range(
+    network: type[Generator] | type[Decoder], low: float, num_classes: int, image_size: int
+) -> None:
+    model = network(**arguments(num_classes=num_classes, image_size=image_size, image_channels=3)).eval()
+    z = 50 * torch.randn(5, 6)
+    images = model(z, torch.arange(5)) if num_classes else model(z)
+    assert images.shape == (5, 3, image_size, image_size)
+    assert images.dtype == torch.float32
+    assert images.min() >= low
+    assert images.max() <= 1.0
+
+
+def test_generator_has_textbook_size_when_64_pixels_and_64_channels() -> None:
+    model = Generator(latent_dim=100, num_classes=0, embedding_dim=0, image_size=64, image_channels=3, base_channels=64)
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    assert weights == 3_576_704 + 3  # PyTorch's DCGAN example, and one bias per colour
+
+
+@pytest.mark.parametrize("network", [Generator, Decoder, Encoder])
+def test_exported_networks_hold_no_linear_layer_and_only_symmetric_padding(
+    network: type[Generator] | type[Decoder] | type[Encoder],
+) -> None:
+    options = arguments(num_classes=10, image_size=32)
+    if network is Encoder:
+        del options["num_classes"], options["embedding_dim"]
+    modules = list(network(**options).modules())
+    assert not any(isinstance(module, nn.Linear) for module in modules)
+    for module in modules:
+        if isinstance(module, nn.ConvTranspose2d):
+            assert (module.kernel_size, module.output_padding) == ((4, 4), (0, 0))
+            assert (module.stride, module.padding) in {((1, 1), (0, 0)), ((2, 2), (1, 1))}
+
+
+def test_encoder_gives_a_bounded_posterior() -> None:
+    encoder = Encoder(latent_dim=6, image_size=16, image_channels=1, base_channels=4)
+    mean, logvar = encoder(1000 * torch.rand(3, 1, 16, 16))
+    assert mean.shape == logvar.shape == (3, 6)
+    assert logvar.abs().max() <= 10.0
+
+
+def test_decoder_is_the_sigmoid_of_its_logits() -> None:
+    decoder = Decoder(**arguments(num_classes=10, image_size=8)).eval()
+    z, label = torch.randn(4, 6), torch.arange(4)
+    assert torch.equal(decoder(z, label), torch.sigmoid(decoder.logits(z, label)))
+
+
+def test_generator_depends_on_latent_and_label() -> None:
+    model = Generator(**arguments(num_classes=10, image_size=8)).eval()
+    z = torch.randn(2, 6)
+    base = model(z, torch.tensor([1, 1]))
+    assert not torch.allclose(base[0], base[1])
+    assert not torch.allclose(base, model(z, torch.tensor([2, 2])))
+
+
+def test_discriminator_scores_depend_on_the_label_once_trained() -> None:
+    model = Discriminator(num_classes=10, image_size=8, image_channels=1, base_channels=4)
+    x = torch.randn(3, 1, 8, 8)
+    assert model(x, torch.zeros(3, dtype=torch.int64)).shape == (3,)
+    model.embedding.weight.data.normal_()  # type: ignore[union-attr]
+    assert not torch.allclose(model(x, torch.tensor([0, 0, 0])), model(x, torch.tensor([1, 1, 1])))
+
+
+def test_generator_rejects_a_missing_label_when_conditional() -> None:
+    with pytest.raises(ValueError, match="label is missing"):
+        Generator(**arguments(num_classes=10, image_size=8))(torch.randn(2, 6))
+
+
+def test_generator_rejects_a_label_when_unconditional() -> None:
+    with pytest.raises(ValueError, match="label must be absent"):
+        Generator(**arguments(num_classes=0, image_size=8))(torch.randn(2, 6), torch.arange(2))
+
+
+@pytest.mark.parametrize("image_size", [0, 4, 7, 12, 33])
+def test_networks_reject_an_image_size_that_is_no_power_of_two(image_size: int) -> None:
+    with pytest.raises(ValueError, match=f"power of two from 8 up; got {image_size}"):
+        Generator(**arguments(num_classes=0, image_size=image_size))

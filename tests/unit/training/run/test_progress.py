@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tests.support.training import tiny_config
+from training.run.progress import TrainingProgress
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_losses_kimg_and_speed(terminal: bool) -> None:
+    shown = io.StringIO()
+    config = tiny_config("gan")
+    with TrainingProgress(config, Console(file=shown, force_terminal=terminal, width=120)) as progress:
+        progress.on_step(0, {})
+        for step in range(1, config.num_steps + 1):
+            progress.on_step(step, {"D": 1.25, "G": 0.5})
+    for part in ("digits-gan", "0.2/0.2 kimg", "img/s", "D 1.25", "G 0.5"):
+        assert part in shown.getvalue()
+
+
+def test_progress_prints_at_most_twenty_lines_to_a_log() -> None:
+    shown = io.StringIO()
+    config = tiny_config("vae", total_kimg=10.0)
+    with TrainingProgress(config, Console(file=shown, force_terminal=False)) as progress:
+        for step in range(300, config.num_steps + 1):
+            progress.on_step(step, {"KL": 1.0} if step > 300 else {})
+    lines = shown.getvalue().splitlines()
+    assert len(lines) == 11
+    assert lines[-1].startswith("digits-vae  10.0/10.0 kimg")

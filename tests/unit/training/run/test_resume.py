@@ -1,0 +1,120 @@
+"""A run that was interrupted must end as if it never had been: the same bytes in every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from tests.support.training import tiny_config, weights_of
+from training.loop import train
+from training.run.checkpoint import CheckpointError, load_model
+from training.run.folder import create
+from training.run.resume import load_resume, read_step
+
+
+class Killed(BaseException):
+    """Stands for a kill -9: nothing of ours runs after it."""
+
+
+def start(folder: Path, family: str, **options: object) -> Path:
+    create(folder, tiny_config(family, **options), overwrite=False)
+    return folder
+
+
+def stop_after(num_steps: int) -> Callable[[], bool]:
+    asked = iter(range(10_000))
+    return lambda: next(asked) == num_steps
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("gan", {"seed": 5}), ("gan", {"loss": "hinge", "r1_gamma": 0.0}), ("gan", {"precision": "bf16"}), ("vae", {})],
+)
+def test_train_gives_the_same_weights_when_stopped_and_resumed(
+    tmp_path: Path, family: str, options: dict[str, object]
+) -> None:
+    config = tiny_config(family, **options)
+    whole, parts = start(tmp_path / "whole", family, **options), start(tmp_path / "parts", family, **options)
+    assert train(config, whole).finished
+
+    for steps in (3, 4):
+        outcome = train(config, parts, should_stop=stop_after(steps))
+        assert not outcome.finished
+    assert read_step(parts / "resume.safetensors") == 7
+    assert train(config, parts).finished
+
+    assert weights_of(parts) == weights_of(whole)
+    assert load_model(parts / "checkpoint").info == load_model(whole / "checkpoint").info
+
+
+@pytest.mark.parametrize("family", ["gan", "vae"])
+def test_train_loses_at_most_one_interval_when_killed(tmp_path: Path, family: str) -> None:
+    config = tiny_config(family, save_kimg=0.064)  # Every 4 steps.
+    whole, killed = start(tmp_path / "whole", family), start(tmp_path / "killed", family)
+    train(config, whole)
+
+    def kill_at_step_10(step: int, losses: dict[str, float]) -> None:
+        if step == 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(config, killed, on_step=kill_at_step_10)
+    assert read_step(killed / "resume.safetensors") == 8
+    assert load_model(killed / "checkpoint").info.metrics == {}
+    train(config, killed)
+
+    assert weights_of(killed) == weights_of(whole)
+
+
+@pytest.mark.parametrize("family", ["gan", "vae"])
+def test_train_repeats_itself_with_the_same_seed_only(tmp_path: Path, family: str) -> None:
+    runs = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.manual_seed(hash(name) % 1000)  # The global stream must not matter.
+        train(tiny_config(family, seed=seed), start(tmp_path / name, family, seed=seed))
+        runs.append(weights_of(tmp_path / name))
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_train_saves_no_state_when_stopped_before_the_first_step(tmp_path: Path) -> None:
+    folder = start(tmp_path / "run", "gan")
+    assert not train(tiny_config("gan"), folder, should_stop=lambda: True).finished
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "examples"]
+
+
+def test_train_does_nothing_more_when_already_finished(tmp_path: Path) -> None:
+    folder = start(tmp_path / "run", "gan")
+    first = train(tiny_config("gan"), folder)
+    changed = (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns
+    assert train(tiny_config("gan"), folder) == first
+    assert (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns == changed
+
+
+@pytest.mark.parametrize("keep", [0, 7, 500, 9000])
+def test_train_rejects_a_truncated_resume_state(tmp_path: Path, keep: int) -> None:
+    folder = start(tmp_path / "run", "gan")
+    train(tiny_config("gan"), folder, should_stop=stop_after(2))
+    path = folder / "resume.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"not a usable resume state: .*--overwrite"):
+        train(tiny_config("gan"), folder)
+
+
+def test_train_rejects_the_resume_state_of_another_family(tmp_path: Path) -> None:
+    folder = start(tmp_path / "run", "gan")
+    train(tiny_config("gan"), folder, should_stop=stop_after(2))
+    with pytest.raises(CheckpointError, match="not a usable resume state"):
+        train(tiny_config("vae"), folder)
+
+
+@pytest.mark.parametrize(("file_format", "remedy"), [("1", "Finish the run with the release"), ("3", "Upgrade Ganvas")])
+def test_load_resume_rejects_another_format(tmp_path: Path, file_format: str, remedy: str) -> None:
+    path = tmp_path / "resume.safetensors"
+    safetensors.torch.save_file({"rng": torch.zeros(1)}, path, metadata={"format": file_format, "step": "1"})
+    with pytest.raises(CheckpointError, match=rf"has format {file_format}; this release reads format 2\. {remedy}"):
+        load_resume(path, trainer=None, rng=torch.Generator())  # type: ignore[arg-type]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ganvas_core.cli import UsageError
+from tests.support.training import tiny_config
+from training.cli import resume_config
+from training.families.vae import VaeConfig
+from training.presets import PRESETS, load_preset, vary
+from training.run.folder import RunFolderError, create
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_preset_carries_its_own_name_and_a_reachable_budget(name: str) -> None:
+    config = load_preset(name)
+    assert config.preset == name
+    assert config.kimg(config.num_steps) == pytest.approx(config.total_kimg, rel=1e-3)
+
+
+def test_vary_changes_the_preset() -> None:
+    config = vary(load_preset("digits-vae"), {"seed": 9, "beta": 2.5})
+    assert isinstance(config, VaeConfig)
+    assert (config.seed, config.beta) == (9, 2.5)
+    assert config.batch_size == load_preset("digits-vae").batch_size
+
+
+def test_load_preset_lists_the_presets_when_unknown() -> None:
+    with pytest.raises(UsageError, match=r"no preset 'digits-gna'. There are: digits-gan, digits-vae"):
+        load_preset("digits-gna")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seed": -1}, "--seed must be at least 0 and less than 9223372036854775808; got -1."),
+        ({"seed": 2**63}, "--seed must be at least 0 and less than 9223372036854775808; got 9223372036854775808."),
+        ({"total_kimg": 0.0}, "--kimg must be more than 0; got 0.0."),
+        ({"batch_size": 1}, "--batch-size must be within [2, 4096]; got 1."),
+        ({"batch_size": 5000}, "--batch-size must be within [2, 4096]; got 5000."),
+        ({"learning_rate": float("nan")}, "--learning-rate must be more than 0; got nan."),
+        ({"loss": "wasserstein"}, "--loss must be 'non-saturating' or 'hinge'; got wasserstein."),
+        ({"precision": "fp8"}, "--precision must be 'fp32' or 'bf16'; got fp8."),
+        ({"threads": 0}, "--threads must be within [1, 256]; got 0."),
+        ({"beta": 1.0}, "--beta does not apply to digits-gan, which is a GAN."),
+    ],
+)
+def test_vary_names_the_option_the_value_and_the_limit(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        vary(load_preset("digits-gan"), given)
+    assert str(caught.value) == message
+
+
+def test_resume_config_takes_the_options_of_the_run(tmp_path: Path) -> None:
+    config = tiny_config("gan", seed=4)
+    create(tmp_path / "run", config, overwrite=False)
+    assert resume_config("digits-gan", tmp_path / "run", {}) == config
+    assert resume_config("digits-gan", tmp_path / "run", {"seed": 4}) == config
+
+
+@pytest.mark.parametrize(
+    ("preset", "given", "option"),
+    [
+        ("digits-gan", {"seed": 5}, "--seed is 5 here, but the run in .* was started with 4"),
+        ("digits-gan", {"total_kimg": 9.0}, r"--kimg is 9.0 here, but .* 0\.2"),
+        ("digits-vae", {}, "PRESET is digits-vae here, but .* digits-gan"),
+    ],
+)
+def test_resume_config_names_the_option_that_differs(
+    tmp_path: Path, preset: str, given: dict[str, Any], option: str
+) -> None:
+    create(tmp_path / "run", tiny_config("gan", seed=4), overwrite=False)
+    with pytest.raises(UsageError, match=option):
+        resume_config(preset, tmp_path / "run", given)
+
+
+def test_resume_config_says_so_when_there_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"holds no run\. Leave out --resume"):
+        resume_config("digits-gan", tmp_path / "run", {})
+
+
+def test_preset_may_be_a_file_of_your_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(PRESETS["digits-vae"].read_text().replace("beta = 2.0", "beta = 3.5"))
+    config = load_preset(str(path))
+    assert isinstance(config, VaeConfig)
+    assert (config.preset, config.beta) == ("mine", 3.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("beta = 2.0", "beta = -1"), "beta must be greater than 0; got -1"),
+        (("beta = 2.0", "beta = 2.0\ncolour = 1"), "colour Unexpected keyword argument"),
+        (('family = "vae"', 'family = "diffusion"'), "family must be one of gan, vae; got 'diffusion'"),
+        (("image_size = 32", "image_size = 33"), "network image_size must be a power of two; got 33"),
+        (("batch_size = 32", "batch_size = "), "is not TOML"),
+        (("batch_size = 32", "batch_size = 1979-05-27"), "batch_size must be a valid integer"),
+    ],
+)
+def test_preset_file_names_the_field_that_is_wrong(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(PRESETS["digits-vae"].read_text().replace(*change))
+    with pytest.raises(UsageError, match=message) as caught:
+        load_preset(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_preset_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot read .*mine\.toml: No such file"):
+        load_preset(str(tmp_path / "mine.toml"))

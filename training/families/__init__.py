@@ -1,0 +1,11 @@
+"""Families of generative models. A new one is a file here and an entry in FAMILIES."""
+
+from __future__ import annotations
+
+from training.families.family import Family
+from training.families.gan import GAN
+from training.families.vae import VAE
+
+__all__ = ["FAMILIES"]
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (GAN, VAE)}

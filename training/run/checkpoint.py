@@ -1,0 +1,252 @@
+"""The checkpoint folder, which export reads: model.safetensors (EMA weights) and model.json (all else).
+
+Nothing here pickles or unpickles, so a checkpoint from a stranger can at worst be rejected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import safetensors.torch
+import torch
+from pydantic import BeforeValidator, SerializeAsAny, TypeAdapter, ValidationError, ValidationInfo
+from pydantic.dataclasses import dataclass
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ganvas_core.cli import UserError, describe_validation_error
+from ganvas_core.files import atomic_folder, write_synced
+from training.config import STRICT, NetworkConfig
+from training.families import FAMILIES
+
+__all__ = [
+    "FORMAT",
+    "CheckpointError",
+    "DatasetInfo",
+    "ImageInfo",
+    "LoadedModel",
+    "ModelInfo",
+    "load_model",
+    "save_model",
+]
+
+FORMAT = 1
+"""The newest checkpoint format this release reads, and the one it writes."""
+
+WEIGHTS_NAME = "model.safetensors"
+INFO_NAME = "model.json"
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be read or written: the message says which file, why, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ImageInfo:
+    height: int
+    width: int
+    channels: int
+    range: tuple[float, float]
+    """Of the network's output: (-1, 1) for a GAN's tanh, (0, 1) for a VAE's sigmoid."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DatasetInfo:
+    name: str
+    size: int
+    sha256: str
+    """Of the prepared uint8 images and labels: see training.data."""
+
+
+def _parse_network(value: Any, info: ValidationInfo) -> Any:
+    """The object in model.json as the network_type of its family, which was validated before it."""
+    if isinstance(value, dict) and "family" in info.data:
+        return FAMILIES[info.data["family"]].parse_network(value)
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ModelInfo:
+    """model.json."""
+
+    format: int = FORMAT
+    family: Literal[tuple(FAMILIES)]  # type: ignore[valid-type]
+    preset: str
+    network: Annotated[SerializeAsAny[NetworkConfig], BeforeValidator(_parse_network)]
+    """The family's network_type."""
+    image: ImageInfo
+    labels: tuple[str, ...]
+    """One name per class; empty where unconditional."""
+    dataset: DatasetInfo
+    metrics: dict[str, float] = field(default_factory=dict)
+    kimg: float
+    """Thousands of real images the network has been shown."""
+    seed: int
+    git_revision: str | None = None
+    torch: str
+
+    def __post_init__(self) -> None:
+        height, width, channels = self.network.image_shape
+        if (self.image.height, self.image.width, self.image.channels) != (height, width, channels):
+            raise ValueError(f"image must be {height}x{width}x{channels}, as network says.")
+        expected_range = FAMILIES[self.family].image_range
+        if self.image.range != expected_range:
+            raise ValueError(f"image.range of a {self.family} must be {expected_range}; got {self.image.range}.")
+        if len(self.labels) != self.network.num_classes:
+            raise ValueError(f"labels must have network.num_classes = {self.network.num_classes} entries.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A checkpoint in memory, on the CPU, in eval mode."""
+
+    info: ModelInfo
+    generator: nn.Module
+    """(z [N, *latent_shape] float32, label [N] int64 where conditional) → [N, C, H, W] float32 in info.image.range."""
+    encoder: nn.Module | None
+    """x [N, C, H, W] float32 in info.image.range → mean and logvar, [N, *latent_shape] each."""
+    sha256: str
+    """Of model.safetensors."""
+
+
+def save_model(folder: Path, info: ModelInfo, generator: nn.Module, encoder: nn.Module | None = None) -> None:
+    """Write a whole checkpoint folder, or leave what was there.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written, or a weight is not finite.
+    """
+    weights = _named_weights(generator, encoder)
+    _check_finite(weights, folder)
+    data = safetensors.torch.save(weights, metadata={"format": "pt"})
+    record = TypeAdapter(ModelInfo).dump_python(info, mode="json") | {
+        "weights_sha256": hashlib.sha256(data).hexdigest()
+    }
+    try:
+        with atomic_folder(folder) as temporary:
+            write_synced(temporary / WEIGHTS_NAME, data)
+            write_synced(temporary / INFO_NAME, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot save the checkpoint in {folder}: {error.strerror or error}. What was there before is whole."
+        ) from None
+
+
+def load_model(folder: Path) -> LoadedModel:
+    """Read a checkpoint folder and rebuild its networks.
+
+    Raises:
+        CheckpointError: missing, truncated, damaged, of a newer format, a pickle, or weights that do not fit.
+    """
+    _check_folder(folder)
+    info, weights_sha256 = _read_info(folder / INFO_NAME)
+    weights, sha256 = _read_weights(folder / WEIGHTS_NAME)
+    if weights_sha256 not in (None, sha256):
+        raise CheckpointError(
+            f"{folder / WEIGHTS_NAME} has SHA-256 {sha256[:16]}…, but {INFO_NAME} says {str(weights_sha256)[:16]}…: "
+            "the file was changed or damaged. Train again, or copy the folder again."
+        )
+    with torch.device("meta"):  # Shapes without memory, until the weights are known to fit.
+        generator, encoder = FAMILIES[info.family].build(info.network)
+    _check_fit(weights, _named_weights(generator, encoder), folder / WEIGHTS_NAME)
+    _check_finite(weights, folder / WEIGHTS_NAME)
+    for prefix, module in _parts(generator, encoder).items():
+        module.to_empty(device="cpu")
+        module.load_state_dict({name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)})
+        module.eval()
+    return LoadedModel(info=info, generator=generator, encoder=encoder, sha256=sha256)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        kind = "a pickle" if _looks_like_pickle(folder.read_bytes()[:4]) else "a file"
+        raise CheckpointError(
+            f"{folder} is {kind}, not a checkpoint folder. Ganvas reads a folder with {WEIGHTS_NAME} and {INFO_NAME}, "
+            "and never unpickles. `./ganvas train` writes one."
+        )
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} does not exist. Train one first: ./ganvas train digits-gan --out out/digits-gan"
+        )
+
+
+def _read_info(path: Path) -> tuple[ModelInfo, str | None]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} is missing: {path.parent} is not a checkpoint folder. `./ganvas train` writes one, OUT/checkpoint."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from None
+    version = record.get("format") if isinstance(record, dict) else None
+    if type(version) is not int:
+        raise CheckpointError(f"{path} has no integer field 'format'.")
+    if version > FORMAT:
+        raise CheckpointError(f"{path} has format {version}; this release reads up to {FORMAT}. Upgrade Ganvas.")
+    weights_sha256 = record.pop("weights_sha256", None)
+    try:
+        # As JSON, since in strict mode pydantic takes a list for a tuple only there.
+        return TypeAdapter(ModelInfo).validate_json(json.dumps(record)), weights_sha256
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {describe_validation_error(error)}") from None
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}.") from None
+    try:
+        return safetensors.torch.load(data), hashlib.sha256(data).hexdigest()
+    except (SafetensorError, ValueError, KeyError) as error:
+        if _looks_like_pickle(data):
+            message = f"{path} is a pickle, which Ganvas never reads. Save the weights with `./ganvas train`."
+        else:
+            message = f"{path} is truncated or damaged: {error}. Copy it again, or train again."
+        raise CheckpointError(message) from None
+
+
+def _looks_like_pickle(data: bytes) -> bool:
+    """A pickle of protocol 2 or newer begins with 0x80 and its protocol; torch.save wraps one in a zip file."""
+    return data[:4] == b"PK\x03\x04" or (data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
+
+
+def _parts(generator: nn.Module, encoder: nn.Module | None) -> dict[str, nn.Module]:
+    return {"generator.": generator} | ({"encoder.": encoder} if encoder is not None else {})
+
+
+def _named_weights(generator: nn.Module, encoder: nn.Module | None) -> dict[str, Tensor]:
+    """Parameters and buffers under `generator.` and `encoder.`, contiguous on the CPU."""
+    return {
+        prefix + name: tensor.detach().contiguous()
+        for prefix, module in _parts(generator, encoder).items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def _check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    if missing := sorted(set(expected) - set(weights)):
+        raise CheckpointError(
+            f"{path} lacks the tensor {missing[0]} ({len(missing)} missing), which {INFO_NAME} needs."
+        )
+    if unknown := sorted(set(weights) - set(expected)):
+        raise CheckpointError(f"{path} has an unknown tensor {unknown[0]} ({len(unknown)} in all).")
+    for name, tensor in expected.items():
+        found = weights[name]
+        if (found.shape, found.dtype) != (tensor.shape, tensor.dtype):
+            raise CheckpointError(
+                f"{path}: {name} must be {tensor.dtype} {list(tensor.shape)} by {INFO_NAME}; "
+                f"got {found.dtype} {list(found.shape)}."
+            )
+
+
+def _check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: {name} holds NaN or infinite weights: the training diverged.")
