@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from export.pipeline import ExportOptions, export_checkpoint
+from export.adapters.checkpoint import load_checkpoint
+from export.options import ExportOptions
+from export.pipeline import export_model
 from training.families.blocks import DcganConfig
 from training.untrained import save_untrained
 
@@ -18,4 +20,4 @@ def export_textbook_model(repository: Path, *, num_threads: int) -> None:
     with tempfile.TemporaryDirectory(prefix="ganvas-bench-") as scratch:
         checkpoint = Path(scratch) / "checkpoint"
         save_untrained(checkpoint, family="gan", network=NETWORK)
-        export_checkpoint(checkpoint, repository, name=NAME, options=ExportOptions(threads=num_threads))
+        export_model(load_checkpoint(checkpoint), ExportOptions(name=NAME, repository=repository, threads=num_threads))

@@ -1,29 +1,26 @@
 """What can stop an export. Every message is one line that names the field, the value, the limit and the next step.
 
-    ExportError
-    ├── InputError       what was asked for cannot be done: a bad name, option, checkpoint or repository
-    ├── GateError        a graph failed its proof
-    └── PublishError     the disk or its rights got in the way
+    InputError       what was asked for cannot be done: a bad name, option, checkpoint or repository
+    GateError        a graph failed its proof
+    PublishError     I/O or permission error
 
-Whichever it is, nothing was published, and what the repository held before is whole.
+In each case nothing was published, and what the repository held before is intact.
 """
 
 from __future__ import annotations
 
-__all__ = ["ExportError", "GateError", "InputError", "PublishError"]
+from ganvas_core.cli import UsageError, UserError
+
+__all__ = ["GateError", "InputError", "PublishError"]
 
 
-class ExportError(Exception):
-    """An export that did not happen."""
-
-
-class InputError(ExportError):
+class InputError(UsageError):
     """What was asked for cannot be done."""
 
 
-class GateError(ExportError):
+class GateError(UserError):
     """A graph failed its proof: parity, noise, batch invariance or the sampler contract."""
 
 
-class PublishError(ExportError):
+class PublishError(UserError):
     """The model repository could not be written."""

@@ -1,40 +1,57 @@
-"""What a person may choose about an export."""
+"""What can be chosen about an export."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
 
-from export.cases import GOLDEN_SEEDS
-from export.errors import InputError
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-__all__ = ["ExportOptions"]
+from export.proof.cases import GOLDEN_SEEDS
+from ganvas_core.cli import OPTIONS, Cli
+from ganvas_core.names import DEFAULT_REPOSITORY, check_model_name
+
+__all__ = ["CheckpointExportOptions", "ExportOptions"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
 class ExportOptions:
-    """Raises InputError where a value is out of its range."""
+    """Options of an export from any source."""
 
-    max_batch_size: int = 16
+    env_prefix: ClassVar[None] = None
+
+    name: str
+    """Name of the model; a new version is added where it exists."""
+    repository: Annotated[Path, Cli(env="GANVAS_REPOSITORY")] = DEFAULT_REPOSITORY
+    """Model repository folder, made if missing."""
+    max_batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     """Images in one Triton batch."""
-    instances: int = 1
+    instances: Annotated[int, Field(ge=1, le=256)] = 1
     """Triton instances on the CPU: batches computed at once."""
-    threads: int = 1
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Compute threads of each instance on the CPU, and of the proof."""
-    fp32_nodes: tuple[str, ...] = ()
-    """Network nodes to keep in float32 in the fp16 file, as a failed export names them."""
-    num_golden: int = 8
-    """Golden seeds in the certificate, which serving makes again before it says ready."""
-    num_parity_seeds: int = 32
+    fp32_nodes: Annotated[tuple[str, ...], Cli(flag="--fp32-node")] = ()
+    """Node to keep in float32 in the fp16 file; may be given again."""
+    num_golden: Annotated[int, Field(ge=1, le=len(GOLDEN_SEEDS))] = 8
+    """Golden seeds in the certificate, which serving makes again before it is ready."""
+    num_parity_seeds: Annotated[int, Field(ge=1, le=4096)] = 32
     """Seeds that parity and batch invariance are proven for, the golden ones included."""
 
     def __post_init__(self) -> None:
-        for field, low, high in (
-            ("max_batch_size", 1, 1024),
-            ("instances", 1, 256),
-            ("threads", 1, 256),
-            ("num_golden", 1, len(GOLDEN_SEEDS)),
-            ("num_parity_seeds", self.num_golden, 4096),
-        ):
-            value = getattr(self, field)
-            if not low <= value <= high:
-                raise InputError(f"--{field.replace('_', '-')} must be within [{low}, {high}]; got {value}.")
+        try:
+            check_model_name(self.name)
+        except ValueError as error:
+            raise ValueError(f"--name {error}") from None
+        if self.num_parity_seeds < self.num_golden:
+            raise ValueError(
+                f"--num-parity-seeds must be at least --num-golden, {self.num_golden}; got {self.num_parity_seeds}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class CheckpointExportOptions(ExportOptions):
+    """Options of the verb `export`."""
+
+    checkpoint: Annotated[Path, Cli(positional=True)]
+    """Checkpoint folder that `ganvas train` wrote."""

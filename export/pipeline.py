@@ -1,6 +1,6 @@
-"""The export itself: load → build → prove → certify → publish.
+"""The export: build → prove → certify → publish.
 
-Everything up to the last step happens in memory, so a checkpoint that fails its proof leaves no trace on the disk.
+Everything up to the last step happens in memory, so a model that fails its proof leaves nothing on disk.
 """
 
 from __future__ import annotations
@@ -10,23 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.certify import certificates, golden_png
-from export.errors import InputError
-from export.graphs import Graphs, build_graphs, export_networks, interface_of
+from export.adapters.source import Source
+from export.graph.build import build_graphs, export_networks
 from export.options import ExportOptions
-from export.prove import Proof, prove
-from export.publish import publish
-from export.repository import Promise, check_folder, check_promise, locked, staging, versions_of
-from export.source import Source, load_source
-from export.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, ServingOptions, config_text
+from export.proof.prove import prove
+from export.publish.certify import certificates, golden_png
+from export.publish.publish import publish
+from export.publish.repository import check_folder, check_new_version, locked, staging, versions_of
+from export.publish.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, config_text
 from ganvas_core.certificate import Certificate
-from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, FP32_FILE, GOLDEN_FILE, Role, check_model_name
+from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, FP32_FILE, GOLDEN_FILE
 
-__all__ = ["ExportOptions", "ExportResult", "export_checkpoint", "quiet"]
-
-
-def quiet(message: str) -> None:
-    """Report nothing."""
+__all__ = ["ExportResult", "export_model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,46 +35,50 @@ class ExportResult:
     seconds: float
 
 
-def export_checkpoint(
-    checkpoint: Path,
-    repository: Path,
-    *,
-    name: str,
-    options: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
-    report: Callable[[str], None] = quiet,
+def export_model(
+    source: Source, options: ExportOptions, *, report: Callable[[str], None] = lambda step: None
 ) -> ExportResult:
-    """Export a checkpoint folder as a new version of model `name`.
+    """Export a trained network as a new version of a model.
 
     Args:
-        report: told each step, in a few words.
+        source: a checkpoint's, from export.adapters.checkpoint, or any network's.
+        report: called with each step, in a few words.
     Raises:
-        InputError: the name, the checkpoint or the repository is not one that can be used.
+        InputError: the name or the repository cannot be used.
         GateError: a graph failed its proof.
-        PublishError: the disk or its rights got in the way. In each case nothing was published.
+        PublishError: I/O or permission error. In each case nothing was published.
     """
-    start = time.monotonic()
-    try:
-        check_model_name(name)
-    except ValueError as error:
-        raise InputError(f"--name {error}") from None
+    start, name, repository = time.monotonic(), options.name, options.repository
     check_folder(repository)
-    report("reading the checkpoint")
-    source = load_source(checkpoint)
-    promise = _promise(source, options)
-    check_promise(repository, name, promise)
+    check_new_version(repository, source, options)
+
     report("building the graphs")
     graphs = build_graphs(source, export_networks(source), keep_fp32=options.fp32_nodes)
+
     report("proving them against PyTorch")
     proof = prove(source, graphs, options)
+
     report("publishing")
     with locked(repository):
-        check_promise(repository, name, promise)
+        check_new_version(repository, source, options)
         version = max(versions_of(repository / name), default=0) + 1
         written = certificates(source, graphs, proof, name=name, version=version, max_batch_size=options.max_batch_size)
-        models = {
-            certificate.name: _files(role, source, graphs, proof, options, certificate)
-            for role, certificate in written.items()
-        }
+
+        # Every file of every Triton model, in memory.
+        models: dict[str, dict[str, bytes]] = {}
+        for role, certificate in written.items():
+            configs = {
+                config_name: config_text(config_name, certificate.name, source.interface(role), options).encode()
+                for config_name in CONFIG_NAMES
+            }
+            models[certificate.name] = {
+                CONFIG_FILE: configs[DEFAULT_CONFIG],
+                **{f"configs/{config_name}.pbtxt": text for config_name, text in configs.items()},
+                f"{version}/{FP32_FILE}": graphs.files[role, FP32_FILE].data,
+                f"{version}/{FP16_FILE}": graphs.files[role, FP16_FILE].data,
+                **({f"{version}/{GOLDEN_FILE}": golden_png(source, proof)} if role == "sample" else {}),
+                f"{version}/{CERTIFICATE_FILE}": certificate.to_json().encode(),
+            }
         with staging(repository) as staged:
             publish(staged, repository, name=name, version=version, models=models)
     return ExportResult(
@@ -89,39 +88,3 @@ def export_checkpoint(
         certificate=written["sample"],
         seconds=time.monotonic() - start,
     )
-
-
-def _promise(source: Source, options: ExportOptions) -> Promise:
-    return Promise(
-        family=source.family,
-        height=source.height,
-        width=source.width,
-        channels=source.channels,
-        latent_shape=source.latent_shape,
-        labels=source.labels,
-        max_batch_size=options.max_batch_size,
-    )
-
-
-def _files(
-    role: Role, source: Source, graphs: Graphs, proof: Proof, options: ExportOptions, certificate: Certificate
-) -> dict[str, bytes]:
-    """Every file of one Triton model."""
-    serving = ServingOptions(
-        max_batch_size=options.max_batch_size, instances=options.instances, threads=options.threads
-    )
-    configs = {
-        config_name: config_text(config_name, certificate.name, interface_of(role, source), serving).encode()
-        for config_name in CONFIG_NAMES
-    }
-    folder = str(certificate.version)
-    files = {
-        CONFIG_FILE: configs[DEFAULT_CONFIG],
-        **{f"configs/{config_name}.pbtxt": text for config_name, text in configs.items()},
-        f"{folder}/{FP32_FILE}": graphs.files[role, FP32_FILE].data,
-        f"{folder}/{FP16_FILE}": graphs.files[role, FP16_FILE].data,
-    }
-    if role == "sample":
-        files[f"{folder}/{GOLDEN_FILE}"] = golden_png(source, proof)
-    files[f"{folder}/{CERTIFICATE_FILE}"] = certificate.to_json().encode()
-    return files

@@ -18,7 +18,9 @@ def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Read-only by convention: a test that changes a file works on a copy.
     """
-    from export.pipeline import export_checkpoint
+    from export.adapters.checkpoint import load_checkpoint
+    from export.options import ExportOptions
+    from export.pipeline import export_model
     from training.families.blocks import DcganConfig
     from training.untrained import save_untrained
 
@@ -37,7 +39,7 @@ def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, (name, network) in enumerate(networks.items()):
         checkpoint = tmp_path_factory.mktemp(name) / "checkpoint"
         save_untrained(checkpoint, family="vae" if name.endswith("vae") else "gan", network=network, seed=seed)
-        export_checkpoint(checkpoint, folder, name=name)
+        export_model(load_checkpoint(checkpoint), ExportOptions(name=name, repository=folder))
     return folder
 
 

@@ -28,6 +28,7 @@ def certificate(name: str, role: Role, **fields: Any) -> Certificate:
         "noise": ALGORITHM,
         "latent_shape": (5,),
         "labels": ("cat", "dog", "owl"),
+        "truncation": "latent",
         "truncation_max": 1.5,
         "max_batch_size": 16,
         "opset": 18,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from export.publish import publish
-from export.repository import locked, staging
+from export.publish.publish import publish
+from export.publish.repository import locked, staging
 from ganvas_core.names import Role, triton_name
 from tests.support.certificates import certificate
 

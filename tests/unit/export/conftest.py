@@ -6,17 +6,26 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from export.graphs import Graphs, Networks, build_graphs, export_networks
-from export.pipeline import ExportOptions, ExportResult, export_checkpoint
-from export.source import Source, load_source
+from export.adapters.checkpoint import load_checkpoint
+from export.adapters.source import Source
+from export.graph.build import Graphs, Networks, build_graphs, export_networks
+from export.options import ExportOptions
+from export.pipeline import ExportResult, export_model
 from training.families.blocks import DcganConfig
 from training.untrained import save_untrained
 
-OPTIONS = ExportOptions(max_batch_size=5, num_golden=4, num_parity_seeds=9)
+
+def options(repository: Path = Path("models"), name: str = "digits", **changes: Any) -> ExportOptions:
+    """A quick export, as `digits` unless `name` says otherwise."""
+    values: dict[str, Any] = {"max_batch_size": 5, "num_golden": 4, "num_parity_seeds": 9}
+    return ExportOptions(name=name, repository=repository, **(values | changes))
+
+
+OPTIONS = options()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +69,7 @@ def vae(make_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def source(gan: Exported) -> Source:
-    return load_source(gan.checkpoint)
+    return load_checkpoint(gan.checkpoint)
 
 
 @pytest.fixture(scope="session")
@@ -82,5 +91,5 @@ def repository(gan: Exported, tmp_path: Path) -> Path:
 
 
 def _export(checkpoint: Path, repository: Path) -> Exported:
-    result = export_checkpoint(checkpoint, repository, name="digits", options=OPTIONS)
+    result = export_model(load_checkpoint(checkpoint), options(repository))
     return Exported(checkpoint=checkpoint, repository=repository, result=result)

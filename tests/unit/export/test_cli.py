@@ -9,20 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from export.cli import app
+from export.cli import export
+from tests.support import cli
 from tests.unit.export.conftest import Exported
 
 
-def run(*arguments: str | Path | int) -> Result:
-    return CliRunner().invoke(app, ["export", *map(str, arguments)], prog_name="ganvas")
+def run(*arguments: str | Path | int) -> cli.Result:
+    return cli.run(export, list(map(str, arguments)))
 
 
 def test_export_command_says_what_it_made(gan: Exported, tmp_path: Path) -> None:
     repository = tmp_path / "models"
     result = run(gan.checkpoint, "--name", "cats", "--repository", repository, "--max-batch-size", 3)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"cats version 1 is in {repository}/cats/1 (")
     assert "in every slot of batches of 1, 2, 3" in lines[-1]
@@ -32,8 +32,8 @@ def test_export_command_says_what_it_made(gan: Exported, tmp_path: Path) -> None
 def test_export_help_has_an_example_and_defaults() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    assert "ganvas export out/digits-gan/checkpoint --name digits-gan" in result.output
-    assert "model_repository" in result.output
+    assert "ganvas export out/digits-gan/checkpoint --name digits-gan" in result.stdout + result.stderr
+    assert "model_repository" in result.stdout + result.stderr
 
 
 def truncated(checkpoint: Path) -> None:
@@ -101,8 +101,9 @@ def press_ctrl_c(happened, arguments):
     if happened == event and detail in str(arguments):
         os.kill(os.getpid(), signal.SIGINT)
 sys.addaudithook(press_ctrl_c)
-from export.cli import main
-main()
+from export.cli import export
+from ganvas_core.cli import run_verbs
+run_verbs(export)
 """
 
 

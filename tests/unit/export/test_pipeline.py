@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 from google.protobuf import text_format
 from PIL import Image
+from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export import pipeline
-from export.errors import ExportError, GateError, InputError
-from export.graphs import Networks
-from export.pipeline import ExportOptions, export_checkpoint
+from export.adapters.checkpoint import load_checkpoint
+from export.errors import GateError, InputError
+from export.graph.build import Networks
+from export.options import ExportOptions
+from export.pipeline import export_model
 from ganvas_core import noise
 from ganvas_core.certificate import Certificate, Golden
-from tests.unit.export.conftest import OPTIONS, Exported
+from ganvas_core.cli import describe_validation_error, options_of
+from tests.unit.export.conftest import Exported, options
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -98,7 +101,7 @@ def test_golden_seeds_come_out_again_from_the_published_file(gan: Exported, name
 
 
 @pytest.mark.parametrize(("which", "mode"), [("gan", "RGB"), ("vae", "L")])
-def test_golden_png_holds_the_golden_images_and_says_they_are_machine_made(
+def test_golden_png_holds_the_golden_images_and_says_they_are_ai_generated(
     request: pytest.FixtureRequest, which: str, mode: str
 ) -> None:
     exported: Exported = request.getfixturevalue(which)
@@ -125,10 +128,9 @@ def test_configs_parse_and_name_their_model(gan: Exported, name: str) -> None:
 def test_export_again_adds_a_version_with_the_same_digest(gan: Exported, repository: Path) -> None:
     before = tree(repository)
     steps: list[str] = []
-    options = ExportOptions(max_batch_size=5, instances=2, num_golden=4, num_parity_seeds=9)
-    result = export_checkpoint(gan.checkpoint, repository, name="digits", options=options, report=steps.append)
+    result = export_model(load_checkpoint(gan.checkpoint), options(repository, instances=2), report=steps.append)
     assert (result.version, result.folder) == (2, repository / "digits" / "2")
-    assert len(steps) == 4
+    assert len(steps) == 3
     after = tree(repository)
     assert {path for path in before if before[path] != after[path]} == {
         f"{name}/{config}" for name in ("digits", "digits-decode") for config in ("config.pbtxt", "configs/cpu.pbtxt")
@@ -139,7 +141,7 @@ def test_export_again_adds_a_version_with_the_same_digest(gan: Exported, reposit
 
 def test_export_of_an_unconditional_model_takes_no_label(make_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     checkpoint = make_checkpoint("gan", num_classes=0)
-    result = export_checkpoint(checkpoint, tmp_path / "models", name="plain", options=OPTIONS)
+    result = export_model(load_checkpoint(checkpoint), options(tmp_path / "models", "plain"))
     session = onnxruntime.InferenceSession(result.folder / "model.onnx", providers=["CPUExecutionProvider"])
     assert [value.name for value in session.get_inputs()] == ["seed", "truncation"]
     assert result.certificate.labels == ()
@@ -156,7 +158,7 @@ def test_export_publishes_nothing_when_a_gate_fails(
     monkeypatch.setattr(pipeline, "prove", fail)
     before = tree(repository.parent)
     with pytest.raises(GateError):
-        export_checkpoint(gan.checkpoint, repository, name="digits", options=OPTIONS)
+        export_model(load_checkpoint(gan.checkpoint), options(repository))
     assert tree(repository.parent) == before
 
 
@@ -172,13 +174,13 @@ def test_export_rejects_a_version_that_breaks_the_contract(
 ) -> None:
     before = tree(repository.parent)
     with pytest.raises(InputError, match=f"{message}.*Export under another --name, or delete"):
-        export_checkpoint(make_checkpoint("gan", **change), repository, name="digits", options=OPTIONS)
+        export_model(load_checkpoint(make_checkpoint("gan", **change)), options(repository))
     assert tree(repository.parent) == before
 
 
 def test_export_rejects_another_max_batch_size(gan: Exported, repository: Path) -> None:
     with pytest.raises(InputError, match="digits version 1 has max_batch_size 5 and this one would have 16"):
-        export_checkpoint(gan.checkpoint, repository, name="digits")
+        export_model(load_checkpoint(gan.checkpoint), options(repository, max_batch_size=16))
 
 
 @pytest.mark.parametrize(
@@ -188,11 +190,15 @@ def test_export_rejects_another_max_batch_size(gan: Exported, repository: Path) 
         ("instances", -1, r"\[1, 256\]"),
         ("threads", 257, r"\[1, 256\]"),
         ("num_golden", 13, r"\[1, 12\]"),
-        ("num_parity_seeds", 7, r"\[8, 4096\]"),
     ],
 )
 def test_options_reject_what_is_out_of_range(field: str, value: int, limits: str) -> None:
-    arguments: dict[str, Any] = {field: value}
-    option = "--" + field.replace("_", "-")
-    with pytest.raises(ExportError, match=f"{option} must be within {limits}; got {value}."):
-        dataclasses.replace(ExportOptions(), **arguments)
+    with pytest.raises(ValidationError) as error:
+        ExportOptions(name="digits", **{field: value})
+    message = describe_validation_error(error.value, options_of(ExportOptions))
+    assert re.fullmatch(f"--{field.replace('_', '-')} must be within {limits}; got {value}.", message)
+
+
+def test_options_reject_fewer_parity_seeds_than_golden_ones() -> None:
+    with pytest.raises(ValidationError, match="--num-parity-seeds must be at least --num-golden, 8; got 7"):
+        ExportOptions(name="digits", num_parity_seeds=7)

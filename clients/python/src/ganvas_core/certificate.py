@@ -28,8 +28,11 @@ __all__ = [
     "Golden",
     "ModelFile",
     "PixelParity",
+    "Truncation",
     "file_sha256",
 ]
+
+Truncation = Literal["latent", "network"]
 
 FORMAT = 2
 """The certificate format that this release writes. It reads format 1 too."""
@@ -57,7 +60,7 @@ class Golden:
 
 @dataclass(frozen=True, kw_only=True)
 class FloatParity:
-    """The fp32 graph against PyTorch in float, before the uint8 tail (encode: mean and logvar)."""
+    """The fp32 graph against PyTorch in float, before rounding to uint8 (encode: mean and logvar)."""
 
     atol: float
     max_abs: float
@@ -112,6 +115,8 @@ class Certificate:
     latent_shape: tuple[int, ...]
     labels: tuple[str, ...]
     """Empty: unconditional."""
+    truncation: Truncation
+    """Who applies it. "latent": sample(seed, truncation) is decode(latent(seed) * truncation). "network": it does."""
     truncation_max: float
     max_batch_size: int
     opset: int
@@ -215,7 +220,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _upgrade_format_1(data: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 had flat latents, one noise, a role called sampler, and an encoder in every VAE and no GAN."""
+    """Format 1: flat latents scaled by truncation, one noise, a role called sampler, an encoder in every VAE alone."""
     data = dict(data)
     roles = ["sample", "decode", *(["encode"] if data.get("family") == "vae" else [])]
     role = data.get("role")
@@ -225,6 +230,7 @@ def _upgrade_format_1(data: dict[str, Any]) -> dict[str, Any]:
         "roles": roles,
         "noise": "squares32-gaussian-table",
         "latent_shape": [data.pop("latent_dim", None)],
+        "truncation": "latent",
     }
 
 

@@ -59,6 +59,15 @@ class UsageError(UserError):
     exit_code = 2
 
 
+class InterruptedVerb(UserError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cli:
     """What the command line needs to know of a field beyond its type, default and docstring: Annotated[int, Cli(…)]."""
@@ -182,8 +191,6 @@ def run_verbs(*verbs: Verb, arguments: list[str] | None = None) -> typing.NoRetu
     except typer.TyperException as error:  # an option that is unknown, missing or not a number
         message = getattr(error, "format_message", error.__str__)()
         code = _fail(name, f"{message} See: ganvas {name} --help.", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _fail(name, "interrupted.", 130)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code = _fail(name, f"{where}{error.strerror or error}.", 1)
@@ -210,7 +217,10 @@ def _command(verb: Verb) -> Callable[..., int | None]:
             parsed = options_type(**given)
         except ValidationError as error:
             raise UsageError(describe_validation_error(error, options)) from None
-        return verb(parsed)
+        try:
+            return verb(parsed)
+        except KeyboardInterrupt:  # which typer would end without a word
+            raise InterruptedVerb from None
 
     run.__doc__ = verb.__doc__
     vars(run)["__signature__"] = inspect.Signature([_parameter(option) for option in options])

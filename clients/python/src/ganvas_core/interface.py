@@ -105,4 +105,4 @@ def decode_inputs(latents: NDArray[np.float32], labels: ArrayLike | None = None)
 
 def _column(values: ArrayLike, num_rows: int, dtype: Any) -> NDArray[Any]:
     """[num_rows, 1]"""
-    return np.ascontiguousarray(np.broadcast_to(np.asarray(values, dtype), num_rows))[:, None]
+    return np.array(np.broadcast_to(np.asarray(values, dtype), num_rows))[:, None]

@@ -1,0 +1,70 @@
+"""Joins noise, network and image conversion into the graphs of the contract.
+
+sampler = noise → network → postprocess
+decode  =         network → postprocess, with truncation 1
+encode  = preprocess → encoder
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import ModelProto, compose
+
+from export.errors import GateError
+from export.graph.writer import BATCH, OPSET, new_model, onnx_type
+from ganvas_core.interface import Interface
+
+__all__ = ["NOISE_OPS", "check_graph", "join"]
+
+NOISE_OPS = {"Mul", "Add", "Div", "Sub", "Cast", "Gather", "Reshape"}
+"""All there may be in the noise: each has a CUDA kernel, the arithmetic for uint64, and none reads a shape."""
+
+_FORBIDDEN = {"BatchNormalization", "Gemm", "MatMul", "RandomNormal", "RandomUniform", "RandomNormalLike"}
+"""Batch norm is folded; a CPU rounds a matrix product differently for one row than for many; noise is the seed's."""
+
+
+def join(first: ModelProto, second: ModelProto, *, edge: str) -> ModelProto:
+    """The graph first → second, joined where an output of one has the name `edge` of an input of the other.
+
+    The inner names of a network, which are torch's choice, are kept apart from the contract's by a prefix.
+    """
+    merged = compose.merge_models(_prefixed(first), _prefixed(second), io_map=[(edge, edge)], name="ganvas")
+    return new_model(merged.graph)
+
+
+def check_graph(model: ModelProto, interface: Interface) -> None:
+    """Hold a joined graph against the sampler contract.
+
+    Raises:
+        GateError: names what differs.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GateError(f"the graph is not valid ONNX: {' '.join(str(error).split())}") from None
+    opsets = {(entry.domain, entry.version) for entry in model.opset_import}
+    if opsets != {("", OPSET)}:
+        raise GateError(f"the graph must use opset {OPSET} of ai.onnx alone; got {sorted(opsets)}.")
+    for kind, values, tensors in (
+        ("inputs", model.graph.input, interface.inputs),
+        ("outputs", model.graph.output, interface.outputs),
+    ):
+        found = [(value.name, value.type.tensor_type.elem_type, _dims(value)) for value in values]
+        expected = [(tensor.name, onnx_type(tensor), (BATCH, *tensor.dims)) for tensor in tensors]
+        if found != expected:
+            raise GateError(f"the graph's {kind} must be {expected}; got {found}.")
+    for node in model.graph.node:
+        if node.op_type in _FORBIDDEN:
+            raise GateError(f"the graph must not have a {node.op_type} node; got {node.name}.")
+        if node.name.startswith("noise/") and node.op_type not in NOISE_OPS:
+            raise GateError(f"the noise must be made of {', '.join(sorted(NOISE_OPS))}; got {node.name}.")
+
+
+def _dims(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    return tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def _prefixed(model: ModelProto) -> ModelProto:
+    if model.graph.name != "network":
+        return model
+    return compose.add_prefix(model, "network/", rename_nodes=False, rename_inputs=False, rename_outputs=False)

@@ -1,0 +1,152 @@
+"""A trained network as an ONNX graph: batch norm folded, exported by torch, metadata stripped.
+
+Inputs and outputs carry the contract's names, in float32: (latent, truncation, label) → image_float, and image_float →
+(mean, logvar).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from export.adapters.source import Source
+from export.errors import GateError
+from export.graph.writer import BATCH, OPSET, new_model
+from export.surgery.batch_norm import fold_batch_norm
+
+__all__ = ["encoder_graph", "network_graph", "wrap_generator"]
+
+_EXAMPLE_BATCH = 2
+"""A batch of one would be taken for a constant."""
+
+
+class _Unconditional(nn.Module):
+    """(latent, truncation [N, 1]) → images, of a network that may have a truncation of its own or none."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.network = source.generator
+        self.scales_latent = source.truncation == "latent"
+        self.latent_ndim = len(source.latent_shape)
+
+    def forward(self, latent: Tensor, truncation: Tensor) -> Any:
+        return self.network(*self.arguments(latent, truncation))
+
+    def arguments(self, latent: Tensor, truncation: Tensor) -> tuple[Tensor, ...]:
+        if not self.scales_latent:
+            return latent, truncation
+        scale = truncation if self.latent_ndim == 1 else truncation.reshape(-1, *[1] * self.latent_ndim)
+        return (latent * scale,)
+
+
+class _Conditional(_Unconditional):
+    """The contract's label is [N, 1] int64; a network's is [N]."""
+
+    def forward(self, latent: Tensor, truncation: Tensor, label: Tensor) -> Any:  # type: ignore[override]
+        return self.network(*self.arguments(latent, truncation), label.squeeze(1))
+
+
+def wrap_generator(source: Source) -> nn.Module:
+    """(latent [N, *latent_shape], truncation [N, 1], label [N, 1] where conditional) → images [N, C, H, W]."""
+    return _Conditional(source) if source.labels else _Unconditional(source)
+
+
+def network_graph(source: Source) -> ModelProto:
+    """The model (latent, truncation, label int64 [N, 1] where conditional) → image_float float32 [N, C, H, W].
+
+    Raises:
+        GateError: the exporter made the batch dimension a constant.
+    """
+    example: list[Tensor] = [torch.zeros(_EXAMPLE_BATCH, *source.latent_shape), torch.ones(_EXAMPLE_BATCH, 1)]
+    if source.labels:
+        example.append(torch.zeros(_EXAMPLE_BATCH, 1, dtype=torch.int64))
+    inputs = ["latent", "truncation", "label"][: len(example)]
+    return _export(fold_batch_norm(wrap_generator(source)), tuple(example), inputs=inputs, outputs=["image_float"])
+
+
+def encoder_graph(encoder: nn.Module, *, image: tuple[int, int, int]) -> ModelProto:
+    """The model image_float float32 [N, C, H, W] → (mean, logvar) float32 [N, *latent_shape] each.
+
+    Raises:
+        GateError: the exporter made the batch dimension a constant.
+    """
+    height, width, channels = image
+    example = (torch.zeros(_EXAMPLE_BATCH, channels, height, width),)
+    return _export(fold_batch_norm(encoder), example, inputs=["image_float"], outputs=["mean", "logvar"])
+
+
+def _export(network: nn.Module, example: tuple[Tensor, ...], *, inputs: list[str], outputs: list[str]) -> ModelProto:
+    batch = torch.export.Dim(BATCH, min=1)
+    with torch.inference_mode(False), torch.no_grad(), _quiet_exporter():
+        program = torch.onnx.export(
+            network,
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=tuple({0: batch} for _ in example),
+            input_names=inputs,
+            output_names=outputs,
+            verbose=False,
+        )
+    assert program is not None
+    model = _without_metadata(program.model_proto)
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.shape.dim[0].dim_param != BATCH:
+            raise GateError(f"the batch dimension of {value.name} came out of torch's exporter as a constant.")
+    return model
+
+
+def _without_metadata(model: ModelProto) -> ModelProto:
+    """The same graph with nodes named after their modules, and metadata stripped: stack traces hold local paths."""
+    graph = model.graph
+    taken: set[str] = set()
+    for node in graph.node:
+        scopes = next((p.value for p in node.metadata_props if p.key == "pkg.torch.onnx.name_scopes"), "")
+        name = _node_name(scopes, node.op_type, taken)
+        taken.add(name)
+        node.name = name
+        node.doc_string = ""
+        del node.metadata_props[:]
+    described: list[Any] = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    for value in described:
+        value.doc_string = ""
+        del value.metadata_props[:]
+    graph.name = "network"
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    return new_model(graph)
+
+
+def _node_name(scopes: str, op_type: str, taken: set[str]) -> str:
+    """`network/blocks.3/ConvTranspose`, numbered from the second such node on."""
+    path = [part.strip("'\" ") for part in scopes.strip("[]").split(",")][:-1]
+    module = max(path, key=len, default="").removeprefix("network").lstrip(".")
+    stem = f"network/{module}/{op_type}" if module else f"network/{op_type}"
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    return name
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence the exporter's warnings about its own code, which the user can do nothing about."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            warnings.filterwarnings("ignore", message="# The axis name")
+            yield
+    finally:
+        logger.setLevel(level)

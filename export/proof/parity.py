@@ -1,0 +1,157 @@
+"""The gate: proof that a graph matches PyTorch, and gives the same bytes in every batch.
+
+Every check raises GateError, which names the worst case and the figure, or gives back what the certificate records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.errors import GateError
+from export.proof.cases import Cases
+from ganvas_core.certificate import FloatParity, PixelParity
+from ganvas_core.session import CpuSession
+
+__all__ = [
+    "FLOAT_ATOL",
+    "check_batch_invariance",
+    "check_equal",
+    "check_floats",
+    "check_noise",
+    "check_pixels",
+]
+
+FLOAT_ATOL = 1e-5
+"""The fp32 graph against PyTorch, before rounding to uint8."""
+
+Feeds = Mapping[str, NDArray[Any]]
+Images = NDArray[np.uint8]
+
+
+def check_noise(noise: CpuSession, cases: Cases, latents: NDArray[np.float32]) -> None:
+    """Check the noise graph against ganvas_core.noise, bit for bit.
+
+    Args:
+        latents: of the cases' seeds, [S, *latent_shape].
+    Raises:
+        GateError: one bit differs.
+    """
+    (made,) = noise.run({"seed": cases.seeds[:, None]})
+    different = made.view(np.uint32) != latents.view(np.uint32)
+    if different.any():
+        place = tuple(int(index[0]) for index in np.nonzero(different))
+        raise GateError(
+            f"noise parity failed: {cases.describe(place[0])}, dimension {', '.join(map(str, place[1:]))} is "
+            f"{made[place]!r}, and {latents[place]!r} in ganvas_core.noise."
+        )
+
+
+def check_floats(
+    graph: CpuSession,
+    feeds: Feeds,
+    expected: Sequence[NDArray[np.float32]],
+    cases: Cases,
+    batches: Sequence[int],
+    *,
+    precision: str = "fp32",
+    atol: float = FLOAT_ATOL,
+) -> FloatParity:
+    """Compare the outputs of a graph with PyTorch's, in float, in every batch size.
+
+    Where PyTorch's figure is beyond 1 in size, as a log-variance may be, the difference is relative to it.
+
+    Raises:
+        GateError: the worst difference is above atol, or not a number.
+    """
+    worst = 0.0
+    for batch in batches:
+        for made, wanted in zip(graph.run_in_batches(feeds, batch), expected, strict=True):
+            difference = np.abs(made - wanted) / np.maximum(1.0, np.abs(wanted))
+            by_case = difference.reshape(len(difference), -1).max(axis=1)
+            row = int(np.argmax(by_case))
+            if not by_case[row] <= atol:
+                raise GateError(
+                    f"{precision} parity failed before rounding to uint8: max difference {by_case[row]:.3g} > {atol:g} "
+                    f"at {cases.describe(row % len(cases.seeds))}, batch {batch}."
+                )
+            worst = max(worst, float(by_case[row]))
+    return FloatParity(atol=atol, max_abs=worst)
+
+
+def check_pixels(made: Images, expected: Images, cases: Cases, *, precision: str, max_levels: int) -> PixelParity:
+    """Compare uint8 images with those of PyTorch's floats, [S, H, W, C] each.
+
+    Raises:
+        GateError: a pixel differs by more than max_levels.
+    """
+    difference = np.abs(made.astype(np.int16) - expected.astype(np.int16)).reshape(len(made), -1)
+    by_case = difference.max(axis=1)
+    row = int(np.argmax(by_case))
+    if by_case[row] > max_levels:
+        raise GateError(
+            f"{precision} parity failed: max pixel difference {by_case[row]} > {max_levels} levels "
+            f"at {cases.describe(row)}."
+        )
+    worst_mse = float((difference.astype(np.float64) ** 2).mean(axis=1).max())
+    return PixelParity(
+        max_levels=int(by_case[row]),
+        mean_levels=float(difference.mean()),
+        worst_psnr_db=None if worst_mse == 0 else 10 * math.log10(255**2 / worst_mse),
+    )
+
+
+def check_batch_invariance(
+    graph: CpuSession, feeds: Feeds, alone: Sequence[NDArray[Any]], cases: Cases, batches: Sequence[int], *, what: str
+) -> None:
+    """Run every case in every slot of every batch size: the same bytes as `alone`, which is each case by itself.
+
+    Raises:
+        GateError: one byte differs.
+    """
+    num_rows = len(alone[0])
+    for batch in batches:
+        for start in range(num_rows):
+            rows = (start + np.arange(batch)) % num_rows
+            outputs = graph.run({name: array[rows] for name, array in feeds.items()})
+            for made, wanted in zip(outputs, alone, strict=True):
+                if (slot := _first_difference(made, wanted[rows])) is not None:
+                    raise GateError(
+                        f"{what} depends on its batch: {cases.describe(int(rows[slot]) % len(cases.seeds))} gives "
+                        f"other bytes in slot {slot} of a batch of {batch} than alone."
+                    )
+
+
+def check_equal(
+    graph: CpuSession,
+    feeds: Feeds,
+    expected: Sequence[NDArray[Any]],
+    cases: Cases,
+    batches: Sequence[int],
+    *,
+    what: str,
+) -> None:
+    """Run every case once in every batch size: the same bytes as `expected`.
+
+    Raises:
+        GateError: one byte differs.
+    """
+    for batch in batches:
+        for made, wanted in zip(graph.run_in_batches(feeds, batch), expected, strict=True):
+            if (row := _first_difference(made, wanted)) is not None:
+                levels = int(np.abs(made[row].astype(np.int16) - wanted[row].astype(np.int16)).max())
+                raise GateError(
+                    f"{what} is not the image that sample gives: {cases.describe(row)} differs by {levels} levels in "
+                    f"a batch of {batch}."
+                )
+
+
+def _first_difference(made: NDArray[Any], wanted: NDArray[Any]) -> int | None:
+    """The first row with other bytes."""
+    if made.tobytes() == wanted.tobytes():
+        return None
+    return next(row for row in range(len(wanted)) if made[row].tobytes() != wanted[row].tobytes())

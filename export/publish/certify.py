@@ -1,0 +1,122 @@
+"""The certificate of each Triton model of an export, and the image that goes with the sampler's."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import platform
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from export.adapters.source import Source
+from export.graph.build import PRECISIONS, Graphs
+from export.graph.writer import OPSET
+from export.proof.prove import MAX_LEVELS, Proof
+from ganvas_core import noise
+from ganvas_core.certificate import FORMAT, Certificate, FloatParity, Golden, ModelFile
+from ganvas_core.interface import TRUNCATION_MAX
+from ganvas_core.names import FP16_FILE, FP32_FILE, GOLDEN_FILE, Role, triton_name
+from ganvas_core.provenance import encode_image, image_text
+
+__all__ = ["certificates", "golden_png"]
+
+_GOLDEN_ATOL_LEVELS = MAX_LEVELS[FP16_FILE] + 1
+"""An fp16 image may be off PyTorch's by its gate, and the fp32 one in golden.png by one level more."""
+
+
+def certificates(
+    source: Source, graphs: Graphs, proof: Proof, *, name: str, version: int, max_batch_size: int
+) -> dict[Role, Certificate]:
+    """What `proof` says of each role, for version `version` of model `name`."""
+    height, width, channels = source.image
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {
+        role: Certificate(
+            format=FORMAT,
+            name=triton_name(name, role),
+            version=version,
+            role=role,
+            roles=source.roles,
+            family=source.family,
+            height=height,
+            width=width,
+            channels=channels,
+            noise=noise.ALGORITHM,
+            latent_shape=source.latent_shape,
+            labels=source.labels,
+            truncation=source.truncation,
+            truncation_max=TRUNCATION_MAX,
+            max_batch_size=max_batch_size,
+            opset=OPSET,
+            files={file_name: _model_file(role, file_name, graphs, proof) for file_name in PRECISIONS},
+            attachments={GOLDEN_FILE: _sha256(golden_png(source, proof))} if role == "sample" else {},
+            golden_atol_levels=_GOLDEN_ATOL_LEVELS,
+            float_parity=_float_parity(role, proof),
+            num_parity_seeds=len(proof.cases.seeds),
+            parity_batches=proof.batches,
+            batch_invariant=True,
+            created=created,
+            tools=_tools(),
+            source=source.provenance,
+        )
+        for role in graphs.roles
+    }
+
+
+def golden_png(source: Source, proof: Proof) -> bytes:
+    """The fp32 golden images from top to bottom, as a PNG that says it is AI-generated."""
+    images = proof.images[FP32_FILE][: proof.num_golden]
+    tall: NDArray[np.uint8] = images.reshape(-1, *source.image[1:])
+    golden = "; ".join(proof.cases.describe(i) for i in range(proof.num_golden))
+    return encode_image(tall, "png", image_text("AI-generated: golden images, from top to bottom.", {"golden": golden}))
+
+
+def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof) -> ModelFile:
+    data = graphs.files[role, file_name].data
+    images = role != "encode"
+    return ModelFile(
+        sha256=_sha256(data),
+        num_bytes=len(data),
+        precision="fp32" if file_name == FP32_FILE else "fp16",
+        fp32_nodes=graphs.fp32_nodes[role] if file_name == FP16_FILE else {},
+        pixel_parity=proof.pixel_parity[file_name] if images else None,
+        float_parity=None if images else proof.posterior_parity[file_name],
+        golden=_golden(file_name, proof) if images else (),
+    )
+
+
+def _golden(file_name: str, proof: Proof) -> tuple[Golden, ...]:
+    cases = proof.cases
+    return tuple(
+        Golden(
+            seed=int(cases.seeds[i]),
+            truncation=float(cases.truncation[i]),
+            label=None if cases.labels is None else int(cases.labels[i]),
+            sha256=_sha256(proof.images[file_name][i].tobytes()),
+        )
+        for i in range(proof.num_golden)
+    )
+
+
+def _float_parity(role: Role, proof: Proof) -> FloatParity:
+    if role != "encode":
+        return proof.float_parity
+    return proof.posterior_parity[FP32_FILE]
+
+
+def _tools() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,98 @@
+"""config.pbtxt for each Triton model, written through Triton's own protobuf.
+
+    cpu         CPU, fp32: loads anywhere, and is the default
+    gpu         GPU, fp32, TF32 off, one pinned convolution algorithm: the strict tier
+    gpu-fp16    GPU, the fp16 file: the fast tier
+    tensorrt    GPU, the fp16 file, through TensorRT
+
+`tritonserver --model-config-name gpu` picks configs/gpu.pbtxt. Source: the READMEs of Triton's onnxruntime_backend and
+of its model configuration.
+"""
+
+from __future__ import annotations
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as triton
+
+from export.options import ExportOptions
+from ganvas_core.interface import Interface, Tensor
+from ganvas_core.names import FP16_FILE, FP32_FILE
+
+__all__ = ["CONFIG_NAMES", "DEFAULT_CONFIG", "buckets", "config_text"]
+
+CONFIG_NAMES = ("cpu", "gpu", "gpu-fp16", "tensorrt")
+DEFAULT_CONFIG = "cpu"
+
+
+def config_text(config_name: str, triton_name: str, interface: Interface, options: ExportOptions) -> str:
+    """The text of configs/{config_name}.pbtxt."""
+    config = triton.ModelConfig(
+        name=triton_name,
+        backend="onnxruntime",
+        max_batch_size=options.max_batch_size,
+        version_policy=triton.ModelVersionPolicy(all=triton.ModelVersionPolicy.All()),
+        input=[
+            triton.ModelInput(name=tensor.name, data_type=_data_type(tensor), dims=tensor.dims)
+            for tensor in interface.inputs
+        ],
+        output=[
+            triton.ModelOutput(name=tensor.name, data_type=_data_type(tensor), dims=tensor.dims)
+            for tensor in interface.outputs
+        ],
+        # Take what waits and never wait for more. A bound on the queue would turn off Triton 2.51's prefetching, and
+        # with it half of the throughput: the sampling service bounds what it lets in.
+        dynamic_batching=triton.ModelDynamicBatching(),
+        model_warmup=[_warm_up(size, interface) for size in buckets(options.max_batch_size)],
+    )
+    _place(config, config_name, options)
+    return str(text_format.MessageToString(config))
+
+
+def buckets(max_batch_size: int) -> tuple[int, ...]:
+    """The batch sizes to warm up: powers of two below the largest, and the largest."""
+    powers = [2**i for i in range(max_batch_size.bit_length()) if 2**i < max_batch_size]
+    return (*powers, max_batch_size)
+
+
+def _warm_up(batch_size: int, interface: Interface) -> triton.ModelWarmup:
+    """A request of zeros: seed 0, label 0."""
+    warm_up = triton.ModelWarmup(name=f"batch_{batch_size}", batch_size=batch_size)
+    for tensor in interface.inputs:
+        warm_up.inputs[tensor.name].CopyFrom(_zeros(tensor))
+    return warm_up
+
+
+def _zeros(tensor: Tensor) -> triton.ModelWarmup.Input:
+    return triton.ModelWarmup.Input(data_type=_data_type(tensor), dims=tensor.dims, zero_data=True)
+
+
+def _data_type(tensor: Tensor) -> int:
+    return int(triton.DataType.Value(f"TYPE_{tensor.datatype}"))
+
+
+def _place(config: triton.ModelConfig, config_name: str, options: ExportOptions) -> None:
+    """Where the model runs, from which file, and how."""
+    config.default_model_filename = FP16_FILE if config_name in ("gpu-fp16", "tensorrt") else FP32_FILE
+    if config_name == "cpu":
+        config.instance_group.add(count=options.instances, kind=triton.ModelInstanceGroup.KIND_CPU)
+        _set(config, intra_op_thread_count=str(options.threads), inter_op_thread_count="1")
+        return
+    config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_GPU)
+    accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+    if config_name == "tensorrt":
+        # The file says which nodes are half; FP16 lets TensorRT use kernels for them.
+        accelerators.add(name="tensorrt", parameters={"precision_mode": "FP16"})
+        return
+    strict = config_name == "gpu"
+    search, code = ("DEFAULT", "2") if strict else ("HEURISTIC", "1")
+    accelerators.add(name="cuda", parameters={"cudnn_conv_algo_search": search, "use_tf32": "0" if strict else "1"})
+    # NVIDIA's backend lets this older place win wherever a config has any parameter at all, so say the same twice.
+    _set(config, cudnn_conv_algo_search=code)
+    if strict:
+        # Ours pads every batch to one shape, and so to one algorithm; NVIDIA's has no such key.
+        _set(config, batch_buckets=str(options.max_batch_size))
+
+
+def _set(config: triton.ModelConfig, **parameters: str) -> None:
+    for key, value in parameters.items():
+        config.parameters[key].string_value = value

@@ -1,0 +1,47 @@
+"""Batch norm folded into the convolution before it: one operation less, and none that a runtime may fuse by itself."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+__all__ = ["fold_batch_norm"]
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """A copy of `network` with every batch norm that follows a convolution folded into its weights, in float64.
+
+    The network is in eval mode and stays as it was. One with control flow that cannot be traced comes back unfolded.
+    """
+    network = copy.deepcopy(network).eval()
+    try:
+        traced = fx.symbolic_trace(copy.deepcopy(network).double())
+    except fx.proxy.TraceError:
+        return network
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        norm = modules.get(node.target) if node.op == "call_module" else None
+        before = node.args[0] if node.args else None
+        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(before, fx.Node) or before.op != "call_module":
+            continue
+        convolution = modules.get(str(before.target))
+        if isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d) and len(before.users) == 1:
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                convolution.weight,
+                convolution.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+                transpose=isinstance(convolution, nn.ConvTranspose2d),
+            )
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    traced.delete_all_unused_submodules()
+    return traced.float().eval()
