@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganvas_core.cli import UserError
+
 STOP_TIMEOUT_S = 60.0
 
 
-class LocalServerError(Exception):
+class LocalServerError(UserError):
     """The server did not start, or did not stop cleanly."""
 
 

@@ -1,6 +1,10 @@
-"""`python -m serving VERB`: serve, verify, models, doctor."""
+"""`python -m serving VERB …`, which ./ganvas serve, verify, models and doctor run."""
 
-from serving.cli import app
+from ganvas_core.cli import run_verbs
+from serving.cli.doctor import doctor
+from serving.cli.models import models
+from serving.cli.serve import serve
+from serving.cli.verify import verify
 
 if __name__ == "__main__":
-    app(prog_name="ganvas")
+    run_verbs(serve, verify, models, doctor)

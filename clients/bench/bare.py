@@ -11,14 +11,18 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from clients.bench.result import LoadResult
+from ganvas_core.cli import UserError
+from ganvas_core.interface import sample_inputs
+from ganvas_core.session import CpuSession
 
 
-class BareError(Exception):
-    """The measuring process failed; its last words are in the message."""
+class BareError(UserError):
+    """The measuring process failed; the message has the end of its stderr."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +55,10 @@ def run_bare(job: BareJob) -> LoadResult:
 
 
 def measure(job: BareJob) -> LoadResult:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = job.num_threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(job.model, options, providers=["CPUExecutionProvider"])
-    inputs = {"seed": np.arange(job.batch_size, dtype=np.uint64)[:, None]}
-    inputs["truncation"] = np.ones((job.batch_size, 1), np.float32)
-    if "label" in {entry.name for entry in session.get_inputs()}:
-        inputs["label"] = np.zeros((job.batch_size, 1), np.int64)
+    """Run the job in this process."""
+    cpu = CpuSession(Path(job.model), threads=job.num_threads)
+    labels = 0 if "label" in cpu.input_names else None
+    inputs, session = sample_inputs(np.arange(job.batch_size, dtype=np.uint64), labels=labels), cpu.session
     for _ in range(10):
         session.run(["image"], inputs)
     latencies_ms = []

@@ -1,4 +1,4 @@
-"""Load over gRPC from one process. Requests are serialised beforehand and replies stay bytes, so that the
+"""Load over gRPC from one process. Requests are serialized beforehand and replies stay bytes, so that the
 generator takes as little as it can of the cores that it shares with the server under test."""
 
 from __future__ import annotations
@@ -8,25 +8,24 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 import numpy as np
-from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from clients.bench.result import LoadResult
 from ganvas.v1 import sampler_pb2
+from ganvas_core.interface import kserve_datatype, sample_inputs
+from ganvas_core.names import MAX_MESSAGE_BYTES
 
 DIRECT_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 SERVICE_METHOD = "/ganvas.v1.Sampler/Sample"
-MESSAGE_LIMIT = 64 * 2**20
 NUM_DISTINCT_REQUESTS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One RPC method at one address, with serialised requests of `batch_size` images to send in turn."""
+    """One RPC method at one address, with serialized requests of `batch_size` images to send in turn."""
 
     address: str
     method: str
@@ -34,21 +33,20 @@ class Target:
     requests: Sequence[bytes]
 
 
-def direct_target(address: str, model: str, *, batch_size: int, conditional: bool) -> Target:
-    """Triton's own KServe v2 endpoint."""
+def direct_target(address: str, model: str, *, batch_size: int, num_labels: int) -> Target:
+    """Triton's own KServe v2 endpoint.
+
+    Args:
+        num_labels: 0 for an unconditional model.
+    """
 
     def request(first: int) -> bytes:
         seeds = np.arange(first, first + batch_size, dtype=np.uint64)
-        tensors: list[tuple[str, str, NDArray[Any]]] = [
-            ("seed", "UINT64", seeds),
-            ("truncation", "FP32", np.ones(batch_size, np.float32)),
-        ]
-        if conditional:
-            tensors.append(("label", "INT64", (seeds % 10).astype(np.int64)))
+        labels = (seeds % np.uint64(num_labels)).astype(np.int64) if num_labels else None
         message = service_pb2.ModelInferRequest(model_name=model)
-        for name, datatype, values in tensors:
-            message.inputs.add(name=name, datatype=datatype, shape=[batch_size, 1])
-            message.raw_input_contents.append(values.tobytes())
+        for name, array in sample_inputs(seeds, labels=labels).items():
+            message.inputs.add(name=name, datatype=kserve_datatype(array.dtype), shape=array.shape)
+            message.raw_input_contents.append(array.tobytes())
         return bytes(message.SerializeToString())
 
     requests = [request(i * batch_size) for i in range(NUM_DISTINCT_REQUESTS)]
@@ -109,4 +107,4 @@ async def _closed_loop(target: Target, concurrency: int, seconds: float, warmup_
 
 
 def _channel_options() -> list[tuple[str, int]]:
-    return [("grpc.max_receive_message_length", MESSAGE_LIMIT), ("grpc.use_local_subchannel_pool", 1)]
+    return [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.use_local_subchannel_pool", 1)]

@@ -1,6 +1,7 @@
 """`python -m clients.cli sample …`, which `./ganvas sample` runs."""
 
-from clients.cli.app import app
+from clients.cli.sample import sample
+from ganvas_core.cli import run_verbs
 
 if __name__ == "__main__":
-    app(prog_name="ganvas")
+    run_verbs(sample)

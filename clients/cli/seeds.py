@@ -15,7 +15,7 @@ def parse_seeds(text: str, *, max_count: int) -> Sequence[int]:
     """The seeds in the order given; ranges include both ends.
 
     Raises:
-        ValueError: not of this form, outside 64 bits, or more than max_count. Nothing is counted out before that.
+        ValueError: not of this form, outside 64 bits, or more than max_count. A range is not expanded before that.
     """
     ranges = [_parse_part(part.strip()) for part in text.split(",")]
     count = sum(part.stop - part.start for part in ranges)

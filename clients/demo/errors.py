@@ -1,7 +1,9 @@
 """What goes wrong in a demo."""
 
+from ganvas_core.cli import UserError
 
-class DemoError(Exception):
+
+class DemoError(UserError):
     """A stage of the demo failed; the message says which and why."""
 
 

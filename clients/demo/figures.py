@@ -46,7 +46,7 @@ def measure_model(
     info = sampler.model(name)
     one = service_target(server.service, name, batch_size=1)
     sixteen = service_target(server.service, name, batch_size=SERVICE_BATCH)
-    direct = direct_target(server.triton_grpc, name, batch_size=1, conditional=bool(info.labels))
+    direct = direct_target(server.triton_grpc, name, batch_size=1, num_labels=len(info.labels))
 
     def load(target: Target, concurrency: int) -> LoadResult:
         return closed_loop(target, concurrency=concurrency, seconds=SECONDS, warmup_s=0.5)

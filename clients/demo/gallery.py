@@ -1,4 +1,4 @@
-"""The images of the demo, asked for over gRPC by both paths."""
+"""The images of the demo, over gRPC by both paths: through the service, and from Triton directly."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from clients.demo.errors import GalleryError
 from clients.local_server import LocalServer
 from ganvas_client import ImageInfo, Sampler
 from ganvas_core.grid import image_grid
+from ganvas_core.interface import kserve_datatype, sample_inputs
 from ganvas_core.provenance import image_text, to_pil, write_image
 
 NUM_COLUMNS = 10
@@ -30,7 +31,7 @@ def make_gallery(folder: Path, model: str, sampler: Sampler, server: LocalServer
     make of them. walk.png and walk.gif: the same label from seed to seed.
 
     Raises:
-        GalleryError: the service and Triton asked directly disagree about a single byte.
+        GalleryError: the service and Triton directly differ in a single byte.
         GanvasError: a call failed.
     """
     folder.mkdir(parents=True)
@@ -39,7 +40,7 @@ def make_gallery(folder: Path, model: str, sampler: Sampler, server: LocalServer
     labels = np.repeat(np.arange(len(info.labels)), NUM_COLUMNS)
     service = sampler.sample(model, seeds, labels=labels.tolist())
     if not np.array_equal(service.array, _sample_directly(server.triton_grpc, model, seeds, labels)):
-        raise GalleryError(f"{model}: the service and Triton asked directly gave different images.")
+        raise GalleryError(f"{model}: the service and Triton directly gave different images.")
     paths = [_save(folder / "grid.png", image_grid(service.array, num_columns=NUM_COLUMNS, scale=SCALE), service.info)]
     if info.can_encode:
         paths.append(_reconstruct(folder / "reconstruction.png", model, sampler, examples))
@@ -54,16 +55,12 @@ def _sample_directly(
         batches = []
         for start in range(0, len(seeds), NUM_COLUMNS):
             batch = slice(start, start + NUM_COLUMNS)
-            num_images = len(seeds[batch])
-            inputs = [InferInput(name, [num_images, 1], kind) for name, kind in _INPUTS.items()]
-            inputs[0].set_data_from_numpy(seeds[batch, None])
-            inputs[1].set_data_from_numpy(np.ones((num_images, 1), np.float32))
-            inputs[2].set_data_from_numpy(labels[batch, None].astype(np.int64))
+            inputs = []
+            for name, array in sample_inputs(seeds[batch], labels=labels[batch]).items():
+                inputs.append(InferInput(name, list(array.shape), kserve_datatype(array.dtype)))
+                inputs[-1].set_data_from_numpy(array)
             batches.append(client.infer(model, inputs).as_numpy("image"))
     return np.concatenate(batches)
-
-
-_INPUTS = {"seed": "UINT64", "truncation": "FP32", "label": "INT64"}
 
 
 def _reconstruct(path: Path, model: str, sampler: Sampler, examples: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The order of the demo: train, export, verify, serve, look, measure. Each stage runs as the verb a person types."""
+"""The demo: train, export, verify, serve, look, measure. Each stage runs as its verb."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> None:
 
     Raises:
         DemoError: a stage failed, or `out` holds something that is not a demo's.
-        LocalServerError, BareError, GanvasError: serving, measuring or asking failed.
+        LocalServerError, BareError, GanvasError: serving, measuring or a call failed.
     """
     start = time.monotonic()
     _clear(out)

@@ -1,4 +1,4 @@
-"""What the demo says at its end."""
+"""The results that the demo prints at its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def print_results(
         table.add_row(title, *(text(entry) for entry in figures))
     console.print(table)
     console.print(
-        "direct: Triton, asked over KServe v2. service: ganvas.v1.Sampler. bare: ONNX Runtime without a server, "
+        "direct: Triton, over KServe v2. service: ganvas.v1.Sampler. bare: ONNX Runtime without a server, "
         "one thread, hot. 32 x 1: 32 callers of one image a request."
     )
     console.print("Images to look at:")

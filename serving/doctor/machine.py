@@ -142,7 +142,7 @@ def find_ports(wanted: Mapping[str, tuple[str, int]]) -> list[Finding]:
     """
     findings = []
     for option, (host, port) in wanted.items():
-        problem = port_problem(host, port)
+        problem = port_problem(option, host, port)
         remedy = f"ganvas serve {option} 0, or end what `ss -ltnp 'sport = :{port}'` shows" if problem else None
         detail = problem or (f"{port} is free on {host}" if port else f"a free one on {host}")
         status: Literal["ok", "missing"] = "missing" if problem else "ok"

@@ -10,8 +10,9 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.triton.errors import TritonStartError
 from serving.triton.install import TritonInstall
-from serving.triton.process import TritonOptions, TritonProcess, TritonStartError
+from serving.triton.process import TritonOptions, TritonProcess
 
 __all__ = ["IDENTITY", "Trial", "try_triton"]
 

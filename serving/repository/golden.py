@@ -28,7 +28,7 @@ class GoldenMismatchError(Exception):
 
 def golden_inputs(version: ModelVersion, role: Role) -> Arrays:
     """The inputs with which a role makes the G golden images."""
-    golden = version.served.golden
+    golden = version.golden(role)
     seeds = np.array([entry.seed for entry in golden], np.uint64)
     truncation = np.array([entry.truncation for entry in golden], np.float32)
     labels = [entry.label or 0 for entry in golden] if version.certificate.labels else None
@@ -37,19 +37,19 @@ def golden_inputs(version: ModelVersion, role: Role) -> Arrays:
     return decode_inputs(truncated_latents(seeds, truncation, version.certificate.latent_shape), labels)
 
 
-def compare_golden(version: ModelVersion, images: UInt8s) -> Literal["exact", "equivalent"]:
+def compare_golden(version: ModelVersion, images: UInt8s, role: Role = "sample") -> Literal["exact", "equivalent"]:
     """Compare the golden images made here with the certificate.
 
     Args:
-        images: [G,H,W,C] uint8, of golden_inputs.
+        images: [G,H,W,C] uint8, that the role made of golden_inputs.
     Returns:
         "exact": the certificate's bytes. "equivalent": within golden_atol_levels of golden.png, as another kind of
         processor gives.
     Raises:
         GoldenMismatchError: names the first seed that is further away, or a wrong shape.
     """
-    golden = version.served.golden
-    shape = _shape(version)
+    golden = version.golden(role)
+    shape = (len(golden), *_shape(version)[1:])
     if images.shape != shape or images.dtype != np.uint8:
         raise GoldenMismatchError(
             f"model {version.name!r} version {version.version} gave golden images of {images.dtype} "
@@ -58,7 +58,8 @@ def compare_golden(version: ModelVersion, images: UInt8s) -> Literal["exact", "e
     hashes = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
     if hashes == [entry.sha256 for entry in golden]:
         return "exact"
-    difference = np.abs(images.astype(np.int16) - _golden_images(version).astype(np.int16)).max(axis=(1, 2, 3))
+    stored = _golden_images(version)[[entry in golden for entry in version.served.golden]]
+    difference = np.abs(images.astype(np.int16) - stored.astype(np.int16)).max(axis=(1, 2, 3))
     bound = version.certificate.golden_atol_levels
     for entry, levels in zip(golden, difference, strict=True):
         if levels > bound:
@@ -75,7 +76,7 @@ def _shape(version: ModelVersion) -> tuple[int, int, int, int]:
 
 
 def _golden_images(version: ModelVersion) -> UInt8s:
-    """[G,H,W,C] uint8: golden.png, whose images stand top to bottom."""
+    """[G,H,W,C] uint8: golden.png, whose images are stacked top to bottom."""
     path = version.folder / GOLDEN_FILE
     try:
         with Image.open(path) as image:

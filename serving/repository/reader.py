@@ -18,7 +18,8 @@ from typing import Literal
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from ganvas_core.certificate import Certificate, CertificateError, ModelFile
+from ganvas_core.certificate import Certificate, CertificateError, Golden, ModelFile
+from ganvas_core.cli import UsageError
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP32_FILE, Role, is_model_name, triton_name
 
 __all__ = [
@@ -35,7 +36,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _CONFIG_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class RepositoryError(Exception):
+class RepositoryError(UsageError):
     """A model repository that is missing or empty, or a model that it does not have."""
 
 
@@ -56,6 +57,11 @@ class ModelVersion:
     decode: Certificate
     encode: Certificate | None
     """None: the model has no encoder."""
+
+    def golden(self, role: Role) -> tuple[Golden, ...]:
+        """The golden images that a role can make: decode has no truncation, so a network's own must be 1."""
+        only_one = role == "decode" and self.certificate.truncation == "network"
+        return tuple(entry for entry in self.served.golden if not only_one or entry.truncation == 1.0)
 
     @property
     def served(self) -> ModelFile:
@@ -124,7 +130,7 @@ def read_repository(folder: Path, config_name: str | None = None) -> Repository:
             version lands in `rejected`.
     """
     if config_name is not None and not _CONFIG_NAME.fullmatch(config_name):
-        raise RepositoryError(f"config-name must be letters, digits, '_' or '-'; got {config_name!r:.80}.")
+        raise RepositoryError(f"--config-name must be letters, digits, '_' or '-'; got {config_name!r:.80}.")
     versions: list[ModelVersion] = []
     rejected: list[Rejected] = []
     for name, version in _published(folder):
@@ -232,7 +238,7 @@ def _read_part(folder: Path, name: str, version: int, role: Role) -> Certificate
 
 
 def _check_agreement(certificate: Certificate, part: Certificate) -> None:
-    for field in ("family", "height", "width", "channels", "latent_shape", "roles", "labels"):
+    for field in ("height", "width", "channels", "latent_shape", "roles", "labels", "truncation"):
         expected, actual = getattr(certificate, field), getattr(part, field)
         if actual != expected:
             raise CertificateError(

@@ -1,4 +1,4 @@
-"""Every way in which a call can fail, and the one table that gives each its gRPC status.
+"""Every way in which a call can fail, and the gRPC status of each.
 
 ServiceError
 ├── InvalidFieldError       a field of the request is wrong
@@ -6,7 +6,7 @@ ServiceError
 ├── BusyError               a queue is full; says when to retry
 ├── DeadlineError           the caller's time is up
 ├── UnavailableError        starting, draining, or Triton is gone
-└── TritonError             Triton rejected what the service sent: our defect
+└── InferenceError          Triton rejected what the service sent: our defect
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import grpc
 __all__ = [
     "BusyError",
     "DeadlineError",
+    "InferenceError",
     "InvalidFieldError",
     "NotFoundError",
     "ServiceError",
     "Status",
-    "TritonError",
     "UnavailableError",
     "shown",
     "status_of",
@@ -68,8 +68,8 @@ class UnavailableError(ServiceError):
     """The service cannot answer now, and may later."""
 
 
-class TritonError(ServiceError):
-    """Triton answered with an error that no caller can mend. Its text goes to the log only."""
+class InferenceError(ServiceError):
+    """Triton answered with an error that no caller can fix. Its text goes to the log only."""
 
 
 CODES: tuple[tuple[type[ServiceError], grpc.StatusCode], ...] = (
@@ -98,7 +98,9 @@ def status_of(error: Exception) -> Status:
     """
     for kind, code in CODES:
         if isinstance(error, kind):
-            return Status(code=code, message=str(error), trailing_metadata=_retry_hint(error))
+            # By this metadata gRPC clients with a retry policy wait (gRFC A6).
+            retry = (("grpc-retry-pushback-ms", str(error.retry_after_ms)),) if isinstance(error, BusyError) else ()
+            return Status(code=code, message=str(error), trailing_metadata=retry)
     error_id = secrets.token_hex(6)
     logger.error("internal error %s", error_id, exc_info=error)
     message = f"internal error {error_id}: look for this id in the log of the service."
@@ -109,10 +111,3 @@ def shown(value: object) -> str:
     """A caller's value as an error message repeats it: quoted if text, escaped and cut."""
     text = ascii(value)
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
-
-
-def _retry_hint(error: ServiceError) -> tuple[tuple[str, str], ...]:
-    """The trailing metadata by which gRPC clients with a retry policy wait (gRFC A6)."""
-    if isinstance(error, BusyError):
-        return (("grpc-retry-pushback-ms", str(error.retry_after_ms)),)
-    return ()

@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 
-from serving.config import LogLevel
+from serving.options import LogLevel
 
 __all__ = ["logfmt", "set_up_logging"]
 

@@ -8,10 +8,12 @@ TritonError
 
 from __future__ import annotations
 
+from ganvas_core.cli import UserError
+
 __all__ = ["LibpythonNotFoundError", "TritonError", "TritonNotFoundError", "TritonStartError"]
 
 
-class TritonError(Exception):
+class TritonError(UserError):
     """Triton cannot be found, started or reached; the message ends with the next step."""
 
 

@@ -1,4 +1,4 @@
-"""TCP ports for a server that is about to start: is this one free, and which free one may it have."""
+"""TCP ports for a server that is about to start: is this one free, and which free one to take."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+from serving.triton.errors import TritonStartError
+
 __all__ = ["PortError", "choose_ports", "port_problem"]
 
 
-class PortError(Exception):
-    """A port that cannot be had; the message starts with the option that chose it."""
+class PortError(TritonStartError):
+    """A port that cannot be listened on; the message starts with the option to change."""
 
 
 def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
     """The ports to use on `host`: each as wanted, or a free one for each 0.
 
-    All are held at once while choosing, so that no two are alike. They are free when this returns; nothing can keep
-    another process from taking one before the server does.
+    All are held at once while choosing, so that no two are alike. They are free when this returns; another process
+    may still take one before the server does.
 
     Args:
         wanted: option, as the user types it, to port.
@@ -34,17 +36,17 @@ def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
             try:
                 holder = held.enter_context(_bound(host, port))
             except OSError as error:
-                raise PortError(f"{option} {_explain(host, port, error)}") from None
+                raise PortError(_explain(option, host, port, error)) from None
             chosen[option] = holder.getsockname()[1]
     return {option: chosen[option] for option in wanted}
 
 
-def port_problem(host: str, port: int) -> str | None:
-    """Why `port` cannot be listened on, or None if it can."""
+def port_problem(option: str, host: str, port: int) -> str | None:
+    """Why a port cannot be listened on, starting with the option to change; None if it can."""
     try:
         _bound(host, port).close()
     except OSError as error:
-        return _explain(host, port, error)
+        return _explain(option, host, port, error)
     return None
 
 
@@ -64,11 +66,14 @@ def _bound(host: str, port: int) -> socket.socket:
     return holder
 
 
-def _explain(host: str, port: int, error: OSError) -> str:
+def _explain(option: str, host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"{port} is in use on {host}. Stop what listens there, or choose another port; 0 picks a free one."
+        return (
+            f"{option} {port} is in use on {host}. Stop what listens there, or choose another port; 0 picks a free one."
+        )
     if error.errno == errno.EACCES:
-        return f"{port} needs privileges on {host}. Choose a port above 1023; 0 picks a free one."
+        return f"{option} {port} needs privileges on {host}. Choose a port above 1023; 0 picks a free one."
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return f"{port} cannot be had: {host!r} is no address of this machine."
-    return f"{port} cannot be had on {host}: {error.strerror}."
+        host_option = "--triton-host" if option.startswith("--triton") else "--host"
+        return f"{host_option} {host} is not an address of this machine. 127.0.0.1 always is; 0.0.0.0 is all of them."
+    return f"{option} {port} cannot be listened on at {host}: {error.strerror}."

@@ -17,25 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from serving.triton.errors import LibpythonNotFoundError, TritonError, TritonNotFoundError, TritonStartError
+from serving.triton.errors import TritonStartError
 from serving.triton.http_api import ModelFailure, failures_of, is_live, repository_index, server_version
 from serving.triton.install import TritonInstall, environment, find_triton, stage_backends
-from serving.triton.ports import PortError, choose_ports
+from serving.triton.ports import choose_ports
 
-__all__ = [
-    "LibpythonNotFoundError",
-    "ModelFailure",
-    "Ports",
-    "TritonError",
-    "TritonInstall",
-    "TritonNotFoundError",
-    "TritonOptions",
-    "TritonProcess",
-    "TritonStartError",
-    "find_triton",
-]
+__all__ = ["Ports", "TritonOptions", "TritonProcess", "has_gpu", "reachable"]
 
-GUARD = Path(__file__).resolve().with_name("guard.py")
+GUARD = Path(__file__).resolve().parents[1] / "guard.py"
 SHARED_MEMORY = Path("/dev/shm")
 POLL_S = 0.05
 TAIL_LINES = 20
@@ -97,10 +86,16 @@ class TritonProcess:
         if self._process is not None:
             raise RuntimeError("this Triton was started before; make a new TritonProcess.")
         if not self.options.repository.is_dir():
-            raise TritonStartError(f"the model repository {self.options.repository} is no folder.")
+            raise TritonStartError(f"the model repository {self.options.repository} is not a folder.")
         install = self._install or find_triton()
         environ = environment(install)
-        ports = _choose(self.options)
+        wanted = {
+            "--triton-grpc-port": self.options.grpc_port,
+            "--triton-http-port": self.options.http_port,
+            "--triton-metrics-port": self.options.metrics_port,
+        }
+        grpc, http, metrics = choose_ports(self.options.host, wanted).values()
+        ports = Ports(grpc=grpc, http=http, metrics=metrics)
         self._folder = folder = Path(tempfile.mkdtemp(prefix="ganvas-triton-"))
         try:
             (folder / "empty").mkdir()
@@ -124,11 +119,11 @@ class TritonProcess:
         host, port = reachable(self.options.host), self.ports.http
         while not (live := is_live(host, port)):
             if (code := self.poll()) is not None:
-                raise TritonStartError(f"Triton ended with exit code {code} before it was ready.{self._last_words()}")
+                raise TritonStartError(f"Triton ended with exit code {code} before it was ready.{self._log_end()}")
             if live is False:
-                raise TritonStartError(f"Triton started, but cannot serve.{self._last_words()}")
+                raise TritonStartError(f"Triton started, but cannot serve.{self._log_end()}")
             if time.monotonic() >= deadline:
-                raise TritonStartError(f"Triton was not ready within {timeout_s:g} s.{self._last_words()}")
+                raise TritonStartError(f"Triton was not ready within {timeout_s:g} s.{self._log_end()}")
             time.sleep(POLL_S)
         self.failures = failures_of(repository_index(host, port), tuple(self.options.models))
         return self.failures
@@ -169,7 +164,7 @@ class TritonProcess:
     def stop(self, grace_s: float = 10.0) -> None:
         """Let it finish what it has for at most grace_s, then kill it; leaves no process, folder or shared memory.
 
-        Does nothing where nothing runs.
+        Does nothing if nothing runs.
         """
         if self._process is not None:
             self._process.terminate()
@@ -194,14 +189,15 @@ class TritonProcess:
         self.stop()
 
     def _spawn(self, arguments: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
-        """Start the process from a thread that stays: the kernel ends it when the thread that forked it ends."""
+        """Start the process from a thread that lives as long: the kernel ends it when that thread ends."""
         assert self._folder is not None
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         started: list[subprocess.Popen[bytes] | OSError] = []
         done = threading.Event()
 
         def run(cwd: Path) -> None:
-            guarded = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *arguments]
+            # SIGTERM, so that Triton deletes its shared memory.
+            guarded = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), str(int(signal.SIGTERM)), *arguments]
             try:
                 with self.log_file.open("ab") as log:
                     process = subprocess.Popen(
@@ -221,7 +217,7 @@ class TritonProcess:
             process.wait()
             return None
 
-        # Nothing to import by mistake where the stub's Python looks first: its current folder.
+        # In an empty folder: the stub's Python imports from its current folder first.
         threading.Thread(target=run, args=(self._folder / "empty",), name="triton", daemon=True).start()
         done.wait()
         if isinstance(started[0], OSError):
@@ -239,7 +235,7 @@ class TritonProcess:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def _last_words(self) -> str:
+    def _log_end(self) -> str:
         tail = self.log_tail()
         return f" Its log ends:\n{tail}" if tail else " Its log is empty."
 
@@ -264,7 +260,7 @@ def command(options: TritonOptions, ports: Ports, backends: Path, region: str, *
         "metrics-address": options.host,
         "metrics-port": str(ports.metrics),
         "allow-gpu-metrics": str(has_gpu).lower(),
-        # Clients may ping an idle connection, as the service does; gRPC's default is to hang up on them.
+        # Clients may ping an idle connection, as the service does; gRPC closes it by default.
         "grpc-keepalive-permit-without-calls": "1",
         "grpc-http2-min-recv-ping-interval-without-data": "5000",
         "grpc-http2-max-ping-strikes": "0",
@@ -287,16 +283,3 @@ def reachable(host: str) -> str:
 def has_gpu() -> bool:
     """Whether an NVIDIA driver is loaded."""
     return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
-
-
-def _choose(options: TritonOptions) -> Ports:
-    wanted = {
-        "--triton-grpc-port": options.grpc_port,
-        "--triton-http-port": options.http_port,
-        "--triton-metrics-port": options.metrics_port,
-    }
-    try:
-        grpc, http, metrics = choose_ports(options.host, wanted).values()
-    except PortError as error:
-        raise TritonStartError(str(error)) from None
-    return Ports(grpc=grpc, http=http, metrics=metrics)

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,13 @@ def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: 
 
 def wait_rejected(stub: Any) -> Any:
     """The error of the first new call that is not accepted any more."""
-    while True:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         try:
             stub.Sample(sample())
         except grpc.RpcError as error:
             return error
+    raise TimeoutError("every new call was accepted for 30 s")
 
 
 def test_second_signal_cuts_the_drain_short(small_repository: Path, tmp_path: Path):

@@ -20,8 +20,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from ganvas.v1 import sampler_pb2 as pb
 from serving.repository.reader import Repository, read_repository
-from serving.service.engine import Deadline, Engine
 from serving.service.errors import DeadlineError
+from serving.service.inference.triton_client import Deadline, TritonClient
 from serving.triton.process import TritonOptions, TritonProcess
 from tests.support.service import LoopThread, Service, failure_of, running_service
 
@@ -123,7 +123,7 @@ def settled_count(triton: TritonProcess) -> int:
 
 def test_deadline_that_passes_in_triton_is_deadline_exceeded(triton: TritonProcess, loop_thread: LoopThread):
     async def infer_in_no_time() -> None:
-        engine = Engine(f"127.0.0.1:{triton.ports.grpc}")
+        engine = TritonClient(f"127.0.0.1:{triton.ports.grpc}")
         inputs = {"seed": np.zeros((16, 1), np.uint64), "truncation": np.ones((16, 1), np.float32)}
         calls = [engine.infer(MODEL, 1, inputs, ("image",), Deadline.after(0.0005)) for _ in range(2)]
         try:

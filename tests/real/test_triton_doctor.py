@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from serving.cli import app
+from serving.cli.doctor import doctor
 from serving.triton import install
+from tests.support import cli
 
 pytestmark = pytest.mark.triton
 
@@ -18,7 +18,7 @@ FREE = ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--
 
 def try_out() -> tuple[int, dict[str, Any]]:
     """Exit code, and what became of the trial."""
-    result = CliRunner().invoke(app, ["doctor", "--json", *FREE], catch_exceptions=False)
+    result = cli.run(doctor, ["--json", *FREE])
     findings = {entry["name"]: entry for entry in json.loads(result.stdout)["findings"]}
     return result.exit_code, findings["Triton starts"]
 

@@ -111,7 +111,7 @@ def test_triton_leaves_no_process_port_folder_or_shared_memory(repository: Path)
     assert triton.poll() == 0
     assert not folder.exists()
     assert not regions(os.getpid())
-    assert port_problem("127.0.0.1", triton.ports.grpc) is None
+    assert port_problem("--triton-grpc-port", "127.0.0.1", triton.ports.grpc) is None
 
 
 def test_triton_that_is_killed_takes_its_stubs_along(triton: TritonProcess) -> None:
@@ -178,7 +178,7 @@ def test_triton_that_cannot_serve_is_an_error_at_once(tmp_path: Path, repository
 
 def test_triton_without_a_repository_is_an_error_before_it_starts(tmp_path: Path) -> None:
     triton = TritonProcess(options(tmp_path / "missing"))
-    with pytest.raises(TritonStartError, match="missing is no folder"):
+    with pytest.raises(TritonStartError, match="missing is not a folder"):
         triton.start()
 
 

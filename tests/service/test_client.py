@@ -127,7 +127,7 @@ def test_decode_of_numpys_latents_gives_the_images_of_their_seeds(sampler: Sampl
 
 
 def test_latents_of_another_width_are_an_error_even_if_their_number_fits(sampler: Sampler) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"latents must be \[N, 16\]; got \[4, 8\]"):
+    with pytest.raises(InvalidArgumentError, match=r"shape of latents must be \[2, 16\]; got \[4, 8\]"):
         sampler.decode("tiny-gan", np.zeros((4, 8)), labels=0)
     with pytest.raises(InvalidArgumentError, match="latents must hold a multiple of 16"):
         sampler.decode("tiny-gan", np.zeros((1, 15)), labels=0)

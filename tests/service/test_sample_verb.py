@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from clients.cli.app import app
+from clients.cli.sample import sample
 from clients.cli.seeds import parse_seeds
 from ganvas_client import Sampler
 from ganvas_core.grid import GUTTER
 from serving.repository.reader import Repository
+from tests.support import cli
 from tests.support.service import Service
 
 
@@ -26,8 +26,8 @@ def run(shared_service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANVAS_ADDRESS", shared_service.address)
 
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(app, ["sample", *arguments])
+    def invoke(*arguments: str) -> cli.Result:
+        return cli.run(sample, list(arguments))
 
     return invoke
 
@@ -43,7 +43,7 @@ def cells(image: Image.Image, columns: int, size: int, count: int):
 
 def test_sample_makes_a_square_grid_of_the_seeds_in_order(run, shared_service: Service, tmp_path: Path) -> None:
     result = run("tiny-gan", "--seeds", "0-63", "--out", "grid.png", "--truncation", "0.7")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stdout + result.stderr
     assert result.stdout.startswith("64 images of tiny-gan version 1 (")
     assert result.stdout.endswith(": grid.png\n")
     with Image.open("grid.png") as grid, Sampler(shared_service.address) as sampler:
@@ -58,7 +58,7 @@ def test_grid_says_where_it_came_from_and_that_a_machine_made_it(run, repository
     with Image.open("g.png") as grid:
         text = grid.text  # type: ignore[attr-defined]
     assert text["Software"] == "Ganvas, machine-made image"
-    assert "machine" in text["Description"]
+    assert "AI-generated" in text["Description"]
     assert {key: value for key, value in text.items() if key.startswith("ganvas:")} == {
         "ganvas:machine-made": "true",
         "ganvas:model": "tiny-gan",
@@ -81,7 +81,7 @@ def test_grid_of_another_format_says_so_in_its_exif(run, suffix: str, kind: str)
 
 def test_folder_gets_one_file_a_seed_as_the_service_makes_them(run, shared_service: Service) -> None:
     result = run("plain-gan", "--seeds", "5,18446744073709551615", "--out", "new/folder/", "--format", "webp")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stdout + result.stderr
     with Sampler(shared_service.address) as sampler:
         files = sampler.sample("plain-gan", [5, 2**64 - 1], format="webp").bytes
     found = sorted(Path("new/folder").iterdir())

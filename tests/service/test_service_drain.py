@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from ganvas.v1 import sampler_pb2 as pb
 from serving.repository.reader import Repository
-from serving.service.server import PortInUseError, SamplingServer
+from serving.service.rpc.server import PortInUseError, SamplingServer
 from tests.support.kserve import KServe
 from tests.support.service import LoopThread, Service, failure_of, running_service
 
@@ -142,10 +142,12 @@ def test_reflection_describes_the_sampler(service: Service):
 
 def test_port_in_use_is_rejected_by_name(service: Service, repository: Repository, loop_thread: LoopThread):
     port = int(service.address.rpartition(":")[2])
-    config = service.server.config
+    options = service.server.options
 
     async def take() -> None:
-        second = SamplingServer(dataclasses.replace(config, port=port), repository)
+        second = SamplingServer(
+            dataclasses.replace(options, port=port), repository, triton=service.server.triton.address
+        )
         try:
             await second.start()
         finally:

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ganvas.v1 import sampler_pb2 as pb
 from serving.repository.reader import Repository
-from serving.service.readiness import NothingToServeError
+from serving.service.inference.readiness import NothingToServeError
 from tests.support.kserve import KServe
 from tests.support.service import LoopThread, Service, failure_of, running_service
 
@@ -131,7 +131,7 @@ def test_batch_that_never_ends_is_unavailable_when_the_caller_has_no_deadline(
     service: Service, peer: KServe, loop_thread: LoopThread
 ):
     loop_thread.run(peer.hold())
-    service.server.engine.batch_timeout_s = 0.2
+    service.server.triton.batch_timeout_s = 0.2
     error = failure_of(lambda: service.stub.Sample(sample()))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "within 0.2 s" in error.details()

@@ -169,7 +169,7 @@ def test_png_says_how_to_make_it_again(shared_service: Service, repository: Repo
         text, pixels = dict(opened.text), opened.tobytes()
     assert text.pop("ganvas:machine-made") == "true"
     assert "machine-made" in text.pop("Software")
-    assert "machine" in text.pop("Description")
+    assert "AI-generated" in text.pop("Description")
     expected = {
         "ganvas:model": model,
         "ganvas:version": "1",

@@ -8,9 +8,9 @@ from typing import Any
 from ganvas_core.certificate import FORMAT, Certificate, FloatParity
 from ganvas_core.names import Role
 from ganvas_core.noise import ALGORITHM
-from serving.config import Limits
+from serving.options import ServeOptions
 from serving.repository.reader import ModelVersion
-from serving.service.catalog import ServedModel
+from serving.service.inference.catalog import ServedModel
 
 
 def certificate(name: str, role: Role, **fields: Any) -> Certificate:
@@ -46,7 +46,9 @@ def certificate(name: str, role: Role, **fields: Any) -> Certificate:
     return Certificate(**values | fields)
 
 
-def served_model(name: str = "pets", *, version: int = 1, limits: Limits | None = None, **fields: Any) -> ServedModel:
+def served_model(
+    name: str = "pets", *, version: int = 1, options: ServeOptions | None = None, **fields: Any
+) -> ServedModel:
     """Fields go to the certificates."""
     entry = ModelVersion(
         name=name,
@@ -59,4 +61,4 @@ def served_model(name: str = "pets", *, version: int = 1, limits: Limits | None 
         decode=certificate(f"{name}-decode", "decode", version=version, **fields),
         encode=None,
     )
-    return ServedModel(entry=entry, golden="exact", limits=limits or Limits())
+    return ServedModel(entry=entry, golden="exact", options=options or ServeOptions())

@@ -26,11 +26,16 @@ class Result:
 
 def run(verb: Callable[[Any], int | None], arguments: list[str], env: Mapping[str, str] | None = None) -> Result:
     """`./ganvas VERB ARGUMENTS`, with these variables added to the environment."""
-    stdout, stderr = io.StringIO(), io.StringIO()
+    stdout, stderr = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
     try:
         with mock.patch.dict(os.environ, env or {}), redirect_stdout(stdout), redirect_stderr(stderr):
             run_verbs(verb, arguments=[verb.__name__, *arguments])
     except SystemExit as exit_:
         code = exit_.code
     assert isinstance(code, int)
-    return Result(exit_code=code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
+    return Result(exit_code=code, stdout=_text(stdout), stderr=_text(stderr))
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()

@@ -12,9 +12,9 @@ import grpc
 
 from ganvas.v1 import sampler_pb2_grpc
 from ganvas_core.names import MAX_MESSAGE_BYTES
-from serving.config import Limits, ServiceConfig
+from serving.options import ServeOptions
 from serving.repository.reader import Repository
-from serving.service.server import SamplingServer
+from serving.service.rpc.server import SamplingServer
 
 T = TypeVar("T")
 
@@ -73,15 +73,12 @@ def running_service(
     """A service on a free port over the Triton (or KServe v2 peer) at host:port.
 
     Args:
-        settings: fields of ServiceConfig; those of Limits too.
+        settings: fields of ServeOptions.
     """
-    limits = {name: settings.pop(name) for name in tuple(settings) if name in Limits.__dataclass_fields__}
-    config = ServiceConfig(
-        repository=repository.folder, triton=triton, port=0, limits=Limits(**limits), **{"drain_s": 10.0, **settings}
-    )
+    options = ServeOptions(repository=repository.folder, port=0, **{"drain_s": 10.0, **settings})
 
     async def start() -> tuple[SamplingServer, int]:
-        server = SamplingServer(config, repository)
+        server = SamplingServer(options, repository, triton=triton)
         port = await server.start()
         if get_ready:
             await server.get_ready()

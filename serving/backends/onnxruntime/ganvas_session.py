@@ -83,6 +83,11 @@ class Config:
         return list(self._values.get("output", []))
 
     @property
+    def warm_up_sizes(self) -> list[int]:
+        """The batch sizes of its warm-up requests."""
+        return [int(request["batch_size"]) for request in self._values.get("model_warmup", [])]
+
+    @property
     def graph_level(self) -> int:
         return int(self._values.get("optimization", {}).get("graph", {}).get("level", 0))
 

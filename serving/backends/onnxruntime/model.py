@@ -76,8 +76,10 @@ class TritonPythonModel:
             path = ganvas_session.model_file(Path(args["model_repository"]) / args["model_version"], config)
             self._session = ganvas_session.open_session(path, config, device=device)
             ganvas_session.check_ports(config, self._session)
+            # On a GPU each new batch size costs a search for algorithms: pad to those that the configuration warms up.
+            warm_sizes = ",".join(str(size) for size in config.warm_up_sizes)
             self._buckets = ganvas_batches.parse_buckets(
-                config.parameter("batch_buckets", default_buckets(config.max_batch_size, device)), config.max_batch_size
+                config.parameter("batch_buckets", warm_sizes if device is not None else ""), config.max_batch_size
             )
         except ValueError as error:
             raise pb.TritonModelException(str(error)) from None
@@ -143,7 +145,7 @@ class TritonPythonModel:
                 sender.send(self._response(result), flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             except Exception as error:
                 pb.Logger.log_error(f"an answer could not be sent: {error}")
-                with contextlib.suppress(Exception):  # at least let nobody wait for it
+                with contextlib.suppress(Exception):  # so that the caller does not wait
                     sender.send(
                         self._response(f"the answer could not be sent: {error}"),
                         flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
@@ -173,16 +175,8 @@ def _tensor_of(name: str, array: ganvas_batches.Array) -> Any:
     return pb.Tensor(name, array) if NUMPY_1 else pb.Tensor.from_dlpack(name, array)
 
 
-def default_buckets(max_batch_size: int, device: int | None) -> str:
-    """On a GPU the powers of two up to max_batch_size: each new shape costs a search for algorithms. Else none."""
-    if device is None or max_batch_size == 0:
-        return ""
-    powers = [2**i for i in range(max_batch_size.bit_length()) if 2**i < max_batch_size]
-    return ",".join(map(str, [*powers, max_batch_size]))
-
-
 def _end_with_triton() -> None:
-    """A stub outlives a Triton that was killed, and nobody else would end it."""
+    """End this process when Triton is killed: the stub would outlive it."""
     try:
         triton = os.pidfd_open(os.getppid())
     except OSError:

@@ -18,7 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ganvas_core.names import Role
 
-__all__ = ["DTYPES", "TRUNCATION_MAX", "Arrays", "Interface", "Tensor", "decode_inputs", "interface", "sample_inputs"]
+__all__ = [
+    "DTYPES",
+    "TRUNCATION_MAX",
+    "Arrays",
+    "Interface",
+    "Tensor",
+    "decode_inputs",
+    "interface",
+    "kserve_datatype",
+    "sample_inputs",
+]
 
 Arrays = dict[str, NDArray[Any]]
 """Input or output name to its rows."""
@@ -32,6 +42,11 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "UINT8": np.dtype(np.uint8),
 }
 """KServe's name of a data type to NumPy's."""
+
+
+def kserve_datatype(dtype: np.dtype[Any]) -> str:
+    """KServe's name of one of DTYPES."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,162 @@
+"""The models that are ready: what each can do, its limits, and how a request finds it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from ganvas.v1 import sampler_pb2 as pb
+from ganvas_core.names import MAX_MESSAGE_BYTES
+from serving.options import ServeOptions
+from serving.repository.reader import ModelVersion
+from serving.service.errors import InvalidFieldError, NotFoundError, shown
+
+__all__ = ["Catalog", "ServedModel"]
+
+IMAGES_BYTES = MAX_MESSAGE_BYTES - 4 * 2**20
+"""The most raw images that one message takes: what is left is for everything around them."""
+
+MAX_LISTED = 20
+"""Names that an error message lists."""
+
+_VERSION = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """One version that is ready: Triton re-made its golden images as certified."""
+
+    entry: ModelVersion
+    golden: Literal["exact", "equivalent"]
+    options: ServeOptions
+    """Limits of a call."""
+    instances: int = 1
+    """Batches that Triton runs at the same time."""
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def version(self) -> int:
+        return self.entry.version
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return self.entry.certificate.latent_shape
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Empty: unconditional."""
+        return self.entry.certificate.labels
+
+    @property
+    def truncation_max(self) -> float:
+        return self.entry.certificate.truncation_max
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        certificate = self.entry.certificate
+        return certificate.height, certificate.width, certificate.channels
+
+    @cached_property
+    def image_bytes(self) -> int:
+        height, width, channels = self.shape
+        return height * width * channels
+
+    @cached_property
+    def max_count(self) -> int:
+        """Images in one unary call: as configured, or fewer if a message would not hold as many."""
+        return min(self.options.max_count, max(1, IMAGES_BYTES // self.image_bytes))
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Images in one Triton batch."""
+        return min(self.max_count, *(part.max_batch_size for part in self.entry.parts()))
+
+    @property
+    def width_in_batches(self) -> int:
+        """Batches of one request that are in Triton at the same time: every instance busy and one batch waiting.
+
+        More would not be faster, and would make other callers wait behind them.
+        """
+        return self.instances + 1
+
+    def describe(self, versions: Iterable[int]) -> pb.Model:
+        height, width, channels = self.shape
+        return pb.Model(
+            name=self.name,
+            version=str(self.version),
+            versions=[str(version) for version in versions],
+            digest=self.entry.digest,
+            family=self.entry.certificate.family,
+            height=height,
+            width=width,
+            channels=channels,
+            latent_shape=self.latent_shape,
+            labels=self.labels,
+            can_encode=self.entry.encode is not None,
+            precision=self.entry.precision,
+            limits=pb.Limits(
+                truncation_max=self.truncation_max,
+                max_count=self.max_count,
+                max_stream_count=self.options.max_stream_count,
+                max_batch_size=self.batch_size,
+            ),
+            golden=self.golden,
+        )
+
+
+class Catalog:
+    """Every version that is ready, by name."""
+
+    def __init__(self, models: Iterable[ServedModel] = ()) -> None:
+        self._models: dict[str, dict[int, ServedModel]] = {}
+        for model in sorted(models, key=lambda model: (model.name, model.version)):
+            self._models.setdefault(model.name, {})[model.version] = model
+
+    def __bool__(self) -> bool:
+        return bool(self._models)
+
+    def all(self) -> list[ServedModel]:
+        """Every version of every model, by name, oldest first."""
+        return [model for versions in self._models.values() for model in versions.values()]
+
+    def newest(self) -> list[ServedModel]:
+        """The newest version of every model, by name."""
+        return [versions[max(versions)] for versions in self._models.values()]
+
+    def versions(self, name: str) -> list[int]:
+        return list(self._models[name])
+
+    def find(self, name: str, version: str) -> ServedModel:
+        """The model that a request names; an empty version is the newest.
+
+        Raises:
+            InvalidFieldError: no name, or a version that is not a number.
+            NotFoundError: no such model or version; lists what there is.
+        """
+        if not name:
+            raise InvalidFieldError("model", f"is empty; there is: {self._names()}.")
+        versions = self._models.get(name)
+        if versions is None:
+            raise NotFoundError(f"model {shown(name)} is unknown; there is: {self._names()}.")
+        if not version:
+            return versions[max(versions)]
+        if not _VERSION.fullmatch(version):
+            raise InvalidFieldError(
+                "version", f"must be a whole number, or empty for the newest; got {shown(version)}."
+            )
+        if int(version) not in versions:
+            there_is = ", ".join(str(number) for number in versions)
+            raise NotFoundError(f"model {shown(name)} has no version {version}; there is: {there_is}.")
+        return versions[int(version)]
+
+    def _names(self) -> str:
+        names = sorted(self._models)
+        more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+        return (", ".join(names[:MAX_LISTED]) or "none") + more

@@ -1,0 +1,132 @@
+"""Proof before service: a version is served once Triton has re-made its golden images on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganvas_core.cli import UserError
+from serving.options import ServeOptions
+from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
+from serving.repository.reader import ModelVersion, Rejected, Repository
+from serving.service.errors import ServiceError, UnavailableError
+from serving.service.inference.catalog import Catalog, ServedModel
+from serving.service.inference.triton_client import POLL_S, Deadline, TritonClient
+from serving.service.logs import logfmt
+from serving.service.requests.plans import slices
+
+__all__ = ["NothingToServeError", "Proven", "prepare"]
+
+Golden = Literal["exact", "equivalent"]
+
+logger = logging.getLogger("ganvas.service")
+
+
+class NothingToServeError(UserError):
+    """Triton was not ready in time, or no version passed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proven:
+    """What may be served, and what may not."""
+
+    catalog: Catalog
+    rejected: tuple[Rejected, ...]
+
+
+async def prepare(repository: Repository, triton: TritonClient, options: ServeOptions) -> Proven:
+    """Wait for Triton and prove every version of the repository.
+
+    A version that fails is logged and left out; the others are served.
+
+    Raises:
+        NothingToServeError: Triton was not ready within start_s, or no version passed.
+    """
+    try:
+        async with asyncio.timeout(options.start_s):
+            outcomes = await _prove_all(repository, triton, options)
+    except TimeoutError:
+        raise NothingToServeError(
+            f"Triton at {triton.address} was not ready within {options.start_s:g} s. Its log says why. A slow "
+            "machine or a TensorRT build needs a longer --start-s."
+        ) from None
+    served = [outcome for outcome in outcomes if isinstance(outcome, ServedModel)]
+    rejected = repository.rejected + tuple(outcome for outcome in outcomes if isinstance(outcome, Rejected))
+    _log(served, rejected)
+    if not served:
+        raise NothingToServeError(
+            f"no model of {repository.folder} can be served: {len(rejected)} rejected. The first: {rejected[0].reason}"
+        )
+    return Proven(catalog=Catalog(served), rejected=rejected)
+
+
+async def _prove_all(
+    repository: Repository, triton: TritonClient, options: ServeOptions
+) -> list[ServedModel | Rejected]:
+    """What becomes of each version. Starts again when Triton goes away in the middle."""
+    while True:
+        not_ready = await triton.wait_settled()
+        outcomes = [await _try(entry, triton, options, not_ready) for entry in repository.versions]
+        if await triton.is_live() is not False:
+            return outcomes
+        await asyncio.sleep(POLL_S)
+
+
+async def _try(
+    entry: ModelVersion, triton: TritonClient, options: ServeOptions, not_ready: Mapping[tuple[str, str], str]
+) -> ServedModel | Rejected:
+    for part in entry.parts():
+        for version in (str(entry.version), ""):
+            if reason := not_ready.get((part.name, version)):
+                reason = f"Triton did not load {part.name}: {reason}"
+                return Rejected(name=entry.name, version=entry.version, reason=reason)
+    try:
+        golden = await _prove(entry, triton)
+        instances = min([await triton.num_instances(part.name, entry.version) for part in entry.parts()])
+    except (GoldenMismatchError, ServiceError) as error:
+        return Rejected(name=entry.name, version=entry.version, reason=str(error))
+    return ServedModel(entry=entry, golden=golden, options=options, instances=instances)
+
+
+async def _prove(entry: ModelVersion, triton: TritonClient) -> Golden:
+    """Make the golden images from their seeds, and again from their latents.
+
+    Raises:
+        GoldenMismatchError: one of them is not as certified.
+        ServiceError: Triton could not make them.
+    """
+    sampled = await _make(triton, entry.name, entry, golden_inputs(entry, "sample"))
+    decoded = await _make(triton, entry.decode.name, entry, golden_inputs(entry, "decode"))
+    results = {compare_golden(entry, sampled), compare_golden(entry, decoded, "decode")}
+    return "exact" if results == {"exact"} else "equivalent"
+
+
+async def _make(
+    triton: TritonClient, triton_model: str, entry: ModelVersion, inputs: dict[str, NDArray[Any]]
+) -> NDArray[np.uint8]:
+    """[G,H,W,C] uint8"""
+    certificate = entry.certificate
+    count, size = len(next(iter(inputs.values()))), min(part.max_batch_size for part in entry.parts())
+    raw = b""
+    for start, stop in slices(count, size):
+        batch = {name: array[start:stop] for name, array in inputs.items()}
+        raw += (await triton.infer(triton_model, entry.version, batch, ("image",), Deadline()))[0]
+    try:
+        images = np.frombuffer(raw, np.uint8)
+        return images.reshape(count, certificate.height, certificate.width, certificate.channels)
+    except ValueError:
+        raise UnavailableError(f"Triton gave {len(raw)} bytes for {count} images of {triton_model}.") from None
+
+
+def _log(served: Sequence[ServedModel], rejected: Sequence[Rejected]) -> None:
+    for model in served:
+        digest = model.entry.digest
+        logger.info(logfmt(event="ready", model=model.name, version=model.version, golden=model.golden, digest=digest))
+    for entry in rejected:
+        logger.error(logfmt(event="rejected", model=entry.name, version=entry.version, reason=entry.reason))

@@ -1,0 +1,204 @@
+"""The service's connection to Triton: a thin KServe v2 client over grpc.aio.
+
+Tensors cross as raw bytes in the protocol's own messages. Each batch carries the caller's remaining time, and a
+cancelled task cancels its request inside Triton.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2 as kserve
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from ganvas_core.interface import kserve_datatype
+from serving.service.errors import BusyError, DeadlineError, InferenceError, ServiceError, UnavailableError
+
+__all__ = ["Deadline", "TritonClient"]
+
+RETRY_AFTER_MS = 100
+POLL_S = 0.1
+PROBE_TIMEOUT_S = 5.0
+PROBES = 3
+UNSETTLED = ("LOADING", "UNLOADING")
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+)
+"""No limit on messages: Triton is ours, and a batch of large images passes any fixed one."""
+
+logger = logging.getLogger("ganvas.service")
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When a caller's time is up, on time.monotonic's clock; None: never."""
+
+    at_s: float | None = None
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Deadline:
+        return cls(None if seconds is None else time.monotonic() + seconds)
+
+    def remaining_s(self) -> float | None:
+        """Seconds left.
+
+        Raises:
+            DeadlineError: none are left.
+        """
+        if self.at_s is None:
+            return None
+        remaining = self.at_s - time.monotonic()
+        if remaining <= 0:
+            raise DeadlineError("the deadline passed before the work was done. Allow more time or ask for less.")
+        return remaining
+
+
+class TritonClient:
+    """A connection to one Triton.
+
+    Args:
+        address: host:port of its gRPC endpoint.
+        batch_timeout_s: the longest wait for one batch, whatever the caller allows.
+    """
+
+    def __init__(self, address: str, *, batch_timeout_s: float = 60.0) -> None:
+        self.address = address
+        self.batch_timeout_s = batch_timeout_s
+        self.suspect = asyncio.Event()
+        """Set when a call found Triton gone: wakes wait_lost()."""
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = GRPCInferenceServiceStub(self._channel)
+
+    async def close(self) -> None:
+        await self._channel.close(None)
+
+    async def infer(
+        self,
+        model: str,
+        version: int,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+        deadline: Deadline,
+    ) -> list[bytes]:
+        """Run one batch.
+
+        Args:
+            inputs: name to [N, ...] array of a dtype of the sampler contract.
+            outputs: names of the wanted outputs.
+        Returns:
+            The raw bytes of each output, in the order of `outputs`.
+        Raises:
+            BusyError, DeadlineError, UnavailableError, InferenceError: as Triton answered.
+        """
+        remaining_s = deadline.remaining_s()
+        timeout_s = self.batch_timeout_s if remaining_s is None else min(remaining_s, self.batch_timeout_s)
+        tensors = kserve.ModelInferRequest
+        request = tensors(
+            model_name=model,
+            model_version=str(version),
+            inputs=[
+                tensors.InferInputTensor(name=name, datatype=kserve_datatype(array.dtype), shape=array.shape)
+                for name, array in inputs.items()
+            ],
+            outputs=[tensors.InferRequestedOutputTensor(name=name) for name in outputs],
+            raw_input_contents=[array.tobytes() for array in inputs.values()],
+        )
+        request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
+        try:
+            response = await self._stub.ModelInfer(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise self._translate(error, model, out_of_time=timeout_s == remaining_s) from None
+        names = [output.name for output in response.outputs]
+        try:
+            return [response.raw_output_contents[names.index(name)] for name in outputs]
+        except (ValueError, IndexError):
+            raise InferenceError(f"{model} gave outputs {names}; {list(outputs)} were asked for.") from None
+
+    async def wait_settled(self) -> dict[tuple[str, str], str]:
+        """Wait until Triton answers and has tried to load every model. The caller bounds the wait.
+
+        Returns:
+            Why each model that is not ready is not: (name, version), where version is "" for all of them.
+        """
+        while True:
+            try:
+                index = await self._stub.RepositoryIndex(kserve.RepositoryIndexRequest(), timeout=PROBE_TIMEOUT_S)
+            except grpc.aio.AioRpcError:
+                index = None
+            if index is not None and not any(entry.state in UNSETTLED for entry in index.models):
+                return {
+                    (entry.name, entry.version): entry.reason or entry.state or "not loaded"
+                    for entry in index.models
+                    if entry.state != "READY"
+                }
+            await asyncio.sleep(POLL_S)
+
+    async def wait_lost(self, every_s: float = 1.0) -> None:
+        """Return once Triton is gone. Looks every `every_s` seconds, and at once when a call failed.
+
+        A Triton that is only slow to answer is gone after PROBES silences in a row: a busy machine is not a dead one.
+        """
+        silences = 0
+        while silences < PROBES:
+            self.suspect.clear()
+            live = await self.is_live()
+            if live is False:
+                return
+            silences = 0 if live else silences + 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.suspect.wait(), every_s)
+
+    async def is_live(self) -> bool | None:
+        """Whether Triton answers; None: it is silent."""
+        try:
+            reply = await self._stub.ServerLive(kserve.ServerLiveRequest(), timeout=PROBE_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            return None if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else False
+        return bool(reply.live)
+
+    async def num_instances(self, model: str, version: int) -> int:
+        """How many batches of a model run at the same time.
+
+        Raises:
+            UnavailableError: Triton has no such version ready.
+        """
+        request = kserve.ModelConfigRequest(name=model, version=str(version))
+        try:
+            reply = await self._stub.ModelConfig(request, timeout=PROBE_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise UnavailableError(f"Triton has no model {model} version {version} ready: {error.details()}") from None
+        groups = reply.config.instance_group
+        return sum(group.count * max(1, len(group.gpus)) for group in groups) or 1
+
+    def _translate(self, error: grpc.aio.AioRpcError, model: str, *, out_of_time: bool) -> ServiceError:
+        """Triton's error as ours. Triton has one code, UNAVAILABLE, for a full queue, an expired one and a stop."""
+        code, details = error.code(), error.details() or ""
+        if code is grpc.StatusCode.UNAVAILABLE and "maximum queue size" in details:
+            return BusyError(f"the queue of model {model} is full.", retry_after_ms=RETRY_AFTER_MS)
+        expired = code is grpc.StatusCode.DEADLINE_EXCEEDED or "timeout expired" in details
+        if expired and out_of_time:
+            return DeadlineError("the deadline passed before Triton answered. Allow more time or ask for less.")
+        self.suspect.set()
+        if expired:
+            return UnavailableError(f"Triton did not answer within {self.batch_timeout_s:g} s. Try again later.")
+        logger.warning("Triton at %s: %s: %s", self.address, code.name, details)
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            return UnavailableError("Triton is gone or stopping. Try again later.")
+        if code is grpc.StatusCode.NOT_FOUND:
+            return UnavailableError(f"Triton has not loaded model {model}. Try again later.")
+        return InferenceError(f"{model}: {code.name}: {details}")

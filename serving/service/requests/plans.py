@@ -1,0 +1,128 @@
+"""What a checked request asks for: images (of seeds, of latents or of a walk) or posteriors, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganvas.v1 import sampler_pb2 as pb
+from ganvas_core.interface import Arrays, decode_inputs, sample_inputs
+from ganvas_core.names import Role, triton_name
+from serving.service.inference.catalog import ServedModel
+from serving.service.requests.walk import walk_latents
+
+__all__ = ["DecodePlan", "EncodePlan", "ImagePlan", "SamplePlan", "WalkPlan", "slices"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePlan:
+    """Images of one model in one format."""
+
+    role: ClassVar[Role] = "decode"
+    """Which Triton model makes them."""
+
+    model: ServedModel
+    format: pb.Format
+    count: int
+    labels: NDArray[np.int64] | None
+    """[count]; None for an unconditional model."""
+    truncation: float = 1.0
+
+    @property
+    def triton_model(self) -> str:
+        return triton_name(self.model.name, self.role)
+
+    def inputs(self, start: int, stop: int) -> Arrays:
+        """The named inputs of images start to stop, batch first."""
+        raise NotImplementedError
+
+    def seed_of(self, index: int) -> int:
+        """Image.seed; 0 where no seed makes the image."""
+        return 0
+
+    def label_of(self, index: int) -> int | None:
+        """Image.label."""
+        return None if self.labels is None else int(self.labels[index])
+
+    def provenance(self, index: int) -> dict[str, str]:
+        """What, with the model and the label, makes this image again."""
+        return {"seed": str(self.seed_of(index)), "truncation": str(np.float32(self.truncation))}
+
+    def _labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
+        return None if self.labels is None else self.labels[start:stop]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplePlan(ImagePlan):
+    """Images of seeds."""
+
+    role: ClassVar[Role] = "sample"
+
+    seeds: NDArray[np.uint64]
+    """[count]"""
+
+    def inputs(self, start: int, stop: int) -> Arrays:
+        return sample_inputs(self.seeds[start:stop], self.truncation, self._labels(start, stop))
+
+    def seed_of(self, index: int) -> int:
+        return int(self.seeds[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodePlan(ImagePlan):
+    """Images of latents."""
+
+    latents: NDArray[np.float32]
+    """[count, *latent_shape]"""
+
+    def inputs(self, start: int, stop: int) -> Arrays:
+        return decode_inputs(self.latents[start:stop], self._labels(start, stop))
+
+    def provenance(self, index: int) -> dict[str, str]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkPlan(ImagePlan):
+    """Frames of a walk from seed to seed."""
+
+    seeds: NDArray[np.uint64]
+    """[S], S >= 2"""
+    steps: int
+
+    def inputs(self, start: int, stop: int) -> Arrays:
+        latents = walk_latents(self.seeds, self.steps, start, stop, self.model.latent_shape)
+        return decode_inputs(latents * np.float32(self.truncation), self._labels(start, stop))
+
+    def seed_of(self, index: int) -> int:
+        return int(self.seeds[index // self.steps])
+
+    def provenance(self, index: int) -> dict[str, str]:
+        fields = super().provenance(index)
+        leg, step = divmod(index, self.steps)
+        if step == 0:
+            return fields
+        following = int(self.seeds[(leg + 1) % len(self.seeds)])
+        return {"walk": f"{fields['seed']} {following} {step}/{self.steps}", "truncation": fields["truncation"]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodePlan:
+    """Posteriors of images."""
+
+    model: ServedModel
+    format: pb.Format
+    images: Sequence[bytes]
+
+    @property
+    def count(self) -> int:
+        return len(self.images)
+
+
+def slices(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of every batch."""
+    return ((start, min(start + size, count)) for start in range(0, count, size))

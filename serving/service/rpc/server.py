@@ -1,0 +1,229 @@
+"""The sampling service's process: `python -m serving.service.rpc.server CONFIG_JSON`, which `ganvas serve` starts.
+
+It binds its port at once (health: NOT_SERVING), waits for Triton, re-makes the golden seeds, and serves until SIGTERM;
+then it drains. It reports to its parent on stdout, one JSON object a line: `listening`, `serving`, `failed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import signal
+import sys
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from pydantic import TypeAdapter
+
+from ganvas.v1 import sampler_pb2 as pb
+from ganvas.v1 import sampler_pb2_grpc
+from ganvas_core.cli import UserError
+from ganvas_core.names import MAX_MESSAGE_BYTES
+from serving.options import ServeOptions, address_of
+from serving.repository.reader import Repository, RepositoryError, read_repository
+from serving.service.inference.catalog import ServedModel
+from serving.service.inference.image_files import ImageCoder
+from serving.service.inference.readiness import NothingToServeError, prepare
+from serving.service.inference.triton_client import TritonClient
+from serving.service.logs import logfmt, set_up_logging
+from serving.service.rpc.calls import Calls
+from serving.service.rpc.health import Health
+from serving.service.rpc.servicer import Sampler
+
+__all__ = ["PortInUseError", "SamplingServer", "main"]
+
+SAMPLER = pb.DESCRIPTOR.services_by_name["Sampler"].full_name
+SHUTDOWN_GRACE_S = 2.0
+"""For replies on their way out, and for reflection calls, once the Sampler's calls are done."""
+
+SERVER_OPTIONS = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+"""Without so_reuseport=0 two services could share a port, each getting a part of the calls. Clients may ping an idle
+connection, which gRPC closes by default."""
+
+logger = logging.getLogger("ganvas.service")
+
+
+class PortInUseError(UserError):
+    """The service cannot listen where it was told to."""
+
+
+class SamplingServer:
+    """The service: binds, gets ready, serves, drains.
+
+    Args:
+        repository: the versions to serve once Triton has them ready.
+        triton: host:port of its gRPC endpoint.
+    """
+
+    def __init__(self, options: ServeOptions, repository: Repository, *, triton: str) -> None:
+        self.options = options
+        self.port = options.port
+        self.calls = Calls(options.max_calls)
+        self.triton = TritonClient(triton)
+        self.coder = ImageCoder(options.encode_threads)
+        self.sampler = Sampler(calls=self.calls, triton=self.triton, coder=self.coder)
+        self.rejected = repository.rejected
+        self._repository = repository
+        self._health = Health([health.OVERALL_HEALTH, SAMPLER])
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._hurry = asyncio.Event()
+
+    async def start(self) -> int:
+        """Listen; returns the port. Calls get UNAVAILABLE until `get_ready` is done.
+
+        Raises:
+            PortInUseError: the port is taken, or the host is not this machine's.
+        """
+        sampler_pb2_grpc.add_SamplerServicer_to_server(self.sampler, self._server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([SAMPLER, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        address = address_of(self.options.host, self.options.port)
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise PortInUseError(
+                f"--port {self.options.port}: cannot listen on {address}: it is in use, or --host is not an address "
+                "of this machine. Take another, or --port 0 for a free one."
+            ) from None
+        await self._server.start()
+        return self.port
+
+    async def get_ready(self) -> None:
+        """Wait for Triton, prove every version with its golden seeds, then serve.
+
+        Raises:
+            NothingToServeError: Triton was not ready in time, or no version gave its golden images.
+        """
+        proven = await prepare(self._repository, self.triton, self.options)
+        self.sampler.catalog, self.rejected = proven.catalog, proven.rejected
+        if self.calls.state != "draining":
+            self.calls.state = "serving"
+            self._health.set(serving=True)
+
+    async def watch(self) -> None:
+        """Stop serving while Triton is gone, and get ready again when it is back. Never returns.
+
+        Raises:
+            NothingToServeError: Triton stayed away, or came back with other models.
+        """
+        while True:
+            await self.triton.wait_lost()
+            logger.warning(logfmt(event="triton-lost", triton=self.triton.address))
+            if self.calls.state != "draining":
+                self.calls.state = "waiting for Triton"
+                self._health.set(serving=False)
+            await self.get_ready()
+
+    async def drain(self) -> None:
+        """Turn new calls away, let accepted ones finish for up to drain_s, then end the rest."""
+        self.calls.state = "draining"
+        self._health.set(serving=False)
+        logger.info(logfmt(event="draining", calls=len(self.calls), drain_s=self.options.drain_s))
+        idle, hurry = asyncio.create_task(self.calls.wait_idle()), asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({idle, hurry}, timeout=self.options.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        if unfinished := len(self.calls):
+            logger.warning(logfmt(event="interrupting", calls=unfinished))
+            self.calls.interrupt()
+        await idle
+        hurry.cancel()
+
+    def hurry(self) -> None:
+        """Cut a drain short."""
+        self._hurry.set()
+
+    async def stop(self) -> None:
+        """Close the port and every connection."""
+        self._health.close()
+        await self._server.stop(SHUTDOWN_GRACE_S)
+        await self.triton.close()
+        self.coder.close()
+
+
+async def run(options: ServeOptions, triton: str) -> int:
+    """Serve until SIGTERM, then drain; SIGINT cuts the drain short. Returns the exit code."""
+    repository = read_repository(options.repository, options.config_name)
+    server = SamplingServer(options, repository, triton=triton)
+    stopping = asyncio.Event()
+
+    def stop_now() -> None:
+        stopping.set()
+        server.hurry()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    # Another signal than SIGTERM: two of the same kind, sent at once, would arrive as one.
+    loop.add_signal_handler(signal.SIGINT, stop_now)
+    _tell(event="listening", port=await server.start())
+    try:
+        return await _serve(server, stopping)
+    finally:
+        await server.stop()
+
+
+async def _serve(server: SamplingServer, stopping: asyncio.Event) -> int:
+    """Get ready and serve until `stopping`, then drain."""
+    serving = asyncio.create_task(_get_ready_and_watch(server))
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.done():
+        await server.drain()
+    serving.cancel()
+    stop.cancel()
+    (outcome, _) = await asyncio.gather(serving, stop, return_exceptions=True)
+    if isinstance(outcome, NothingToServeError):
+        _tell(event="failed", message=str(outcome))
+        return 1
+    if isinstance(outcome, Exception):
+        raise outcome
+    return 0
+
+
+async def _get_ready_and_watch(server: SamplingServer) -> None:
+    await server.get_ready()
+    models = [_summary(model) for model in server.sampler.catalog.all()]
+    _tell(event="serving", models=models, rejected=[dataclasses.asdict(entry) for entry in server.rejected])
+    await server.watch()
+
+
+def _summary(model: ServedModel) -> dict[str, object]:
+    """What the supervisor prints of a model."""
+    height, width, channels = model.shape
+    return {
+        "name": model.name,
+        "version": model.version,
+        "family": model.entry.certificate.family,
+        "shape": [height, width, channels],
+        "num_labels": len(model.labels),
+        "precision": model.entry.precision,
+        "golden": model.golden,
+        "digest": model.entry.digest,
+    }
+
+
+def _tell(**message: object) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """The process: reports a failure that is not a defect as one event, never as a traceback."""
+    options = TypeAdapter(ServeOptions).validate_json(arguments[0])
+    set_up_logging(options.log_level)
+    try:
+        return asyncio.run(run(options, arguments[1]))
+    except (RepositoryError, PortInUseError) as error:
+        _tell(event="failed", message=str(error))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

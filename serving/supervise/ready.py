@@ -1,0 +1,89 @@
+"""What `ganvas serve` prints when it starts and when it is ready, and the ready file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from ganvas_core.cli import options_of
+from ganvas_core.files import write_atomic
+from serving.options import ServeOptions, address_of
+from serving.repository.reader import Repository
+
+__all__ = ["Ready", "print_ready", "print_start", "write_ready_file"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """Where everything is, once it answers."""
+
+    service: str
+    """host:port of ganvas.v1.Sampler."""
+    triton_grpc: str
+    triton_http: str
+    triton_metrics: str
+    pid: int
+    service_pid: int
+    triton_pid: int
+    models: Sequence[dict[str, Any]]
+    rejected: Sequence[dict[str, Any]]
+
+
+def print_start(console: Console, options: ServeOptions, repository: Repository) -> None:
+    """What is about to start, on two lines, and the options that are not the defaults."""
+    models = ", ".join(repository.names())
+    service, triton = address_of(options.host, options.port), address_of(options.triton_host, options.triton_grpc_port)
+    lines = [
+        f"Serving {models} from {repository.folder}",
+        f"Starting Triton on {triton} and the service on {service} …",
+    ]
+    changed = [
+        f"{option.typed} {value}"
+        for option in options_of(ServeOptions)
+        if (value := getattr(options, option.field)) != option.default
+    ]
+    if changed:
+        lines.insert(1, f"with {' '.join(changed)}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_ready(console: Console, ready: Ready) -> None:
+    """Where everything listens and which models are served."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("service", f"[bold]{escape(ready.service)}[/]  gRPC, ganvas.v1.Sampler")
+    table.add_row("Triton", f"{escape(ready.triton_grpc)}  gRPC, KServe v2")
+    table.add_row("", f"http://{escape(ready.triton_http)}  HTTP, KServe v2")
+    table.add_row("", f"http://{escape(ready.triton_metrics)}/metrics  Prometheus")
+    for model in ready.models:
+        table.add_row("model", escape(_model_line(model)))
+    for entry in ready.rejected:
+        table.add_row("[red]rejected[/]", escape(f"{entry['name']} version {entry['version']}: {entry['reason']}"))
+    table.add_row("stop", "Ctrl-C, or SIGTERM: accepted work finishes first")
+    console.print(Panel(table, title="Ganvas is ready", expand=False))
+
+
+def write_ready_file(path: Path, ready: Ready) -> None:
+    """Write it as JSON: a reader sees all of it or no file.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full.
+    """
+    write_atomic(path, (json.dumps(vars(ready), indent=2) + "\n").encode())
+
+
+def _model_line(model: dict[str, Any]) -> str:
+    height, width, channels = model["shape"]
+    labels = f"{model['num_labels']} labels" if model["num_labels"] else "unconditional"
+    return (
+        f"{model['name']} {model['version']}  {model['family']} {height}x{width}x{channels}, {labels}, "
+        f"{model['precision']}, golden seeds {model['golden']}"
+    )

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.cli.doctor import doctor as doctor_verb
+from serving.doctor import machine
+from serving.triton.errors import TritonNotFoundError
+from tests.support import cli
+
+FREE = ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--triton-metrics-port", "0"]
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def run(*arguments: str) -> cli.Result:
+    return cli.run(doctor_verb, ["--no-start", *FREE, *arguments])
+
+
+def finding(result: cli.Result, name: str) -> dict[str, Any]:
+    findings = {entry["name"]: entry for entry in json.loads(result.stdout)["findings"]}
+    return dict(findings[name])
+
+
+def test_doctor_finds_everything_where_the_tests_run(tmp_path: Path) -> None:
+    result = run("--json", "--repository", str(tmp_path / "not" / "there"))
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["serve_would_work"] is True
+    assert "nvidia-pytriton wheel" in finding(result, "Triton")["detail"]
+    assert "CPU" in finding(result, "ONNX Runtime")["detail"]
+    assert str(tmp_path) in finding(result, "disk")["detail"]
+
+
+def test_doctor_fails_and_names_option_and_remedy_when_a_port_is_taken(taken: int) -> None:
+    result = run("--json", "--triton-http-port", str(taken))
+    assert result.exit_code == 1
+    port = finding(result, "--triton-http-port")
+    assert port["status"] == "missing"
+    assert f"{taken} is in use" in port["detail"]
+    assert port["remedy"] == f"ganvas serve --triton-http-port 0, or end what `ss -ltnp 'sport = :{taken}'` shows"
+
+
+def test_doctor_tells_a_person_what_to_do(taken: int) -> None:
+    result = run("--port", str(taken))
+    assert result.exit_code == 1
+    assert "remedy: ganvas serve --port 0" in " ".join(result.stdout.split())
+    assert "ganvas serve would not work here" in result.stdout
+
+
+def test_doctor_gives_the_remedy_when_there_is_no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> None:
+        raise TritonNotFoundError("no Triton: none here. Remedy: python -m pip install nvidia-pytriton")
+
+    monkeypatch.setattr(machine, "find_triton", nothing)
+    result = run("--json")
+    assert result.exit_code == 1
+    assert finding(result, "Triton")["remedy"] == "python -m pip install nvidia-pytriton"
+
+
+def test_doctor_gives_the_remedy_when_there_is_no_shared_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    from serving.triton import libpython
+
+    monkeypatch.setattr(libpython, "_folders", list)
+    monkeypatch.setattr(machine.TritonInstall, "bundles_libpython", False)
+    result = run("--json")
+    assert result.exit_code == 1
+    shared = finding(result, "shared libpython")
+    assert shared["status"] == "missing"
+    assert shared["remedy"]
+    assert shared["remedy"] not in shared["detail"]
+
+
+def test_doctor_warns_of_small_shared_memory_and_of_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "SHARED_MEMORY", tmp_path)
+    sizes = {64: "warning", 1: "missing", 4096: "ok"}
+    for free, status in sizes.items():
+        usage = shutil._ntuple_diskusage(4096 * 2**20, 0, free * 2**20)  # type: ignore[attr-defined]
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        assert machine.find_shared_memory().status == status
+
+
+def test_doctor_reports_shared_memory_that_a_killed_triton_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(machine, "SHARED_MEMORY", tmp_path)
+    (tmp_path / "ganvas-999999999-ab-cd").touch()
+    (tmp_path / "ganvas-1-ab-cd").touch()
+    assert machine.find_shared_memory().remedy == f"rm {tmp_path}/ganvas-999999999-*"
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
+def test_doctor_sees_that_onnx_runtime_falls_back_from_cuda() -> None:
+    assert not machine.cuda_works()
+
+
+def test_doctor_warns_of_a_gpu_that_onnx_runtime_cannot_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB, 570.1'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    for works, status in ((False, "warning"), (True, "ok")):
+        monkeypatch.setattr(machine, "cuda_works", lambda works=works: works)
+        found = machine.find_gpu()
+        assert (found.status, "NVIDIA H200" in found.detail) == (status, True)

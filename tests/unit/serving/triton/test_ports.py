@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from serving.triton.ports import PortError, choose_ports, port_problem
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def test_ports_chosen_for_zeros_are_free_and_distinct() -> None:
+    chosen = choose_ports("127.0.0.1", dict.fromkeys("abcdefgh", 0))
+    assert len(set(chosen.values())) == 8
+    assert all(port_problem("--port", "127.0.0.1", port) is None for port in chosen.values())
+
+
+def test_ports_keep_their_option_and_value_when_fixed() -> None:
+    fixed = choose_ports("127.0.0.1", {"only": 0})["only"]
+    chosen = choose_ports("127.0.0.1", {"--free": 0, "--fixed": fixed})
+    assert list(chosen) == ["--free", "--fixed"]
+    assert chosen["--fixed"] == fixed != chosen["--free"]
+
+
+def test_ports_name_the_option_and_the_way_out_when_taken(taken: int) -> None:
+    with pytest.raises(PortError, match=rf"^--triton-http-port {taken} is in use on 127.0.0.1\. .*0 picks a free one"):
+        choose_ports("127.0.0.1", {"--triton-grpc-port": 0, "--triton-http-port": taken})
+
+
+def test_ports_reject_the_same_port_twice() -> None:
+    fixed = choose_ports("127.0.0.1", {"only": 0})["only"]
+    with pytest.raises(PortError, match=f"^--b {fixed} is taken by another option"):
+        choose_ports("127.0.0.1", {"--a": fixed, "--b": fixed})
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
+def test_ports_say_so_when_the_host_is_not_this_machine(host: str) -> None:
+    problem = str(port_problem("--port", host, 0))
+    assert problem.startswith(f"--host {host} is not an address of this machine.")
+    assert str(port_problem("--triton-grpc-port", host, 0)).startswith(f"--triton-host {host} is not")
+
+
+def test_ports_are_free_again_right_after_a_connection() -> None:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            server.accept()[0].close()
+    assert port_problem("--port", "127.0.0.1", port) is None
