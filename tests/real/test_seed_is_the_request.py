@@ -6,6 +6,7 @@ import hashlib
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -93,7 +94,7 @@ def test_seeds_one_by_one_from_triton_have_the_bytes_of_bare_onnxruntime(
 
 def _direct_request(seed: np.uint64) -> service_pb2.ModelInferRequest:
     request = service_pb2.ModelInferRequest(model_name=MODEL)
-    tensors = {
+    tensors: dict[str, tuple[str, NDArray[Any]]] = {
         "seed": ("UINT64", np.array([seed], np.uint64)),
         "truncation": ("FP32", np.array([TRUNCATION], np.float32)),
         "label": ("INT64", np.array([int(seed) % NUM_LABELS], np.int64)),

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from ganvas.v1 import sampler_pb2 as pb
@@ -36,14 +37,14 @@ def small_repository(model_repository: Path, tmp_path_factory: pytest.TempPathFa
 
 def stub_of(serve: Serve) -> tuple[grpc.Channel, Any]:
     channel = grpc.insecure_channel(serve.ready["service"], options=CHANNEL_OPTIONS)
-    return channel, sampler_pb2_grpc.SamplerStub(channel)
+    return channel, sampler_pb2_grpc.SamplerStub(channel)  # type: ignore[no-untyped-call]
 
 
 def sample(count: int = 1, model: str = "plain-gan") -> pb.SampleRequest:
     return pb.SampleRequest(model=model, range=pb.SeedRange(first=2**63, count=count))
 
 
-def directly(serve: Serve, seeds: np.ndarray) -> list[bytes]:
+def directly(serve: Serve, seeds: NDArray[np.uint64]) -> list[bytes]:
     """The same images from Triton itself."""
     inputs = [InferInput("seed", [len(seeds), 1], "UINT64"), InferInput("truncation", [len(seeds), 1], "FP32")]
     inputs[0].set_data_from_numpy(seeds[:, None])
@@ -53,7 +54,7 @@ def directly(serve: Serve, seeds: np.ndarray) -> list[bytes]:
     return [image.tobytes() for image in images]
 
 
-def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: Path, tmp_path: Path):
+def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: Path, tmp_path: Path) -> None:
     with running_serve(small_repository, tmp_path, "--drain-s=120") as serve:
         processes = serve.processes()
         assert {serve.ready["pid"], serve.ready["service_pid"], serve.ready["triton_pid"]} <= {p for p, _ in processes}
@@ -88,7 +89,7 @@ def wait_rejected(stub: Any) -> Any:
     raise TimeoutError("every new call was accepted for 30 s")
 
 
-def test_second_signal_cuts_the_drain_short(small_repository: Path, tmp_path: Path):
+def test_second_signal_cuts_the_drain_short(small_repository: Path, tmp_path: Path) -> None:
     with running_serve(small_repository, tmp_path, "--drain-s=600") as serve:
         processes = serve.processes()
         channel, stub = stub_of(serve)
@@ -109,7 +110,7 @@ def read_until(serve: Serve, word: str) -> str | None:
     return next((line for line in serve.process.stdout if word in line), None)
 
 
-def test_ctrl_c_while_starting_leaves_nothing(small_repository: Path, tmp_path: Path):
+def test_ctrl_c_while_starting_leaves_nothing(small_repository: Path, tmp_path: Path) -> None:
     with running_serve(small_repository, tmp_path, ready=False) as serve:
         assert read_until(serve, "starting") is not None
         processes = serve.processes()
@@ -123,7 +124,7 @@ def test_ctrl_c_while_starting_leaves_nothing(small_repository: Path, tmp_path: 
 @pytest.mark.parametrize(("victim", "name"), [("triton_pid", "Triton"), ("service_pid", "sampling service")])
 def test_death_of_one_process_ends_the_other_and_is_told(
     small_repository: Path, tmp_path: Path, victim: str, name: str
-):
+) -> None:
     with running_serve(small_repository, tmp_path) as serve:
         processes = serve.processes()
         os.kill(serve.ready[victim], signal.SIGKILL)
@@ -137,7 +138,7 @@ def test_death_of_one_process_ends_the_other_and_is_told(
         wait_gone(processes)
 
 
-def test_killed_supervisor_leaves_no_process(small_repository: Path, tmp_path: Path):
+def test_killed_supervisor_leaves_no_process(small_repository: Path, tmp_path: Path) -> None:
     with running_serve(small_repository, tmp_path) as serve:
         processes = serve.processes()
         assert len(processes) >= 3
@@ -146,7 +147,7 @@ def test_killed_supervisor_leaves_no_process(small_repository: Path, tmp_path: P
         wait_gone(processes)
 
 
-def test_tampered_version_is_rejected_on_both_paths(model_repository: Path, tmp_path: Path):
+def test_tampered_version_is_rejected_on_both_paths(model_repository: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     for name in ("plain-gan", "plain-gan-decode", "tiny-gan", "tiny-gan-decode"):
         shutil.copytree(model_repository / name, repository / name)
@@ -173,7 +174,7 @@ def test_tampered_version_is_rejected_on_both_paths(model_repository: Path, tmp_
 
 
 @pytest.mark.parametrize("option", ["--port", "--triton-http-port"])
-def test_port_in_use_is_one_line_that_names_it(small_repository: Path, tmp_path: Path, option: str):
+def test_port_in_use_is_one_line_that_names_it(small_repository: Path, tmp_path: Path, option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

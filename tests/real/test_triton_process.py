@@ -10,12 +10,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from serving.triton.errors import TritonStartError
+from serving.triton.install import TritonInstall
 from serving.triton.ports import port_problem
-from serving.triton.process import TritonInstall, TritonOptions, TritonProcess, TritonStartError
+from serving.triton.process import TritonOptions, TritonProcess
 from tests.support.triton import READY_S, add_model, client, identity_model, infer, running
 
 pytestmark = pytest.mark.triton
@@ -27,6 +30,8 @@ X = np.ones((1, 3), np.float32)
 OWNER = """
 import sys, time
 from pathlib import Path
+from serving.triton.errors import TritonStartError
+from serving.triton.install import TritonInstall
 from serving.triton.process import TritonOptions, TritonProcess
 repository = Path(sys.argv[1])
 options = TritonOptions(repository=repository, models=("good",), grpc_port=0, http_port=0, metrics_port=0)
@@ -49,8 +54,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def options(repository: Path, **ports: int) -> TritonOptions:
-    free = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+def options(repository: Path, **ports: Any) -> TritonOptions:
+    free: dict[str, Any] = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
     return TritonOptions(repository=repository, models=("good",), **{**free, **ports})
 
 

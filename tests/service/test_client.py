@@ -16,6 +16,7 @@ from PIL import Image
 from ganvas_client import (
     AsyncSampler,
     Certificate,
+    Format,
     GanvasError,
     InvalidArgumentError,
     NotFoundError,
@@ -73,8 +74,9 @@ def test_unconditional_model_has_images_without_labels(sampler: Sampler, reposit
 @pytest.mark.parametrize("model", ["tiny-gan", "plain-gan"])
 def test_lossless_formats_give_the_raw_pixels(sampler: Sampler, model: str) -> None:
     raw = sampler.sample(model, range(4))
-    for name in ("png", "webp"):
-        files = sampler.sample(model, range(4), format=name)  # type: ignore[arg-type]
+    formats: tuple[Format, ...] = ("png", "webp")
+    for name in formats:
+        files = sampler.sample(model, range(4), format=name)
         assert files.info.format == name
         assert np.array_equal(files.array, raw.array)
     assert [image.size for image in sampler.sample(model, 5, format="jpeg").pil()] == [raw.array.shape[2:0:-1]]

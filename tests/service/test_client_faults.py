@@ -99,7 +99,7 @@ def test_full_queue_says_when_to_try_again(breakable: Sampler, peer: KServe) -> 
     assert caught.value.retry_after_s == 0.1
 
 
-class Scripted(grpc.GenericRpcHandler):
+class Scripted(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """A service that is unavailable a given number of times: our own cannot be told to be."""
 
     def __init__(self, failures: int) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from clients.cli.sample import sample
@@ -19,9 +21,11 @@ from serving.repository.reader import Repository
 from tests.support import cli
 from tests.support.service import Service
 
+Run = Callable[..., cli.Result]
+
 
 @pytest.fixture
-def run(shared_service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def run(shared_service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the verb in an empty folder, against the service."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANVAS_ADDRESS", shared_service.address)
@@ -32,7 +36,7 @@ def run(shared_service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return invoke
 
 
-def cells(image: Image.Image, columns: int, size: int, count: int):
+def cells(image: Image.Image, columns: int, size: int, count: int) -> Iterator[NDArray[np.uint8]]:
     """The images of a grid, row by row."""
     pixels = np.asarray(image)
     for index in range(count):
@@ -41,7 +45,7 @@ def cells(image: Image.Image, columns: int, size: int, count: int):
         yield pixels[top : top + size, left : left + size]
 
 
-def test_sample_makes_a_square_grid_of_the_seeds_in_order(run, shared_service: Service, tmp_path: Path) -> None:
+def test_sample_makes_a_square_grid_of_the_seeds_in_order(run: Run, shared_service: Service, tmp_path: Path) -> None:
     result = run("tiny-gan", "--seeds", "0-63", "--out", "grid.png", "--truncation", "0.7")
     assert result.exit_code == 0, result.stdout + result.stderr
     assert result.stdout.startswith("64 images of tiny-gan version 1 (")
@@ -53,7 +57,7 @@ def test_sample_makes_a_square_grid_of_the_seeds_in_order(run, shared_service: S
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
 
-def test_grid_says_where_it_came_from_and_that_a_machine_made_it(run, repository: Repository) -> None:
+def test_grid_says_where_it_came_from_and_that_a_machine_made_it(run: Run, repository: Repository) -> None:
     assert run("tiny-gan", "--seeds", "3,1,7-8", "--label", "4", "--truncation", "0.5", "--out", "g.png").exit_code == 0
     with Image.open("g.png") as grid:
         text = grid.text  # type: ignore[attr-defined]
@@ -71,7 +75,7 @@ def test_grid_says_where_it_came_from_and_that_a_machine_made_it(run, repository
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [("jpg", "JPEG"), ("webp", "WEBP")])
-def test_grid_of_another_format_says_so_in_its_exif(run, suffix: str, kind: str) -> None:
+def test_grid_of_another_format_says_so_in_its_exif(run: Run, suffix: str, kind: str) -> None:
     assert run("plain-gan", "--seeds", "0-5", "--out", f"grid.{suffix}", "--columns", "6").exit_code == 0
     with Image.open(f"grid.{suffix}") as grid:
         assert grid.format == kind
@@ -79,7 +83,7 @@ def test_grid_of_another_format_says_so_in_its_exif(run, suffix: str, kind: str)
         assert "ganvas:seeds=0-5" in grid.getexif()[0x010E]
 
 
-def test_folder_gets_one_file_a_seed_as_the_service_makes_them(run, shared_service: Service) -> None:
+def test_folder_gets_one_file_a_seed_as_the_service_makes_them(run: Run, shared_service: Service) -> None:
     result = run("plain-gan", "--seeds", "5,18446744073709551615", "--out", "new/folder/", "--format", "webp")
     assert result.exit_code == 0, result.stdout + result.stderr
     with Sampler(shared_service.address) as sampler:
@@ -89,20 +93,20 @@ def test_folder_gets_one_file_a_seed_as_the_service_makes_them(run, shared_servi
     assert [path.read_bytes() for path in found] == files[::-1]
 
 
-def test_existing_folder_needs_no_slash_and_png_is_the_default(run) -> None:
+def test_existing_folder_needs_no_slash_and_png_is_the_default(run: Run) -> None:
     Path("there").mkdir()
     assert run("tiny-gan", "--seeds", "9", "--out", "there").exit_code == 0
     with Image.open("there/tiny-gan-9.png") as image:
         assert image.text["ganvas:seed"] == "9"  # type: ignore[attr-defined]
 
 
-def test_out_is_named_after_the_model_by_default(run) -> None:
+def test_out_is_named_after_the_model_by_default(run: Run) -> None:
     assert run("tiny-gan", "--seeds", "0").exit_code == 0
     with Image.open("out/tiny-gan.png") as grid:
         assert grid.size == (36, 36)
 
 
-def test_existing_file_is_replaced_whole_and_kept_when_the_call_fails(run) -> None:
+def test_existing_file_is_replaced_whole_and_kept_when_the_call_fails(run: Run) -> None:
     Path("grid.png").write_bytes(b"older")
     assert run("tiny-gan", "--seeds", "0", "--out", "grid.png", "--truncation", "9").exit_code == 2
     assert Path("grid.png").read_bytes() == b"older"
@@ -130,7 +134,7 @@ def test_existing_file_is_replaced_whole_and_kept_when_the_call_fails(run) -> No
         (["tiny-gan", "--out", "g.jpg", "--format", "png"], "--out is a jpeg file by its name, 'g.jpg', but --format"),
     ],
 )
-def test_mistake_is_one_line_and_writes_nothing(run, arguments: list[str], message: str) -> None:
+def test_mistake_is_one_line_and_writes_nothing(run: Run, arguments: list[str], message: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("sample: ")
@@ -140,14 +144,14 @@ def test_mistake_is_one_line_and_writes_nothing(run, arguments: list[str], messa
     assert list(Path().iterdir()) == []
 
 
-def test_place_that_cannot_be_written_is_one_line(run) -> None:
+def test_place_that_cannot_be_written_is_one_line(run: Run) -> None:
     Path("file").write_text("")
     result = run("tiny-gan", "--seeds", "0", "--out", "file/grid.png")
     assert result.exit_code == 1
     assert result.stderr == "sample: cannot write file/grid.png: File exists.\n"
 
 
-def test_nobody_at_the_address_is_one_line(run) -> None:
+def test_nobody_at_the_address_is_one_line(run: Run) -> None:
     result = run("tiny-gan", "--address", "127.0.0.1:1")
     assert result.exit_code == 1
     assert result.stderr.startswith("sample: no sampling service answers at 127.0.0.1:1")
@@ -174,7 +178,7 @@ def test_seeds_are_read_in_the_order_given() -> None:
     [("0", [], 1, 1), ("0-9", [], 4, 3), ("0-2", ["--columns", "9"], 3, 1), ("0-4", ["--columns", "2"], 2, 3)],
 )
 def test_grid_is_as_square_as_can_be_unless_told_otherwise(
-    run, seeds: str, arguments: list[str], columns: int, rows: int
+    run: Run, seeds: str, arguments: list[str], columns: int, rows: int
 ) -> None:
     assert run("plain-gan", "--seeds", seeds, "--out", "grid.png", *arguments).exit_code == 0
     with Image.open("grid.png") as image:

@@ -153,7 +153,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_request_is_rejected_by_name(shared_service: Service, case: str):
+def test_bad_request_is_rejected_by_name(shared_service: Service, case: str) -> None:
     (method, request), code, words = BAD[case]
     error = failure_of(lambda: getattr(shared_service.stub, method)(request))
     assert error.code() is code, error.details()
@@ -163,23 +163,23 @@ def test_bad_request_is_rejected_by_name(shared_service: Service, case: str):
     assert len(shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", seeds=[1])).images) == 1
 
 
-def test_huge_message_is_rejected_and_the_service_goes_on(shared_service: Service):
+def test_huge_message_is_rejected_and_the_service_goes_on(shared_service: Service) -> None:
     images = [bytes(2**20)] * 65
     with grpc.insecure_channel(shared_service.address, options=[("grpc.max_send_message_length", -1)]) as channel:
-        encode_huge = channel.unary_unary("/ganvas.v1.Sampler/Encode", pb.EncodeRequest.SerializeToString)
+        encode_huge = channel.unary_unary("/ganvas.v1.Sampler/Encode", pb.EncodeRequest.SerializeToString, None)
         error = failure_of(lambda: encode_huge(pb.EncodeRequest(model="tiny-vae", images=images)))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert shared_service.stub.ListModels(pb.ListModelsRequest()).models
 
 
-def test_millions_of_seeds_are_rejected_before_they_are_read(shared_service: Service):
+def test_millions_of_seeds_are_rejected_before_they_are_read(shared_service: Service) -> None:
     seeds = np.arange(7_000_000, dtype=np.uint64)
     error = failure_of(lambda: shared_service.stub.SampleStream(pb.SampleRequest(model="tiny-gan", seeds=seeds)))
     assert error.code() is INVALID
     assert "got 7000000" in error.details()
 
 
-def test_garbage_bytes_are_rejected_and_the_service_goes_on(shared_service: Service):
-    call = shared_service.channel.unary_unary("/ganvas.v1.Sampler/Sample")
+def test_garbage_bytes_are_rejected_and_the_service_goes_on(shared_service: Service) -> None:
+    call = shared_service.channel.unary_unary("/ganvas.v1.Sampler/Sample", None, None)
     assert failure_of(lambda: call(b"\xff" * 100)).code() is not grpc.StatusCode.OK
     assert shared_service.stub.ListModels(pb.ListModelsRequest()).models

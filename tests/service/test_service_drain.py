@@ -50,16 +50,18 @@ async def finish(task: asyncio.Task[None]) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "ganvas.v1.Sampler"])
-def test_health_is_serving_when_ready(service: Service, name: str):
+def test_health_is_serving_when_ready(service: Service, name: str) -> None:
     assert health(service).Check(health_pb2.HealthCheckRequest(service=name)).status == SERVING
 
 
-def test_health_of_an_unknown_service_is_not_found(service: Service):
+def test_health_of_an_unknown_service_is_not_found(service: Service) -> None:
     error = failure_of(lambda: health(service).Check(health_pb2.HealthCheckRequest(service="other.Service")))
     assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_drain_finishes_accepted_work_and_turns_new_work_away(service: Service, peer: KServe, loop_thread: LoopThread):
+def test_drain_finishes_accepted_work_and_turns_new_work_away(
+    service: Service, peer: KServe, loop_thread: LoopThread
+) -> None:
     loop_thread.run(peer.hold())
     unary = service.stub.Sample.future(sample(40))
     stream = service.stub.SampleStream(sample(300))
@@ -78,7 +80,7 @@ def test_drain_finishes_accepted_work_and_turns_new_work_away(service: Service, 
 
 def test_drain_ends_unfinished_work_as_unavailable_when_its_time_is_up(
     loop_thread: LoopThread, repository: Repository, peer: KServe
-):
+) -> None:
     with running_service(loop_thread, repository, peer.address, drain_s=0.2) as service:
         loop_thread.run(peer.hold())
         call = service.stub.Sample.future(sample(1))
@@ -90,7 +92,7 @@ def test_drain_ends_unfinished_work_as_unavailable_when_its_time_is_up(
         loop_thread.run(peer.wait_running(0))
 
 
-def test_hurry_cuts_a_drain_short(service: Service, peer: KServe, loop_thread: LoopThread):
+def test_hurry_cuts_a_drain_short(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
     loop_thread.run(peer.hold())
     stream = service.stub.SampleStream(sample(300))
     loop_thread.run(peer.wait_running(2))
@@ -105,7 +107,9 @@ async def hurry(service: Service) -> None:
     service.server.hurry()
 
 
-def test_every_watcher_hears_of_the_drain_when_another_watcher_has_left(service: Service, loop_thread: LoopThread):
+def test_every_watcher_hears_of_the_drain_when_another_watcher_has_left(
+    service: Service, loop_thread: LoopThread
+) -> None:
     request = health_pb2.HealthCheckRequest(service="ganvas.v1.Sampler")
     leaving, staying = (health(service).Watch(request, timeout=TIMEOUT_S) for _ in range(2))
     assert next(leaving).status == next(staying).status == SERVING
@@ -116,7 +120,7 @@ def test_every_watcher_hears_of_the_drain_when_another_watcher_has_left(service:
     assert next(staying).status == next(late).status == NOT_SERVING
 
 
-def test_stop_lets_watchers_go(loop_thread: LoopThread, repository: Repository, peer: KServe):
+def test_stop_lets_watchers_go(loop_thread: LoopThread, repository: Repository, peer: KServe) -> None:
     with running_service(loop_thread, repository, peer.address) as service:
         watch = health(service).Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
         assert next(watch).status == SERVING
@@ -125,7 +129,7 @@ def test_stop_lets_watchers_go(loop_thread: LoopThread, repository: Repository, 
         assert [reply.status for reply in watch] == [NOT_SERVING]
 
 
-def test_reflection_describes_the_sampler(service: Service):
+def test_reflection_describes_the_sampler(service: Service) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(service.channel)
     requests = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
@@ -140,7 +144,7 @@ def test_reflection_describes_the_sampler(service: Service):
     assert methods == {"Sample", "SampleStream", "Decode", "Encode", "Walk", "ListModels", "GetModel"}
 
 
-def test_port_in_use_is_rejected_by_name(service: Service, repository: Repository, loop_thread: LoopThread):
+def test_port_in_use_is_rejected_by_name(service: Service, repository: Repository, loop_thread: LoopThread) -> None:
     port = int(service.address.rpartition(":")[2])
     options = service.server.options
 
@@ -157,7 +161,7 @@ def test_port_in_use_is_rejected_by_name(service: Service, repository: Repositor
         loop_thread.run(take())
 
 
-def test_every_call_leaves_one_log_line(service: Service, caplog: pytest.LogCaptureFixture):
+def test_every_call_leaves_one_log_line(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="ganvas.access"):
         service.stub.Sample(sample(20))
         failure_of(lambda: service.stub.Sample(pb.SampleRequest(model='x"\nfake=1', seeds=[1])))

@@ -51,7 +51,7 @@ def health_of(service: Service) -> int:
     return int(stub.Check(health_pb2.HealthCheckRequest(service="ganvas.v1.Sampler")).status)
 
 
-def test_full_queue_says_when_to_retry(service: Service, peer: KServe):
+def test_full_queue_says_when_to_retry(service: Service, peer: KServe) -> None:
     peer.failure = (grpc.StatusCode.UNAVAILABLE, "[request id: <id_unknown>] Exceeds maximum queue size")
     error = failure_of(lambda: service.stub.Sample(sample()))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -69,14 +69,16 @@ def test_full_queue_says_when_to_retry(service: Service, peer: KServe):
 )
 def test_triton_that_stops_or_loads_makes_calls_unavailable(
     service: Service, peer: KServe, code: grpc.StatusCode, details: str
-):
+) -> None:
     peer.failure = (code, details)
     error = failure_of(lambda: service.stub.Sample(sample(40)))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "Try again later" in error.details()
 
 
-def test_internal_error_shows_an_id_and_nothing_else(service: Service, peer: KServe, caplog: pytest.LogCaptureFixture):
+def test_internal_error_shows_an_id_and_nothing_else(
+    service: Service, peer: KServe, caplog: pytest.LogCaptureFixture
+) -> None:
     peer.failure = (grpc.StatusCode.INTERNAL, "secret path /srv/models")
     error = failure_of(lambda: service.stub.Sample(sample()))
     assert error.code() is grpc.StatusCode.INTERNAL
@@ -89,7 +91,7 @@ def test_internal_error_shows_an_id_and_nothing_else(service: Service, peer: KSe
 
 def test_malformed_answer_of_triton_is_an_internal_error(
     service: Service, peer: KServe, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     infer = peer._infer
 
     def without_pixels(request: Any) -> Any:
@@ -101,14 +103,16 @@ def test_malformed_answer_of_triton_is_an_internal_error(
     assert failure_of(lambda: service.stub.Sample(sample())).code() is grpc.StatusCode.INTERNAL
 
 
-def test_requests_are_split_into_batches_that_triton_can_fill(service: Service, peer: KServe):
+def test_requests_are_split_into_batches_that_triton_can_fill(service: Service, peer: KServe) -> None:
     peer.batch_sizes.clear()
     service.stub.Sample(sample(70))
     assert sorted(peer.batch_sizes) == [6, 16, 16, 16, 16]
     assert set(peer.versions) == {"1"}
 
 
-def test_huge_request_keeps_only_a_few_batches_in_triton(service: Service, peer: KServe, loop_thread: LoopThread):
+def test_huge_request_keeps_only_a_few_batches_in_triton(
+    service: Service, peer: KServe, loop_thread: LoopThread
+) -> None:
     loop_thread.run(peer.hold())
     stream = service.stub.SampleStream(sample(2000))
     loop_thread.run(peer.wait_running(2))
@@ -117,7 +121,7 @@ def test_huge_request_keeps_only_a_few_batches_in_triton(service: Service, peer:
     assert peer.most_running == 2
 
 
-def test_deadline_goes_on_to_triton_and_ends_the_batch(service: Service, peer: KServe, loop_thread: LoopThread):
+def test_deadline_goes_on_to_triton_and_ends_the_batch(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
     loop_thread.run(peer.hold())
     peer.timeouts_us.clear()
     error = failure_of(lambda: service.stub.Sample(sample(), timeout=0.3))
@@ -129,7 +133,7 @@ def test_deadline_goes_on_to_triton_and_ends_the_batch(service: Service, peer: K
 
 def test_batch_that_never_ends_is_unavailable_when_the_caller_has_no_deadline(
     service: Service, peer: KServe, loop_thread: LoopThread
-):
+) -> None:
     loop_thread.run(peer.hold())
     service.server.triton.batch_timeout_s = 0.2
     error = failure_of(lambda: service.stub.Sample(sample()))
@@ -138,7 +142,9 @@ def test_batch_that_never_ends_is_unavailable_when_the_caller_has_no_deadline(
 
 
 @pytest.mark.parametrize("method", ["Sample", "SampleStream", "Walk", "Encode"])
-def test_cancel_ends_the_batches_inside_triton(service: Service, peer: KServe, loop_thread: LoopThread, method: str):
+def test_cancel_ends_the_batches_inside_triton(
+    service: Service, peer: KServe, loop_thread: LoopThread, method: str
+) -> None:
     loop_thread.run(peer.hold())
     requests = {
         "Walk": pb.WalkRequest(model="tiny-gan", seeds=[1, 2, 3], steps=100),
@@ -154,7 +160,9 @@ def test_cancel_ends_the_batches_inside_triton(service: Service, peer: KServe, l
     loop_thread.run(service.server.calls.wait_idle())
 
 
-def test_failed_batch_cancels_the_others_of_its_request(service: Service, peer: KServe, loop_thread: LoopThread):
+def test_failed_batch_cancels_the_others_of_its_request(
+    service: Service, peer: KServe, loop_thread: LoopThread
+) -> None:
     loop_thread.run(peer.hold())
     peer.batch_sizes.clear()
     call = service.stub.Sample.future(sample(200))
@@ -166,7 +174,7 @@ def test_failed_batch_cancels_the_others_of_its_request(service: Service, peer: 
     assert len(peer.batch_sizes) <= 4
 
 
-def test_calls_over_the_limit_are_turned_away(service: Service, peer: KServe, loop_thread: LoopThread):
+def test_calls_over_the_limit_are_turned_away(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
     loop_thread.run(peer.hold())
     held = [service.stub.Sample.future(sample()) for _ in range(8)]
     loop_thread.run(peer.wait_running(8))
@@ -177,7 +185,9 @@ def test_calls_over_the_limit_are_turned_away(service: Service, peer: KServe, lo
     assert all(len(call.result(HELD_TIMEOUT_S).images) == 1 for call in held)
 
 
-def test_service_waits_for_triton_and_comes_back_with_it(loop_thread: LoopThread, repository: Repository, peer: KServe):
+def test_service_waits_for_triton_and_comes_back_with_it(
+    loop_thread: LoopThread, repository: Repository, peer: KServe
+) -> None:
     with running_service(loop_thread, repository, peer.address, start_s=20.0) as service:
         watching = loop_thread.run(start_task(service.server.watch()))
         assert health_of(service) == health_pb2.HealthCheckResponse.SERVING
@@ -194,7 +204,7 @@ def test_service_waits_for_triton_and_comes_back_with_it(loop_thread: LoopThread
 
 def test_version_with_other_golden_images_is_left_out(
     loop_thread: LoopThread, repository: Repository, peer: KServe, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     infer = peer._infer
 
     def darker(request: Any) -> Any:
@@ -214,7 +224,7 @@ def test_version_with_other_golden_images_is_left_out(
 
 def test_version_that_triton_cannot_run_is_left_out(
     loop_thread: LoopThread, repository: Repository, peer: KServe, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     infer = peer._infer
 
     def broken(request: Any) -> Any:
@@ -231,7 +241,7 @@ def test_version_that_triton_cannot_run_is_left_out(
 
 def test_model_that_triton_could_not_load_is_left_out_with_its_reason(
     loop_thread: LoopThread, repository: Repository, peer: KServe
-):
+) -> None:
     peer.states["tiny-vae-encode"] = ("UNAVAILABLE", "Internal: no such operator")
     with running_service(loop_thread, repository, peer.address) as service:
         names = [model.name for model in service.stub.ListModels(pb.ListModelsRequest()).models]
@@ -242,7 +252,7 @@ def test_model_that_triton_could_not_load_is_left_out_with_its_reason(
 
 def test_nothing_to_serve_is_an_error_when_triton_never_gets_ready(
     loop_thread: LoopThread, repository: Repository, peer: KServe
-):
+) -> None:
     peer.states["tiny-gan"] = ("LOADING", "")
     with running_service(loop_thread, repository, peer.address, get_ready=False, start_s=1.0) as service:
         assert health_of(service) == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -250,7 +260,9 @@ def test_nothing_to_serve_is_an_error_when_triton_never_gets_ready(
             loop_thread.run(service.server.get_ready())
 
 
-def test_calls_are_unavailable_while_the_service_starts(loop_thread: LoopThread, repository: Repository, peer: KServe):
+def test_calls_are_unavailable_while_the_service_starts(
+    loop_thread: LoopThread, repository: Repository, peer: KServe
+) -> None:
     with running_service(loop_thread, repository, peer.address, get_ready=False) as service:
         error = failure_of(lambda: service.stub.ListModels(pb.ListModelsRequest()))
         assert error.code() is grpc.StatusCode.UNAVAILABLE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -21,7 +22,7 @@ from tests.support.service import Service
 SEEDS = [0, 1, 7, 2**32, 2**63 + 5, 2**64 - 1]
 
 
-def bare(repository: Repository, model: str, outputs: list[str], **inputs: NDArray) -> list[NDArray]:
+def bare(repository: Repository, model: str, outputs: list[str], **inputs: NDArray[Any]) -> list[NDArray[Any]]:
     """The exported file run in bare ONNX Runtime, one row at a time."""
     path = repository.folder / model / "1" / "model.onnx"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -30,8 +31,10 @@ def bare(repository: Repository, model: str, outputs: list[str], **inputs: NDArr
     return [np.concatenate(column) for column in zip(*singly, strict=True)]
 
 
-def bare_samples(repository: Repository, model: str, seeds: list[int], truncation: float, labels: list[int] | None):
-    inputs = {
+def bare_samples(
+    repository: Repository, model: str, seeds: list[int], truncation: float, labels: list[int] | None
+) -> list[bytes]:
+    inputs: dict[str, NDArray[Any]] = {
         "seed": np.array(seeds, np.uint64)[:, None],
         "truncation": np.full((len(seeds), 1), truncation, np.float32),
     }
@@ -42,7 +45,9 @@ def bare_samples(repository: Repository, model: str, seeds: list[int], truncatio
 
 
 @pytest.mark.parametrize("model", ["tiny-gan", "tiny-vae", "plain-gan"])
-def test_sample_gives_the_bytes_of_the_exported_file(shared_service: Service, repository: Repository, model: str):
+def test_sample_gives_the_bytes_of_the_exported_file(
+    shared_service: Service, repository: Repository, model: str
+) -> None:
     labels = None if model == "plain-gan" else [9, 0, 3, 3, 1, 5]
     request = pb.SampleRequest(model=model, seeds=SEEDS, truncation=0.7, labels=labels)
     reply = shared_service.stub.Sample(request)
@@ -56,24 +61,24 @@ def test_sample_gives_the_bytes_of_the_exported_file(shared_service: Service, re
     assert reply.timing.total_us >= reply.timing.inference_us > 0
 
 
-def test_sample_labels_images_by_seed_when_none_are_given(shared_service: Service, repository: Repository):
+def test_sample_labels_images_by_seed_when_none_are_given(shared_service: Service, repository: Repository) -> None:
     reply = shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", seeds=SEEDS))
     expected = [seed % 10 for seed in SEEDS]
     assert [image.label for image in reply.images] == expected
     assert [image.data for image in reply.images] == bare_samples(repository, "tiny-gan", SEEDS, 1.0, expected)
 
 
-def test_sample_has_no_label_when_the_model_is_unconditional(shared_service: Service):
+def test_sample_has_no_label_when_the_model_is_unconditional(shared_service: Service) -> None:
     reply = shared_service.stub.Sample(pb.SampleRequest(model="plain-gan", seeds=[4]))
     assert not reply.images[0].HasField("label")
 
 
-def test_sample_gives_one_label_to_all_images(shared_service: Service):
+def test_sample_gives_one_label_to_all_images(shared_service: Service) -> None:
     reply = shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", seeds=SEEDS, labels=[4]))
     assert [image.label for image in reply.images] == [4] * 6
 
 
-def test_sample_range_reaches_the_last_seed(shared_service: Service):
+def test_sample_range_reaches_the_last_seed(shared_service: Service) -> None:
     first = 2**64 - 40
     ranged = shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", range=pb.SeedRange(first=first, count=40)))
     listed = shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", seeds=range(first, 2**64)))
@@ -81,7 +86,7 @@ def test_sample_range_reaches_the_last_seed(shared_service: Service):
     assert ranged.images[-1].seed == 2**64 - 1
 
 
-def test_stream_gives_the_images_of_sample_when_put_in_order(shared_service: Service):
+def test_stream_gives_the_images_of_sample_when_put_in_order(shared_service: Service) -> None:
     request = pb.SampleRequest(model="tiny-vae", range=pb.SeedRange(first=5, count=75))
     replies = list(shared_service.stub.SampleStream(request))
     streamed = sorted((image for reply in replies for image in reply.images), key=lambda image: image.index)
@@ -90,7 +95,7 @@ def test_stream_gives_the_images_of_sample_when_put_in_order(shared_service: Ser
     assert all(reply.timing.inference_us > 0 for reply in replies)
 
 
-def test_sample_gives_the_same_bytes_to_callers_at_once(shared_service: Service):
+def test_sample_gives_the_same_bytes_to_callers_at_once(shared_service: Service) -> None:
     alone = shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", range=pb.SeedRange(count=64)))
     by_seed = {image.seed: image.data for image in alone.images}
 
@@ -103,7 +108,7 @@ def test_sample_gives_the_same_bytes_to_callers_at_once(shared_service: Service)
         assert all(callers.map(ask, range(43)))
 
 
-def test_decode_of_a_latent_gives_the_image_of_its_seed(shared_service: Service):
+def test_decode_of_a_latent_gives_the_image_of_its_seed(shared_service: Service) -> None:
     sampled = shared_service.stub.Sample(pb.SampleRequest(model="tiny-vae", seeds=SEEDS, truncation=0.5, labels=[2]))
     z = latents(SEEDS, 8) * np.float32(0.5)
     decoded = shared_service.stub.Decode(pb.DecodeRequest(model="tiny-vae", latents=z.ravel(), labels=[2]))
@@ -111,14 +116,14 @@ def test_decode_of_a_latent_gives_the_image_of_its_seed(shared_service: Service)
     assert [(image.index, image.seed, image.label) for image in decoded.images] == [(i, 0, 2) for i in range(6)]
 
 
-def test_decode_takes_a_label_for_each_latent(shared_service: Service, repository: Repository):
+def test_decode_takes_a_label_for_each_latent(shared_service: Service, repository: Repository) -> None:
     z, labels = latents([1, 2, 3], 16), np.array([[7], [0], [9]], np.int64)
     reply = shared_service.stub.Decode(pb.DecodeRequest(model="tiny-gan", latents=z.ravel(), labels=labels[:, 0]))
     (expected,) = bare(repository, "tiny-gan-decode", ["image"], latent=z, label=labels)
     assert [image.data for image in reply.images] == [image.tobytes() for image in expected]
 
 
-def test_encode_gives_the_posterior_of_the_exported_file(shared_service: Service, repository: Repository):
+def test_encode_gives_the_posterior_of_the_exported_file(shared_service: Service, repository: Repository) -> None:
     images = [image.data for image in shared_service.stub.Sample(sample_request(20)).images]
     reply = shared_service.stub.Encode(pb.EncodeRequest(model="tiny-vae", images=images))
     stack = np.stack([np.frombuffer(data, np.uint8).reshape(32, 32, 1) for data in images])
@@ -129,7 +134,9 @@ def test_encode_gives_the_posterior_of_the_exported_file(shared_service: Service
 
 
 @pytest.mark.parametrize("image_format", [pb.FORMAT_PNG, pb.FORMAT_WEBP])
-def test_encode_of_a_lossless_file_equals_encode_of_its_pixels(shared_service: Service, image_format: int):
+def test_encode_of_a_lossless_file_equals_encode_of_its_pixels(
+    shared_service: Service, image_format: pb.Format
+) -> None:
     request = sample_request(3)
     raw = [image.data for image in shared_service.stub.Sample(request).images]
     request.format = image_format
@@ -141,7 +148,7 @@ def test_encode_of_a_lossless_file_equals_encode_of_its_pixels(shared_service: S
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_walk_passes_through_the_images_of_its_seeds(shared_service: Service, loop: bool):
+def test_walk_passes_through_the_images_of_its_seeds(shared_service: Service, loop: bool) -> None:
     seeds, steps = [3, 2**64 - 1, 12], 7
     walk = pb.WalkRequest(
         model="tiny-gan", seeds=seeds, steps=steps, loop=loop, truncation=0.8, labels=[6], format=pb.FORMAT_PNG
@@ -156,17 +163,17 @@ def test_walk_passes_through_the_images_of_its_seeds(shared_service: Service, lo
     assert len({frame.data for frame in frames}) == len(frames)
 
 
-def test_walk_has_label_0_when_none_is_given(shared_service: Service):
+def test_walk_has_label_0_when_none_is_given(shared_service: Service) -> None:
     (reply,) = shared_service.stub.Walk(pb.WalkRequest(model="tiny-gan", seeds=[1, 2], steps=1))
     assert [frame.label for frame in reply.images] == [0, 0]
 
 
 @pytest.mark.parametrize("model", ["tiny-gan", "plain-gan"])
-def test_png_says_how_to_make_it_again(shared_service: Service, repository: Repository, model: str):
+def test_png_says_how_to_make_it_again(shared_service: Service, repository: Repository, model: str) -> None:
     request = pb.SampleRequest(model=model, seeds=[2**64 - 1], truncation=0.7, format=pb.FORMAT_PNG)
     (image,) = shared_service.stub.Sample(request).images
     with Image.open(io.BytesIO(image.data)) as opened:
-        text, pixels = dict(opened.text), opened.tobytes()
+        text, pixels = dict(opened.info), opened.tobytes()
     assert text.pop("ganvas:machine-made") == "true"
     assert "machine-made" in text.pop("Software")
     assert "AI-generated" in text.pop("Description")
@@ -182,7 +189,7 @@ def test_png_says_how_to_make_it_again(shared_service: Service, repository: Repo
     assert [pixels] == bare_samples(repository, model, [2**64 - 1], 0.7, labels)
 
 
-def test_list_models_names_the_newest_version_of_each(shared_service: Service, repository: Repository):
+def test_list_models_names_the_newest_version_of_each(shared_service: Service, repository: Repository) -> None:
     models = shared_service.stub.ListModels(pb.ListModelsRequest()).models
     assert [model.name for model in models] == ["plain-gan", "tiny-gan", "tiny-vae"]
     vae = models[2]
@@ -195,7 +202,7 @@ def test_list_models_names_the_newest_version_of_each(shared_service: Service, r
     assert not models[1].can_encode
 
 
-def test_get_model_hands_out_the_certificate(shared_service: Service, repository: Repository):
+def test_get_model_hands_out_the_certificate(shared_service: Service, repository: Repository) -> None:
     reply = shared_service.stub.GetModel(pb.GetModelRequest(model="tiny-gan", version="1"))
     assert Certificate.from_json(reply.certificate_json) == repository.find("tiny-gan").certificate
     on_disk = Path(repository.find("tiny-gan").folder / "certificate.json").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ from serving.repository.reader import Repository
 DTYPES = {"UINT64": np.uint64, "INT64": np.int64, "FP32": np.float32, "UINT8": np.uint8}
 
 
-class KServe(GRPCInferenceServiceServicer):
+class KServe(GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Serves the ONNX files of a repository's checked versions."""
 
     def __init__(self, repository: Repository) -> None:

@@ -63,10 +63,10 @@ def model(
     initializers: Sequence[onnx.TensorProto] = (),
 ) -> onnx.ModelProto:
     """A checked ONNX model, opset 18. Inputs and outputs: name to element type and shape."""
-    described = [
+    taken, given = (
         [helper.make_tensor_value_info(name, *value) for name, value in side.items()] for side in (inputs, outputs)
-    ]
-    graph = helper.make_graph(nodes, "test", *described, initializers)
+    )
+    graph = helper.make_graph(nodes, "test", taken, given, initializers)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(made)
     return made
@@ -118,7 +118,8 @@ def infer_together(
         try:
             return infer(caller, name, feeds)
         except kserve.InferenceServerException as error:
-            return error
+            failure: Exception = error
+            return failure
 
     with client(triton) as caller, ThreadPoolExecutor(len(calls)) as threads:
         return list(threads.map(call, calls))

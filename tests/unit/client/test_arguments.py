@@ -54,7 +54,8 @@ def test_any_python_range_means_its_own_numbers(start: int, stop: int, step: int
 
 def test_one_seed_needs_no_list() -> None:
     assert seed_fields(2**64 - 1) == ([2**64 - 1], None)
-    assert seed_fields(np.uint64(2**63)) == ([2**63], None)
+    one: Any = np.uint64(2**63)
+    assert seed_fields(one) == ([2**63], None)
 
 
 def test_a_huge_range_is_sent_without_being_counted_out() -> None:

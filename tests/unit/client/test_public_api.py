@@ -26,7 +26,8 @@ def test_public_names_are_exactly_all() -> None:
 
 def test_every_exception_is_public_and_in_the_tree() -> None:
     assert errors.__doc__ is not None
-    for kind in (GanvasError, *GanvasError.__subclasses__()):
+    kinds: list[type[GanvasError]] = [GanvasError, *GanvasError.__subclasses__()]
+    for kind in kinds:
         assert kind.__name__ in ganvas_client.__all__
         assert kind.__name__ in errors.__doc__
 

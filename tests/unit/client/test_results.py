@@ -38,7 +38,7 @@ def reply(pixels: Any, kind: str = "RAW", **common: Any) -> sampler_pb2.SampleRe
             model="m",
             version="2",
             digest="ab",
-            format=sampler_pb2.Format.Value(f"FORMAT_{kind}"),
+            format=f"FORMAT_{kind}",
             height=height,
             width=width,
             channels=channels,
@@ -131,9 +131,16 @@ def test_certificate_is_rejected_when_none_came_with_the_model() -> None:
 
 class FailedCall(grpc.RpcError):
     def __init__(self, code: grpc.StatusCode, details: str | None, metadata: tuple[tuple[str, str], ...] = ()) -> None:
-        self.code = lambda: code
-        self.details = lambda: details
-        self.trailing_metadata = lambda: metadata
+        self.parts = code, details, metadata
+
+    def code(self) -> grpc.StatusCode:
+        return self.parts[0]
+
+    def details(self) -> str | None:
+        return self.parts[1]
+
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:  # type: ignore[override]
+        return self.parts[2]
 
 
 def translated(code: grpc.StatusCode, details: str | None, **options: Any) -> GanvasError:

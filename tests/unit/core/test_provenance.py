@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from ganvas_core.provenance import EXIF_DESCRIPTION, EXIF_SOFTWARE, FileFormat, encode_image, image_text, write_image
@@ -14,7 +15,7 @@ from ganvas_core.provenance import EXIF_DESCRIPTION, EXIF_SOFTWARE, FileFormat, 
 TEXT = image_text("What it shows.", {"model": "digits-gan", "seed": 9, "label": None})
 
 
-def pixels(channels: int = 3) -> np.ndarray:
+def pixels(channels: int = 3) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (6, 5, channels), dtype=np.uint8)
 
 

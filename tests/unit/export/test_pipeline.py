@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from google.protobuf import text_format
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from tritonclient.grpc import model_config_pb2 as triton
 
 from export import pipeline
@@ -194,7 +194,7 @@ def test_export_rejects_another_max_batch_size(gan: Exported, repository: Path) 
 )
 def test_options_reject_what_is_out_of_range(field: str, value: int, limits: str) -> None:
     with pytest.raises(ValidationError) as error:
-        ExportOptions(name="digits", **{field: value})
+        TypeAdapter(ExportOptions).validate_python({"name": "digits", field: value})
     message = describe_validation_error(error.value, options_of(ExportOptions))
     assert re.fullmatch(f"--{field.replace('_', '-')} must be within {limits}; got {value}.", message)
 

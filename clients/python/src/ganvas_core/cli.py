@@ -233,9 +233,10 @@ def _parameter(option: Option) -> inspect.Parameter:
     limits = f" ({option.limits})" if option.limits else ""
     kind, metavar = _text_type(option.type)
     names = [f"{option.typed}/--no-{option.typed[2:]}" if option.default is True else option.typed]
+    shown = "" if option.shown_default in ("none", "off", "required") else f" [default: {option.shown_default}]"
     described: dict[str, Any] = {
-        "help": (option.help + limits).replace("[", "\\["),
-        "show_default": option.shown_default if option.shown_default not in ("none", "off", "required") else False,
+        "help": (option.help + limits + shown).replace("[", "\\["),
+        "show_default": False,  # typer would show the default of the text that it parses
     }
     if option.cli.positional:
         declared: Any = typer.Argument(metavar=option.typed, **described)

@@ -9,9 +9,10 @@ from onnx import ModelProto, helper
 
 from export.adapters.source import Source
 from export.errors import GateError
-from export.graph.build import FP16_FILE, FP32_FILE, Graphs
+from export.graph.build import Graphs
 from export.graph.compose import check_graph
 from ganvas_core.interface import Interface
+from ganvas_core.names import FP16_FILE, FP32_FILE
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from export.adapters.source import Source
 from export.errors import GateError
-from export.graph.build import FP32_FILE, Graphs
+from export.graph.build import Graphs
 from export.graph.network import encoder_graph, network_graph
 from export.surgery.batch_norm import fold_batch_norm
+from ganvas_core.names import FP32_FILE
 
 
 class Net(nn.Module):

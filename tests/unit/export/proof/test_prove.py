@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from export.adapters.checkpoint import load_checkpoint
 from export.adapters.source import Source
 from export.errors import GateError, InputError
-from export.graph.build import FP16_FILE, FP32_FILE, Graphs, Networks, build_graphs, export_networks
+from export.graph.build import Graphs, Networks, build_graphs, export_networks
 from export.graph.compose import join
 from export.graph.images import postprocess_graph
 from export.graph.network import network_graph
@@ -24,7 +24,7 @@ from export.graph.noise import noise_graph
 from export.graph.writer import Graph
 from export.proof.prove import prove
 from export.surgery.truncation import bind_truncation
-from ganvas_core.names import Role
+from ganvas_core.names import FP16_FILE, FP32_FILE, Role
 from tests.unit.export.conftest import OPTIONS, Exported
 
 

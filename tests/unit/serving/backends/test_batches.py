@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serving.backends.onnxruntime.ganvas_batches import Feeds, merge, pad_size, parse_buckets, run_batch
+from serving.backends.onnxruntime.ganvas_batches import Array, Feeds, merge, pad_size, parse_buckets, run_batch
 
 BAD = -1
 
@@ -83,7 +83,11 @@ def test_pad_size_is_the_smallest_bucket_that_holds_the_batch(size: int, padded:
 
 def test_batch_is_an_error_when_an_output_has_no_row_for_each_input() -> None:
     for output in (np.array(3.0), np.zeros((1, 4))):
-        results = run_batch(lambda feeds, output=output: [output], merge(requests_of([2]), copy=False), [2])
+
+        def run(feeds: Feeds, output: Array = output) -> list[Array]:
+            return [output]
+
+        results = run_batch(run, merge(requests_of([2]), copy=False), [2])
         assert results == [f"the model gave an output of shape {list(output.shape)} for a batch of 2."]
 
 

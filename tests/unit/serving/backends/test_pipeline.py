@@ -6,6 +6,10 @@ import time
 from serving.backends.onnxruntime.ganvas_pipeline import Pipeline
 
 
+def assert_waited(event: threading.Event) -> None:
+    assert event.wait(30)
+
+
 def test_pipeline_answers_every_job_in_order() -> None:
     answers: list[tuple[int, int]] = []
     pipeline: Pipeline[int, int] = Pipeline(lambda job: job * job, lambda job, result: answers.append((job, result)))
@@ -22,7 +26,7 @@ def test_pipeline_computes_the_next_job_while_it_answers_the_last() -> None:
         computed.release()
         return job
 
-    pipeline: Pipeline[int, int] = Pipeline(compute, lambda job, result: may_answer.wait() and None)
+    pipeline: Pipeline[int, int] = Pipeline(compute, lambda job, result: assert_waited(may_answer))
     pipeline.put(0)
     pipeline.put(1)
     assert computed.acquire()

@@ -12,6 +12,7 @@ import pytest
 from serving.cli.doctor import doctor as doctor_verb
 from serving.doctor import machine
 from serving.triton.errors import TritonNotFoundError
+from serving.triton.install import TritonInstall
 from tests.support import cli
 
 FREE = ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--triton-metrics-port", "0"]
@@ -73,7 +74,7 @@ def test_doctor_gives_the_remedy_when_there_is_no_shared_python(monkeypatch: pyt
     from serving.triton import libpython
 
     monkeypatch.setattr(libpython, "_folders", list)
-    monkeypatch.setattr(machine.TritonInstall, "bundles_libpython", False)
+    monkeypatch.setattr(TritonInstall, "bundles_libpython", False)
     result = run("--json")
     assert result.exit_code == 1
     shared = finding(result, "shared libpython")
@@ -86,7 +87,7 @@ def test_doctor_warns_of_small_shared_memory_and_of_none(monkeypatch: pytest.Mon
     monkeypatch.setattr(machine, "SHARED_MEMORY", tmp_path)
     sizes = {64: "warning", 1: "missing", 4096: "ok"}
     for free, status in sizes.items():
-        usage = shutil._ntuple_diskusage(4096 * 2**20, 0, free * 2**20)  # type: ignore[attr-defined]
+        usage = shutil._ntuple_diskusage(4096 * 2**20, 0, free * 2**20)
         monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
         assert machine.find_shared_memory().status == status
 

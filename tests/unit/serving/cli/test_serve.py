@@ -32,29 +32,29 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int
         (["--max-count", "0"], "--max-count must be within [1, 2147483647]; got 0."),
     ],
 )
-def test_serve_rejects_an_option_in_one_line(options: list[str], words: str):
+def test_serve_rejects_an_option_in_one_line(options: list[str], words: str) -> None:
     assert run(*options) == (2, f"serve: {words}\n")
 
 
-def test_serve_reads_options_from_the_environment():
+def test_serve_reads_options_from_the_environment() -> None:
     code, error = run(environment={"GANVAS_PORT": "99999"})
     assert (code, error) == (2, "serve: --port must be within [0, 65535]; got 99999.\n")
 
 
-def test_serve_says_so_when_the_repository_is_missing(tmp_path: Path):
+def test_serve_says_so_when_the_repository_is_missing(tmp_path: Path) -> None:
     code, error = run("--repository", str(tmp_path / "nowhere"))
     assert code == 1
     assert error.startswith(f"serve: cannot read the model repository {tmp_path / 'nowhere'}")
     assert error.count("\n") == 1
 
 
-def test_serve_says_so_when_the_repository_is_empty(tmp_path: Path):
+def test_serve_says_so_when_the_repository_is_empty(tmp_path: Path) -> None:
     code, error = run("--repository", str(tmp_path))
     assert code == 1
     assert "no exported model" in error
 
 
-def test_serve_says_why_when_every_version_is_rejected(tmp_path: Path):
+def test_serve_says_why_when_every_version_is_rejected(tmp_path: Path) -> None:
     version = tmp_path / "broken" / "1"
     version.mkdir(parents=True)
     (version / "certificate.json").write_text("{")
@@ -64,7 +64,7 @@ def test_serve_says_why_when_every_version_is_rejected(tmp_path: Path):
     assert "broken version 1: certificate.json is not JSON" in error
 
 
-def test_serve_says_so_when_the_ready_file_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_serve_says_so_when_the_ready_file_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = served_model()
     repository = Repository(folder=tmp_path, versions=(model.entry,), rejected=())
     monkeypatch.setattr("serving.supervise.supervisor.read_repository", lambda *_: repository)

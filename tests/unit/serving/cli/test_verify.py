@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -14,7 +15,7 @@ from serving.cli.models import models
 from serving.cli.verify import verify
 from tests.support import cli
 
-VERBS = {"verify": verify, "models": models}
+VERBS: dict[str, Callable[[Any], int | None]] = {"verify": verify, "models": models}
 
 
 def run(verb: str, *arguments: str) -> cli.Result:

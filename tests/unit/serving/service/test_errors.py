@@ -10,29 +10,32 @@ import pytest
 from serving.service.errors import CODES, BusyError, InferenceError, InvalidFieldError, ServiceError, shown, status_of
 
 
-def test_every_error_but_our_own_defect_is_in_the_table():
+def test_every_error_but_our_own_defect_is_in_the_table() -> None:
     assert {kind for kind, _ in CODES} | {InferenceError} == set(ServiceError.__subclasses__())
     assert len({code for _, code in CODES}) == len(CODES)
 
 
 @pytest.mark.parametrize(("kind", "code"), CODES)
-def test_error_of_the_table_sends_its_message(kind: type[ServiceError], code: grpc.StatusCode):
-    made = {
-        InvalidFieldError: lambda: InvalidFieldError("seeds", "are wrong."),
-        BusyError: lambda: BusyError("full.", retry_after_ms=7),
-    }.get(kind, lambda: kind("a message."))()
+def test_error_of_the_table_sends_its_message(kind: type[ServiceError], code: grpc.StatusCode) -> None:
+    made: ServiceError
+    if kind is InvalidFieldError:
+        made = InvalidFieldError("seeds", "are wrong.")
+    elif kind is BusyError:
+        made = BusyError("full.", retry_after_ms=7)
+    else:
+        made = kind("a message.")
     status = status_of(made)
     assert (status.code, status.message) == (code, str(made))
 
 
-def test_busy_error_tells_clients_when_to_retry():
+def test_busy_error_tells_clients_when_to_retry() -> None:
     status = status_of(BusyError("the queue is full.", retry_after_ms=150))
     assert status.trailing_metadata == (("grpc-retry-pushback-ms", "150"),)
     assert status.message == "the queue is full. Retry in 150 ms."
 
 
 @pytest.mark.parametrize("error", [InferenceError("at /srv/x"), KeyError("/srv/x"), ZeroDivisionError("/srv/x")])
-def test_unexpected_error_shows_only_an_id_that_the_log_has(error: Exception, caplog: pytest.LogCaptureFixture):
+def test_unexpected_error_shows_only_an_id_that_the_log_has(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, logger="ganvas.service"):
         first, second = status_of(error), status_of(error)
     assert first.code is grpc.StatusCode.INTERNAL
@@ -53,5 +56,5 @@ def test_unexpected_error_shows_only_an_id_that_the_log_has(error: Exception, ca
         ("x" * 99, "'" + "x" * 59 + "…"),
     ],
 )
-def test_shown_escapes_and_cuts_what_a_caller_wrote(value: object, expected: str):
+def test_shown_escapes_and_cuts_what_a_caller_wrote(value: object, expected: str) -> None:
     assert shown(value) == expected

@@ -21,12 +21,12 @@ from serving.service.logs import logfmt
         ({"model": 'x"\ncode=OK'}, r'model="x\"\ncode=OK"'),
     ],
 )
-def test_logfmt_quotes_what_is_not_plain(fields: dict[str, object], line: str):
+def test_logfmt_quotes_what_is_not_plain(fields: dict[str, object], line: str) -> None:
     assert logfmt(**fields) == line
 
 
 @given(st.text(max_size=300))
-def test_logfmt_is_one_printable_line_that_gives_the_value_back(text: str):
+def test_logfmt_is_one_printable_line_that_gives_the_value_back(text: str) -> None:
     line = logfmt(model=text)
     assert line.isascii()
     assert line.isprintable()

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_stage_links_the_checked_versions_only(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_stage_links_the_checked_versions_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     models: list[ServedModel] = [served_model(version=1), served_model(version=3)]
     versions = tuple(model.entry for model in models)

@@ -15,6 +15,7 @@ def test_load_digits_gives_all_scans_enlarged() -> None:
     dataset = load_digits(32)
     assert dataset.images.shape == (1797, 1, 32, 32)
     assert dataset.images.dtype == torch.uint8
+    assert dataset.labels is not None
     assert torch.bincount(dataset.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert len(dataset) == 1797
 
@@ -25,6 +26,7 @@ def test_load_digits_is_the_same_everywhere() -> None:
 
 def test_dataset_sha256_changes_with_one_pixel_and_one_label() -> None:
     dataset = load_digits(8)
+    assert dataset.labels is not None
     before = dataset.sha256
     dataset.images[0, 0, 0, 0] ^= 1
     changed_pixel = dataset.sha256

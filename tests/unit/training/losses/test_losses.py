@@ -56,7 +56,7 @@ def test_r1_penalty_is_the_squared_slope_of_a_linear_score() -> None:
 def test_r1_penalty_has_a_gradient_for_the_discriminator() -> None:
     weight = torch.full((1, 2, 2), 0.5, requires_grad=True)
     images = torch.randn(3, 1, 2, 2, requires_grad=True)
-    r1_penalty((images * weight).sum(dim=(1, 2, 3)), images).backward()
+    r1_penalty((images * weight).sum(dim=(1, 2, 3)), images).backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert weight.grad.flatten().tolist() == pytest.approx([1.0] * 4)  # d/dw of the sum of w²
 

@@ -44,7 +44,9 @@ async def collect(run: Callable[..., Any], jobs: Any, width: int) -> list[int]:
 
 @BOTH
 @given(turns=st.lists(st.integers(1, 5), max_size=20), width=st.integers(1, 6))
-def test_every_result_comes_once_and_no_more_than_width_run(run: Callable[..., Any], turns: list[int], width: int):
+def test_every_result_comes_once_and_no_more_than_width_run(
+    run: Callable[..., Any], turns: list[int], width: int
+) -> None:
     jobs = Jobs()
     work = (jobs.job(number, count) for number, count in enumerate(turns))
     results = asyncio.run(collect(run, work, width))
@@ -54,14 +56,14 @@ def test_every_result_comes_once_and_no_more_than_width_run(run: Callable[..., A
         assert results == sorted(results)
 
 
-def test_as_finished_gives_the_quick_job_first():
+def test_as_finished_gives_the_quick_job_first() -> None:
     jobs = Jobs()
     results = asyncio.run(collect(as_finished, [jobs.job(0, 50), jobs.job(1, 1)], 2))
     assert results == [1, 0]
 
 
 @BOTH
-def test_failure_cancels_the_others_and_starts_no_more(run: Callable[..., Any]):
+def test_failure_cancels_the_others_and_starts_no_more(run: Callable[..., Any]) -> None:
     jobs = Jobs()
 
     async def fail() -> int:
@@ -79,7 +81,7 @@ def test_failure_cancels_the_others_and_starts_no_more(run: Callable[..., Any]):
 
 
 @BOTH
-def test_closing_cancels_what_still_runs(run: Callable[..., Any]):
+def test_closing_cancels_what_still_runs(run: Callable[..., Any]) -> None:
     jobs = Jobs()
 
     async def take_one() -> int:
@@ -94,7 +96,7 @@ def test_closing_cancels_what_still_runs(run: Callable[..., Any]):
 
 
 @BOTH
-def test_cancelled_consumer_cancels_its_jobs(run: Callable[..., Any]):
+def test_cancelled_consumer_cancels_its_jobs(run: Callable[..., Any]) -> None:
     jobs = Jobs()
 
     async def leave() -> None:

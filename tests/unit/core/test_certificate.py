@@ -51,6 +51,7 @@ def certificate(**changes: Any) -> Certificate:
         noise=ALGORITHM,
         latent_shape=(64,),
         labels=("0", "1"),
+        truncation="latent",
         truncation_max=1.5,
         max_batch_size=16,
         opset=18,
@@ -178,3 +179,29 @@ def test_read_names_a_certificate_that_cannot_be_read(tmp_path: Path, content: b
         (tmp_path / "certificate.json").write_bytes(content)
     with pytest.raises(CertificateError, match=r"cannot read .*certificate\.json"):
         Certificate.read(tmp_path)
+
+
+@pytest.mark.parametrize("truncation_max", [0.0, -0.5, float("inf")])
+def test_truncation_max_must_be_positive_and_finite(truncation_max: float) -> None:
+    with pytest.raises(CertificateError, match="truncation_max must be positive"):
+        certificate(truncation_max=truncation_max)
+
+
+def test_the_smallest_possible_values_are_accepted() -> None:
+    smallest = certificate(truncation_max=0.25, latent_shape=(1,), height=1, width=1, channels=1, max_batch_size=1)
+    assert Certificate.from_json(smallest.to_json()) == smallest
+
+
+@pytest.mark.parametrize("latent_shape", [(), (0,), (2, -1)])
+def test_latent_shape_must_have_dimensions_of_at_least_1(latent_shape: tuple[int, ...]) -> None:
+    with pytest.raises(CertificateError, match="latent_shape must be dimensions of at least 1"):
+        certificate(latent_shape=latent_shape)
+
+
+def test_a_certificate_cannot_be_changed() -> None:
+    whole = certificate()
+    (entry,) = whole.files.values()
+    parts: list[Any] = [whole, whole.float_parity, entry, entry.golden[0], entry.pixel_parity]
+    for part in parts:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, dataclasses.fields(part)[0].name, None)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy import stats
 
 from ganvas_core import noise
 
-RNG_DOC = Path(__file__).parents[2] / "docs" / "rng.md"
+RNG_DOC = Path(__file__).parents[3] / "docs" / "rng.md"
 VECTOR_ROW = re.compile(r"^\| `(0x[0-9a-f]{16})` \| (\d+) \| `0x([0-9a-f]{8})` \| `0x([0-9a-f]{8})` \| (\S+) \|$", re.M)
 KEY_ROW = re.compile(r"^\| (\d+) \| `0x([0-9a-f]{16})` \|$", re.M)
 LATENT_DIM = 64
@@ -152,3 +153,36 @@ def test_bits_avalanche_when_one_bit_of_the_seed_flips(bit: int) -> None:
     flips = np.unpackbits(changed.view(np.uint8), axis=1).mean(axis=0)
     scores = (flips - 0.5) * 2 * len(seeds) ** 0.5
     assert np.abs(scores).max() < largest_expected(scores.size * 64)
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (1, 2, 3)])
+def test_latents_of_any_shape_are_the_same_numbers_reshaped(shape: tuple[int, ...]) -> None:
+    flat = noise.latents([3, 2**64 - 1], 6)
+    assert noise.latents([3, 2**64 - 1], shape).tobytes() == flat.tobytes()
+    assert noise.latents([3, 2**64 - 1], shape).shape == (2, *shape)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (4, 0), -1, 0])
+def test_latents_of_an_impossible_shape_are_rejected(shape: int | tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="latent_shape must be one or more dimensions of at least 1; got"):
+        noise.latents([1], shape)
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 2)])
+def test_truncation_scales_each_latent_by_its_own_number(shape: tuple[int, ...]) -> None:
+    drawn = noise.latents([5, 6, 7], shape)
+    psi = np.array([0.0, 0.7, 1.5], np.float32)
+    scaled = noise.truncated_latents([5, 6, 7], psi, shape)
+    assert scaled.dtype == np.float32
+    for row in range(3):
+        assert scaled[row].tobytes() == (drawn[row] * psi[row]).tobytes()
+    assert noise.truncated_latents([5, 6, 7], 0.7, shape)[2].tobytes() == (drawn[2] * psi[1]).tobytes()
+
+
+def test_seeds_of_any_integer_type_are_taken_as_numbers() -> None:
+    expected = noise.latents([0, 41], 4)
+    kinds: tuple[Any, ...] = (np.array([0, 41], np.int32), np.array([[0], [41]], np.uint64), range(0, 82, 41))
+    for seeds in kinds:
+        assert np.array_equal(noise.latents(seeds, 4), expected)
+    with pytest.raises(ValueError, match=r"seed must be within \[0, 2\^64\); got -1"):
+        noise.latents([-1], 4)
