@@ -1,0 +1,53 @@
+"""docs/configuration.md, from the options of every verb: `python -m tests.support.configuration` writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clients.bench.__main__ import BenchVerbOptions
+from clients.cli.sample import SampleOptions
+from clients.demo.__main__ import DemoOptions
+from export.options import CheckpointExportOptions
+from ganvas_core.cli import options_of
+from serving.cli.doctor import DoctorOptions
+from serving.cli.models import ModelsOptions
+from serving.cli.verify import VerifyOptions
+from serving.options import ServeOptions
+from training.cli import TrainOptions
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+VERBS: dict[str, type] = {
+    "demo": DemoOptions,
+    "doctor": DoctorOptions,
+    "train": TrainOptions,
+    "export": CheckpointExportOptions,
+    "verify": VerifyOptions,
+    "models": ModelsOptions,
+    "serve": ServeOptions,
+    "sample": SampleOptions,
+    "bench": BenchVerbOptions,
+}
+HEAD = """# Configuration
+
+Every option of every verb. A variable is read where its option is not given; the option wins. A wrong value ends in one
+line that names the option, the limit and the value, and exit code 2.
+
+This page is made from the code: `python -m tests.support.configuration` writes it, and a test compares it.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for verb, options_type in VERBS.items():
+        parts.append(f"\n## {verb}\n\n| option | variable | default | meaning |\n|---|---|---|---|\n")
+        for option in options_of(options_type):
+            limits = f" ({option.limits})" if option.limits else ""
+            env = f"`{option.env}`" if option.env else ""
+            meaning = (option.help + limits).replace("|", "\\|")
+            parts.append(f"| `{option.typed}` | {env} | {option.shown_default} | {meaning} |\n")
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
