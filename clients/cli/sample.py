@@ -28,13 +28,12 @@ from ganvas_client import (
 )
 from ganvas_core.cli import OPTIONS, Cli, UsageError, UserError
 from ganvas_core.files import write_atomic
+from ganvas_core.formats import SUFFIXES, FileFormat
 from ganvas_core.grid import image_grid
 from ganvas_core.names import DEFAULT_ADDRESS
-from ganvas_core.provenance import FileFormat, image_text, write_image
+from ganvas_core.provenance import image_text, write_image
 
 __all__ = ["SampleOptions", "sample"]
-
-_SUFFIXES: dict[str, FileFormat] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
@@ -107,7 +106,7 @@ def sample(options: SampleOptions) -> None:
 
 def _save_files(sampler: Sampler, order: Order, folder: Path, file_format: FileFormat) -> ImageInfo:
     """One file an image, named after model and seed, as the service made it."""
-    suffix = next(suffix for suffix, name in _SUFFIXES.items() if name == file_format)
+    suffix = next(suffix for suffix, name in SUFFIXES.items() if name == file_format)
     for image in _images(sampler, order, file_format):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / f"{order.model.name}-{image.seed}{suffix}", image.bytes)
@@ -166,11 +165,11 @@ def _file_format(target: str, chosen: FileFormat | None) -> FileFormat:
     if _is_folder(target):
         return chosen or "png"
     suffix = Path(target).suffix
-    by_name = _SUFFIXES.get(suffix.lower())
+    by_name = SUFFIXES.get(suffix.lower())
     if chosen and by_name and chosen != by_name:
         raise ValueError(f"--out is a {by_name} file by its name, {target!r:.80}, but --format is {chosen}.")
     if not chosen and not by_name:
-        raise ValueError(f"--out must end in {', '.join(_SUFFIXES)} or in / for a folder; got {target!r:.80}.")
+        raise ValueError(f"--out must end in {', '.join(SUFFIXES)} or in / for a folder; got {target!r:.80}.")
     return chosen or by_name or "png"
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from clients.bench.result import LoadResult
 from clients.demo.figures import ModelFigures
+from ganvas_core.names import FP16_FILE, FP32_FILE
 
 
 def print_results(
@@ -39,26 +40,17 @@ def _throughput(entry: ModelFigures, result: LoadResult) -> str:
     return f"{result.images_per_s:,.0f} ({result.images_per_s / entry.bare.images_per_s:.2f} of bare)"
 
 
-def _parity(entry: ModelFigures) -> str:
-    certificate = entry.certificate
-    return f"{certificate.float_parity.max_abs:.1e} ≤ {certificate.float_parity.atol:.0e}"
-
-
 def _levels(entry: ModelFigures, file_name: str) -> str:
     parity = entry.certificate.files[file_name].pixel_parity
     return "" if parity is None else f"max {parity.max_levels}, mean {parity.mean_levels:.4f}"
 
 
-def _golden(entry: ModelFigures) -> str:
-    return f"{len(entry.certificate.files['model.onnx'].golden)} {entry.golden}"
-
-
 ROWS: list[tuple[str, Callable[[ModelFigures], str]]] = [
     ("training, at once", lambda e: f"{e.training_s:.0f} s"),
-    ("parity in float", _parity),
-    ("fp32 parity, levels", lambda e: _levels(e, "model.onnx")),
-    ("fp16 parity, levels", lambda e: _levels(e, "model.fp16.onnx")),
-    ("golden seeds, served", _golden),
+    ("parity in float", lambda e: f"{e.certificate.float_parity.max_abs:.1e} ≤ {e.certificate.float_parity.atol:.0e}"),
+    ("fp32 parity, levels", lambda e: _levels(e, FP32_FILE)),
+    ("fp16 parity, levels", lambda e: _levels(e, FP16_FILE)),
+    ("golden seeds, served", lambda e: f"{len(e.certificate.files[FP32_FILE].golden)} {e.golden}"),
     ("service, 1 a call, ms", lambda e: _latency(e.service_one)),
     ("service, 16 a call, ms", lambda e: _latency(e.service_sixteen)),
     ("direct, 1 a call, ms", lambda e: _latency(e.direct_one)),

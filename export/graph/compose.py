@@ -33,7 +33,7 @@ def join(first: ModelProto, second: ModelProto, *, edge: str) -> ModelProto:
 
 
 def check_graph(model: ModelProto, interface: Interface) -> None:
-    """Hold a joined graph against the sampler contract.
+    """Check a joined graph against the sampler contract.
 
     Raises:
         GateError: names what differs.
@@ -49,7 +49,10 @@ def check_graph(model: ModelProto, interface: Interface) -> None:
         ("inputs", model.graph.input, interface.inputs),
         ("outputs", model.graph.output, interface.outputs),
     ):
-        found = [(value.name, value.type.tensor_type.elem_type, _dims(value)) for value in values]
+        found = []
+        for value in values:
+            dims = tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            found.append((value.name, value.type.tensor_type.elem_type, dims))
         expected = [(tensor.name, onnx_type(tensor), (BATCH, *tensor.dims)) for tensor in tensors]
         if found != expected:
             raise GateError(f"the graph's {kind} must be {expected}; got {found}.")
@@ -58,10 +61,6 @@ def check_graph(model: ModelProto, interface: Interface) -> None:
             raise GateError(f"the graph must not have a {node.op_type} node; got {node.name}.")
         if node.name.startswith("noise/") and node.op_type not in NOISE_OPS:
             raise GateError(f"the noise must be made of {', '.join(sorted(NOISE_OPS))}; got {node.name}.")
-
-
-def _dims(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
-    return tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
 def _prefixed(model: ModelProto) -> ModelProto:

@@ -17,7 +17,7 @@ from export.graph.build import PRECISIONS, Graphs
 from export.graph.writer import OPSET
 from export.proof.prove import MAX_LEVELS, Proof
 from ganvas_core import noise
-from ganvas_core.certificate import FORMAT, Certificate, FloatParity, Golden, ModelFile
+from ganvas_core.certificate import FORMAT, Certificate, Golden, ModelFile
 from ganvas_core.interface import TRUNCATION_MAX
 from ganvas_core.names import FP16_FILE, FP32_FILE, GOLDEN_FILE, Role, triton_name
 from ganvas_core.provenance import encode_image, image_text
@@ -33,6 +33,13 @@ def certificates(
 ) -> dict[Role, Certificate]:
     """What `proof` says of each role, for version `version` of model `name`."""
     height, width, channels = source.image
+    tools = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         role: Certificate(
@@ -55,12 +62,12 @@ def certificates(
             files={file_name: _model_file(role, file_name, graphs, proof) for file_name in PRECISIONS},
             attachments={GOLDEN_FILE: _sha256(golden_png(source, proof))} if role == "sample" else {},
             golden_atol_levels=_GOLDEN_ATOL_LEVELS,
-            float_parity=_float_parity(role, proof),
+            float_parity=proof.posterior_parity[FP32_FILE] if role == "encode" else proof.float_parity,
             num_parity_seeds=len(proof.cases.seeds),
             parity_batches=proof.batches,
             batch_invariant=True,
             created=created,
-            tools=_tools(),
+            tools=tools,
             source=source.provenance,
         )
         for role in graphs.roles
@@ -77,21 +84,8 @@ def golden_png(source: Source, proof: Proof) -> bytes:
 
 def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof) -> ModelFile:
     data = graphs.files[role, file_name].data
-    images = role != "encode"
-    return ModelFile(
-        sha256=_sha256(data),
-        num_bytes=len(data),
-        precision="fp32" if file_name == FP32_FILE else "fp16",
-        fp32_nodes=graphs.fp32_nodes[role] if file_name == FP16_FILE else {},
-        pixel_parity=proof.pixel_parity[file_name] if images else None,
-        float_parity=None if images else proof.posterior_parity[file_name],
-        golden=_golden(file_name, proof) if images else (),
-    )
-
-
-def _golden(file_name: str, proof: Proof) -> tuple[Golden, ...]:
-    cases = proof.cases
-    return tuple(
+    images, cases = role != "encode", proof.cases
+    golden = tuple(
         Golden(
             seed=int(cases.seeds[i]),
             truncation=float(cases.truncation[i]),
@@ -100,22 +94,15 @@ def _golden(file_name: str, proof: Proof) -> tuple[Golden, ...]:
         )
         for i in range(proof.num_golden)
     )
-
-
-def _float_parity(role: Role, proof: Proof) -> FloatParity:
-    if role != "encode":
-        return proof.float_parity
-    return proof.posterior_parity[FP32_FILE]
-
-
-def _tools() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "numpy": np.__version__,
-    }
+    return ModelFile(
+        sha256=_sha256(data),
+        num_bytes=len(data),
+        precision="fp32" if file_name == FP32_FILE else "fp16",
+        fp32_nodes=graphs.fp32_nodes[role] if file_name == FP16_FILE else {},
+        pixel_parity=proof.pixel_parity[file_name] if images else None,
+        float_parity=None if images else proof.posterior_parity[file_name],
+        golden=golden if images else (),
+    )
 
 
 def _sha256(data: bytes) -> str:

@@ -42,8 +42,13 @@ def config_text(config_name: str, triton_name: str, interface: Interface, option
         # Take what waits and never wait for more. A bound on the queue would turn off Triton 2.51's prefetching, and
         # with it half of the throughput: the sampling service bounds what it lets in.
         dynamic_batching=triton.ModelDynamicBatching(),
-        model_warmup=[_warm_up(size, interface) for size in buckets(options.max_batch_size)],
     )
+    # A request of zeros (seed 0, label 0) for every bucket.
+    for batch_size in buckets(options.max_batch_size):
+        warm_up = config.model_warmup.add(name=f"batch_{batch_size}", batch_size=batch_size)
+        for tensor in interface.inputs:
+            zeros = triton.ModelWarmup.Input(data_type=_data_type(tensor), dims=tensor.dims, zero_data=True)
+            warm_up.inputs[tensor.name].CopyFrom(zeros)
     _place(config, config_name, options)
     return str(text_format.MessageToString(config))
 
@@ -52,18 +57,6 @@ def buckets(max_batch_size: int) -> tuple[int, ...]:
     """The batch sizes to warm up: powers of two below the largest, and the largest."""
     powers = [2**i for i in range(max_batch_size.bit_length()) if 2**i < max_batch_size]
     return (*powers, max_batch_size)
-
-
-def _warm_up(batch_size: int, interface: Interface) -> triton.ModelWarmup:
-    """A request of zeros: seed 0, label 0."""
-    warm_up = triton.ModelWarmup(name=f"batch_{batch_size}", batch_size=batch_size)
-    for tensor in interface.inputs:
-        warm_up.inputs[tensor.name].CopyFrom(_zeros(tensor))
-    return warm_up
-
-
-def _zeros(tensor: Tensor) -> triton.ModelWarmup.Input:
-    return triton.ModelWarmup.Input(data_type=_data_type(tensor), dims=tensor.dims, zero_data=True)
 
 
 def _data_type(tensor: Tensor) -> int:

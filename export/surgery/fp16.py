@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 from onnxconverter_common import float16
 
 __all__ = ["fp16_network", "nodes_out_of_range"]
@@ -70,12 +70,8 @@ def nodes_out_of_range(network: ModelProto) -> dict[str, str]:
     weights = {tensor.name: tensor for tensor in network.graph.initializer if tensor.data_type == TensorProto.FLOAT}
     reasons: dict[str, str] = {}
     for node in network.graph.node:
-        largest = _largest_weight(node, weights)
+        arrays = [numpy_helper.to_array(weights[name]) for name in node.input if name in weights]
+        largest = max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
         if largest > _FP16_MAX:
             reasons[node.name] = f"a weight of {largest:.3g} is beyond the largest fp16 number, {_FP16_MAX:.0f}"
     return reasons
-
-
-def _largest_weight(node: NodeProto, weights: dict[str, TensorProto]) -> float:
-    arrays = [numpy_helper.to_array(weights[name]) for name in node.input if name in weights]
-    return max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ganvas_core.cli import OPTIONS, Cli
 from ganvas_core.names import DEFAULT_REPOSITORY
-from serving.repository.reader import ModelVersion, Repository, read_repository
+from serving.repository.reader import Repository, read_repository
 
 __all__ = ["ModelsOptions", "describe", "models", "table_console"]
 
@@ -67,7 +67,26 @@ def models(options: ModelsOptions) -> None:
 
 def describe(repository: Repository) -> list[dict[str, Any]]:
     """One record a version, rejected ones with their reason, by name and version."""
-    rows = [_row(version) for version in repository.versions]
+    rows: list[dict[str, Any]] = [
+        {
+            "name": version.name,
+            "version": version.version,
+            "status": "ok",
+            "family": version.certificate.family,
+            "height": version.certificate.height,
+            "width": version.certificate.width,
+            "channels": version.certificate.channels,
+            "latent_shape": list(version.certificate.latent_shape),
+            "labels": list(version.certificate.labels),
+            "precision": version.precision,
+            "file": version.file_name,
+            "num_bytes": version.served.num_bytes,
+            "digest": version.digest,
+            "created": version.certificate.created,
+            "triton_models": [part.name for part in version.parts()],
+        }
+        for version in repository.versions
+    ]
     rows += [
         {"name": entry.name, "version": entry.version, "status": "rejected", "reason": entry.reason}
         for entry in repository.rejected
@@ -79,24 +98,3 @@ def table_console() -> Console:
     """As wide as the terminal; wide enough not to break lines where there is none."""
     console = Console()
     return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
-
-
-def _row(version: ModelVersion) -> dict[str, Any]:
-    certificate = version.certificate
-    return {
-        "name": version.name,
-        "version": version.version,
-        "status": "ok",
-        "family": certificate.family,
-        "height": certificate.height,
-        "width": certificate.width,
-        "channels": certificate.channels,
-        "latent_shape": list(certificate.latent_shape),
-        "labels": list(certificate.labels),
-        "precision": version.precision,
-        "file": version.file_name,
-        "num_bytes": version.served.num_bytes,
-        "digest": version.digest,
-        "created": certificate.created,
-        "triton_models": [part.name for part in version.parts()],
-    }

@@ -101,7 +101,7 @@ def _check_configs(version: ModelVersion, files: Mapping[str, _Graphs]) -> str:
 
 
 def _check_config(config: ModelConfig, certificate: Certificate, session: Any, where: str) -> None:
-    for field, found, expected in (
+    for field, value, expected in (
         ("name", config.name, certificate.name),
         ("backend", config.backend, "onnxruntime"),
         ("max_batch_size", config.max_batch_size, certificate.max_batch_size),
@@ -109,23 +109,19 @@ def _check_config(config: ModelConfig, certificate: Certificate, session: Any, w
         ("input", _config_tensors(config.input), _onnx_tensors(session.get_inputs())),
         ("output", _config_tensors(config.output), _onnx_tensors(session.get_outputs())),
     ):
-        if found != expected:
-            raise CheckError(f"{where} has {field} {found!r}; it must be {expected!r}.")
-    _check_contract(certificate, _onnx_tensors([*session.get_inputs(), *session.get_outputs()]), where)
-
-
-def _check_contract(certificate: Certificate, found: set[tuple[Any, ...]], where: str) -> None:
+        if value != expected:
+            raise CheckError(f"{where} has {field} {value!r}; it must be {expected!r}.")
+    # The certificate says which contract the graph must have.
+    found = _onnx_tensors([*session.get_inputs(), *session.get_outputs()])
     contract = interface(
         certificate.role,
         image=(certificate.height, certificate.width, certificate.channels),
         latent_shape=certificate.latent_shape,
         num_labels=len(certificate.labels),
     )
-    expected = {
-        (tensor.name, f"TYPE_{tensor.datatype}", tensor.dims) for tensor in (*contract.inputs, *contract.outputs)
-    }
-    if found != expected:
-        raise CheckError(f"the graph of {where} has {_listed(found)}; its certificate means {_listed(expected)}.")
+    wanted = {(tensor.name, f"TYPE_{tensor.datatype}", tensor.dims) for tensor in contract.inputs + contract.outputs}
+    if found != wanted:
+        raise CheckError(f"the graph of {where} has {_listed(found)}; its certificate means {_listed(wanted)}.")
 
 
 def _check_golden(graphs: _Graphs) -> str:

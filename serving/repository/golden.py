@@ -58,7 +58,13 @@ def compare_golden(version: ModelVersion, images: UInt8s, role: Role = "sample")
     hashes = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
     if hashes == [entry.sha256 for entry in golden]:
         return "exact"
-    stored = _golden_images(version)[[entry in golden for entry in version.served.golden]]
+    path = version.folder / GOLDEN_FILE
+    try:
+        with Image.open(path) as image:
+            every = np.asarray(image, np.uint8).reshape(_shape(version))
+    except (OSError, ValueError) as error:
+        raise GoldenMismatchError(f"cannot read {path}: {error}. Export the model again.") from None
+    stored = every[[entry in golden for entry in version.served.golden]]
     difference = np.abs(images.astype(np.int16) - stored.astype(np.int16)).max(axis=(1, 2, 3))
     bound = version.certificate.golden_atol_levels
     for entry, levels in zip(golden, difference, strict=True):
@@ -73,13 +79,3 @@ def compare_golden(version: ModelVersion, images: UInt8s, role: Role = "sample")
 def _shape(version: ModelVersion) -> tuple[int, int, int, int]:
     certificate = version.certificate
     return len(version.served.golden), certificate.height, certificate.width, certificate.channels
-
-
-def _golden_images(version: ModelVersion) -> UInt8s:
-    """[G,H,W,C] uint8: golden.png, whose images are stacked top to bottom."""
-    path = version.folder / GOLDEN_FILE
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image, np.uint8).reshape(_shape(version))
-    except (OSError, ValueError) as error:
-        raise GoldenMismatchError(f"cannot read {path}: {error}. Export the model again.") from None

@@ -75,7 +75,7 @@ class ModelVersion:
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """A version that must not be served."""
+    """A version that is not served, and why."""
 
     name: str
     version: int
@@ -141,16 +141,13 @@ def read_repository(folder: Path, config_name: str | None = None) -> Repository:
     if not versions and not rejected:
         raise RepositoryError(f"{folder} has no exported model. Make one: ganvas export CHECKPOINT.")
     if config_name is not None and versions:
-        _check_config_name(folder, config_name, {entry.name for entry in versions})
+        # Triton would serve every config.pbtxt instead, without a word.
+        names = {entry.name for entry in versions}
+        there_is = {path.stem for name in names for path in (folder / name / "configs").glob("*.pbtxt")}
+        if config_name not in there_is:
+            listed = ", ".join(sorted(there_is)) or "none"
+            raise RepositoryError(f"--config-name: no model has configs/{config_name}.pbtxt; there is: {listed}.")
     return Repository(folder=folder, versions=tuple(versions), rejected=tuple(rejected))
-
-
-def _check_config_name(folder: Path, config_name: str, names: set[str]) -> None:
-    """Reject a name that no model has: Triton would serve every config.pbtxt instead, and not say so."""
-    there_is = {path.stem for name in names for path in (folder / name / "configs").glob("*.pbtxt")}
-    if config_name not in there_is:
-        listed = ", ".join(sorted(there_is)) or "none"
-        raise RepositoryError(f"--config-name: no model has configs/{config_name}.pbtxt; there is: {listed}.")
 
 
 def read_config(model_folder: Path, config_name: str | None = None) -> ModelConfig:

@@ -64,7 +64,11 @@ def print_ready(console: Console, ready: Ready) -> None:
     table.add_row("", f"http://{escape(ready.triton_http)}  HTTP, KServe v2")
     table.add_row("", f"http://{escape(ready.triton_metrics)}/metrics  Prometheus")
     for model in ready.models:
-        table.add_row("model", escape(_model_line(model)))
+        height, width, channels = model["shape"]
+        labels = f"{model['num_labels']} labels" if model["num_labels"] else "unconditional"
+        kind = f"{model['family']} {height}x{width}x{channels}, {labels}, {model['precision']}"
+        line = f"{model['name']} {model['version']}  {kind}, golden seeds {model['golden']}"
+        table.add_row("model", escape(line))
     for entry in ready.rejected:
         table.add_row("[red]rejected[/]", escape(f"{entry['name']} version {entry['version']}: {entry['reason']}"))
     table.add_row("stop", "Ctrl-C, or SIGTERM: accepted work finishes first")
@@ -78,12 +82,3 @@ def write_ready_file(path: Path, ready: Ready) -> None:
         OSError: the folder is missing or not writable, or the disk is full.
     """
     write_atomic(path, (json.dumps(vars(ready), indent=2) + "\n").encode())
-
-
-def _model_line(model: dict[str, Any]) -> str:
-    height, width, channels = model["shape"]
-    labels = f"{model['num_labels']} labels" if model["num_labels"] else "unconditional"
-    return (
-        f"{model['name']} {model['version']}  {model['family']} {height}x{width}x{channels}, {labels}, "
-        f"{model['precision']}, golden seeds {model['golden']}"
-    )

@@ -29,7 +29,7 @@ class ModelFailure:
 def is_live(host: str, port: int) -> bool | None:
     """Whether it says that it is live; None while it does not answer.
 
-    It answers only after it has tried to load every model. One that answers no has failed to start and goes on.
+    It answers only after it has tried to load every model. One that answers no has failed to start, but runs.
     """
     try:
         return _ask("GET", host, port, "/v2/health/live")[0] == 200
@@ -62,14 +62,11 @@ def failures_of(index: list[dict[str, Any]], models: tuple[str, ...]) -> tuple[M
         for entry in entries:
             if entry["state"] != "READY":
                 version = int(entry["version"]) if entry.get("version") else None
-                failures.append(ModelFailure(name=model, version=version, reason=_one_line(entry.get("reason"))))
+                # The reason without the Python stack below the message.
+                text = " ".join((entry.get("reason") or "Triton gives no reason").split("\n\nAt:")[0].split())
+                reason = text.removeprefix("Internal: ").removeprefix("TritonModelException: ")
+                failures.append(ModelFailure(name=model, version=version, reason=reason))
     return tuple(failures)
-
-
-def _one_line(reason: str | None) -> str:
-    """Triton's reason without the Python stack below the message."""
-    text = (reason or "Triton gives no reason").split("\n\nAt:")[0]
-    return " ".join(text.split()).removeprefix("Internal: ").removeprefix("TritonModelException: ")
 
 
 def _ask(method: str, host: str, port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:

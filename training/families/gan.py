@@ -25,7 +25,7 @@ from training.families.blocks import (
     upsampling_widths,
     use_channels_last,
 )
-from training.families.family import Family, Networks
+from training.families.family import Family
 from training.losses.adversarial import ADVERSARIAL_LOSSES, r1_penalty
 
 __all__ = ["GAN", "Discriminator", "GanConfig", "GanTrainer", "Generator"]
@@ -174,10 +174,6 @@ class GanTrainer:
         return {"D": discriminator_loss.item(), "G": generator_loss.item()}
 
 
-def _build(network: DcganConfig) -> Networks:
-    return Generator(**dataclasses.asdict(network)), None
-
-
 def _initialize(module: nn.Module) -> None:
     """DCGAN's start: every weight from N(0, 0.02), batch-norm scales from N(1, 0.02)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
@@ -197,6 +193,6 @@ GAN = Family(
     config_type=GanConfig,
     network_type=DcganConfig,
     image_range=(-1.0, 1.0),
-    build=_build,
+    build=lambda network: (Generator(**dataclasses.asdict(network)), None),
     trainer=GanTrainer,
 )

@@ -1,4 +1,4 @@
-"""Adversarial losses, each in float32 whatever the networks ran in. A new one is a function pair and a table entry.
+"""Adversarial losses, each in float32 even under autocast. A new one is a class and a table entry.
 
 Scores are [N], high for real; every loss is a scalar to minimize.
 Source: non-saturating (arXiv:1406.2661), hinge (arXiv:1705.02894), R1 (arXiv:1801.04406).
@@ -6,8 +6,7 @@ Source: non-saturating (arXiv:1406.2661), hinge (arXiv:1705.02894), R1 (arXiv:18
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -16,38 +15,37 @@ from torch.nn.functional import relu, softplus
 __all__ = ["ADVERSARIAL_LOSSES", "AdversarialLoss", "r1_penalty"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdversarialLoss:
+class AdversarialLoss(ABC):
     """What the discriminator and the generator minimize."""
 
-    discriminator: Callable[[Tensor, Tensor], Tensor]
-    """(real_scores, fake_scores) → loss."""
-    generator: Callable[[Tensor, Tensor], Tensor]
-    """(real_scores, fake_scores) → loss. real_scores are empty unless generator_needs_real."""
-    generator_needs_real: bool = False
+    generator_needs_real = False
     """Whether the generator's loss reads the real scores, as a relativistic one does: costs a forward pass."""
 
+    @abstractmethod
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor: ...
 
-def _non_saturating_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    return softplus(-real.float()).mean() + softplus(fake.float()).mean()
-
-
-def _non_saturating_generator(real: Tensor, fake: Tensor) -> Tensor:
-    return softplus(-fake.float()).mean()
-
-
-def _hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    return relu(1.0 - real.float()).mean() + relu(1.0 + fake.float()).mean()
+    @abstractmethod
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Real scores are empty unless generator_needs_real."""
 
 
-def _hinge_generator(real: Tensor, fake: Tensor) -> Tensor:
-    return -fake.float().mean()
+class NonSaturating(AdversarialLoss):
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return softplus(-real.float()).mean() + softplus(fake.float()).mean()
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return softplus(-fake.float()).mean()
 
 
-ADVERSARIAL_LOSSES = {
-    "non-saturating": AdversarialLoss(discriminator=_non_saturating_discriminator, generator=_non_saturating_generator),
-    "hinge": AdversarialLoss(discriminator=_hinge_discriminator, generator=_hinge_generator),
-}
+class Hinge(AdversarialLoss):
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return relu(1.0 - real.float()).mean() + relu(1.0 + fake.float()).mean()
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        return -fake.float().mean()
+
+
+ADVERSARIAL_LOSSES: dict[str, AdversarialLoss] = {"non-saturating": NonSaturating(), "hinge": Hinge()}
 
 
 def r1_penalty(real_scores: Tensor, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The evidence lower bound of a VAE, in float32 whatever the networks ran in.
+"""The evidence lower bound of a VAE, in float32 even under autocast.
 
 Source: VAE (arXiv:1312.6114), beta-VAE (Higgins 2017).
 """

@@ -153,8 +153,24 @@ def load_model(folder: Path) -> LoadedModel:
         )
     with torch.device("meta"):  # Shapes without memory, until the weights are known to fit.
         generator, encoder = FAMILIES[info.family].build(info.network)
-    _check_fit(weights, _named_weights(generator, encoder), folder / WEIGHTS_NAME)
-    _check_finite(weights, folder / WEIGHTS_NAME)
+    # Every tensor must be there, of its shape and type, and finite.
+    path = folder / WEIGHTS_NAME
+    expected = _named_weights(generator, encoder)
+    if missing := sorted(set(expected) - set(weights)):
+        raise CheckpointError(
+            f"{path} lacks the tensor {missing[0]} ({len(missing)} missing), which {INFO_NAME} needs."
+        )
+    if unknown := sorted(set(weights) - set(expected)):
+        raise CheckpointError(f"{path} has an unknown tensor {unknown[0]} ({len(unknown)} in all).")
+    for name, tensor in expected.items():
+        found = weights[name]
+        if (found.shape, found.dtype) != (tensor.shape, tensor.dtype):
+            raise CheckpointError(
+                f"{path}: {name} must be {tensor.dtype} {list(tensor.shape)} by {INFO_NAME}; "
+                f"got {found.dtype} {list(found.shape)}."
+            )
+    _check_finite(weights, path)
+
     for prefix, module in _parts(generator, encoder).items():
         module.to_empty(device="cpu")
         module.load_state_dict({name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)})
@@ -228,22 +244,6 @@ def _named_weights(generator: nn.Module, encoder: nn.Module | None) -> dict[str,
         for prefix, module in _parts(generator, encoder).items()
         for name, tensor in module.state_dict().items()
     }
-
-
-def _check_fit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
-    if missing := sorted(set(expected) - set(weights)):
-        raise CheckpointError(
-            f"{path} lacks the tensor {missing[0]} ({len(missing)} missing), which {INFO_NAME} needs."
-        )
-    if unknown := sorted(set(weights) - set(expected)):
-        raise CheckpointError(f"{path} has an unknown tensor {unknown[0]} ({len(unknown)} in all).")
-    for name, tensor in expected.items():
-        found = weights[name]
-        if (found.shape, found.dtype) != (tensor.shape, tensor.dtype):
-            raise CheckpointError(
-                f"{path}: {name} must be {tensor.dtype} {list(tensor.shape)} by {INFO_NAME}; "
-                f"got {found.dtype} {list(found.shape)}."
-            )
 
 
 def _check_finite(weights: Mapping[str, Tensor], path: Path) -> None:

@@ -63,7 +63,11 @@ def create(folder: Path, config: TrainConfig, *, overwrite: bool) -> None:
                 f"--out: {folder} already holds a run{_progress(folder)}. Continue it with --resume, "
                 "replace it with --overwrite, or choose another folder."
             )
-        _delete_run(folder)
+        # Delete what a run writes, and nothing else.
+        (folder / RESUME_NAME).unlink(missing_ok=True)
+        for name in (CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / CONFIG_NAME).unlink()
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "format": FORMAT,
@@ -123,11 +127,3 @@ def _progress(folder: Path) -> str:
     except Exception:  # This only describes the folder in another error.
         return ""
     return f" of {config.preset}, at {done:.1f} of {config.total_kimg:g} kimg"
-
-
-def _delete_run(folder: Path) -> None:
-    """Delete what a run writes, and nothing else."""
-    (folder / RESUME_NAME).unlink(missing_ok=True)
-    for name in (CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / CONFIG_NAME).unlink()

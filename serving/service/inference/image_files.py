@@ -10,14 +10,15 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ganvas.v1 import sampler_pb2 as pb
-from ganvas_core.provenance import FileFormat, encode_image, image_text
+from ganvas_core.formats import FileFormat
+from ganvas_core.provenance import encode_image, image_text
 from serving.service.errors import InvalidFieldError
 from serving.service.requests.plans import EncodePlan, ImagePlan, slices
 
@@ -29,7 +30,9 @@ UInt8s = NDArray[np.uint8]
 JOB_BYTES = 2**18
 """Raw bytes that one job of the thread pool takes: enough to be worth the switch, little enough to share out."""
 
-_FILE_FORMATS: dict[int, FileFormat] = {pb.FORMAT_PNG: "png", pb.FORMAT_JPEG: "jpeg", pb.FORMAT_WEBP: "webp"}
+_FILE_FORMATS: dict[int, FileFormat] = {
+    pb.Format.Value(f"FORMAT_{name.upper()}"): name for name in get_args(FileFormat)
+}
 
 # decode_image compares the size in a file's header with the model's before it decodes anything, which is stricter
 # than Pillow's own limit; that one would warn or raise in words about another limit.
@@ -131,22 +134,19 @@ def decode_image(data: bytes, file_type: str, shape: tuple[int, int, int], field
                 )
             if getattr(image, "n_frames", 1) != 1:
                 raise InvalidFieldError(field, "must be one image; got an animation.")
-            return _pixels(image, channels, field)
+            # Only conversions that lose nothing.
+            if image.mode not in ("1", "L", "P", "RGB") or "transparency" in image.info:
+                raise InvalidFieldError(
+                    field,
+                    f"has mode {image.mode} or transparency; must be 8-bit grey or RGB, without alpha. Convert it.",
+                )
+            pixels = np.asarray(image.convert("RGB"), np.uint8)
     except InvalidFieldError:
         raise
     except UnidentifiedImageError:
         raise InvalidFieldError(field, f"must be a {file_type} file, as format says; it is something else.") from None
     except Exception as error:  # a damaged file can raise nearly anything inside Pillow's readers
         raise InvalidFieldError(field, f"must be a whole {file_type} file; it is damaged.") from error
-
-
-def _pixels(image: Image.Image, channels: int, field: str) -> UInt8s:
-    """[H,W,C] uint8. Only conversions that lose nothing."""
-    if image.mode not in ("1", "L", "P", "RGB") or "transparency" in image.info:
-        raise InvalidFieldError(
-            field, f"has mode {image.mode} or transparency; must be 8-bit grey or RGB, without alpha. Convert it."
-        )
-    pixels = np.asarray(image.convert("RGB"), np.uint8)
     if channels == 3:
         return pixels
     grey = pixels[:, :, :1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,7 +58,11 @@ async def prepare(repository: Repository, triton: TritonClient, options: ServeOp
         ) from None
     served = [outcome for outcome in outcomes if isinstance(outcome, ServedModel)]
     rejected = repository.rejected + tuple(outcome for outcome in outcomes if isinstance(outcome, Rejected))
-    _log(served, rejected)
+    for model in served:
+        digest = model.entry.digest
+        logger.info(logfmt(event="ready", model=model.name, version=model.version, golden=model.golden, digest=digest))
+    for entry in rejected:
+        logger.error(logfmt(event="rejected", model=entry.name, version=entry.version, reason=entry.reason))
     if not served:
         raise NothingToServeError(
             f"no model of {repository.folder} can be served: {len(rejected)} rejected. The first: {rejected[0].reason}"
@@ -87,24 +91,15 @@ async def _try(
                 reason = f"Triton did not load {part.name}: {reason}"
                 return Rejected(name=entry.name, version=entry.version, reason=reason)
     try:
-        golden = await _prove(entry, triton)
+        # Make the golden images from their seeds, and again from their latents.
+        sampled = await _make(triton, entry.name, entry, golden_inputs(entry, "sample"))
+        decoded = await _make(triton, entry.decode.name, entry, golden_inputs(entry, "decode"))
+        results = {compare_golden(entry, sampled), compare_golden(entry, decoded, "decode")}
+        golden: Golden = "exact" if results == {"exact"} else "equivalent"
         instances = min([await triton.num_instances(part.name, entry.version) for part in entry.parts()])
     except (GoldenMismatchError, ServiceError) as error:
         return Rejected(name=entry.name, version=entry.version, reason=str(error))
     return ServedModel(entry=entry, golden=golden, options=options, instances=instances)
-
-
-async def _prove(entry: ModelVersion, triton: TritonClient) -> Golden:
-    """Make the golden images from their seeds, and again from their latents.
-
-    Raises:
-        GoldenMismatchError: one of them is not as certified.
-        ServiceError: Triton could not make them.
-    """
-    sampled = await _make(triton, entry.name, entry, golden_inputs(entry, "sample"))
-    decoded = await _make(triton, entry.decode.name, entry, golden_inputs(entry, "decode"))
-    results = {compare_golden(entry, sampled), compare_golden(entry, decoded, "decode")}
-    return "exact" if results == {"exact"} else "equivalent"
 
 
 async def _make(
@@ -122,11 +117,3 @@ async def _make(
         return images.reshape(count, certificate.height, certificate.width, certificate.channels)
     except ValueError:
         raise UnavailableError(f"Triton gave {len(raw)} bytes for {count} images of {triton_model}.") from None
-
-
-def _log(served: Sequence[ServedModel], rejected: Sequence[Rejected]) -> None:
-    for model in served:
-        digest = model.entry.digest
-        logger.info(logfmt(event="ready", model=model.name, version=model.version, golden=model.golden, digest=digest))
-    for entry in rejected:
-        logger.error(logfmt(event="rejected", model=entry.name, version=entry.version, reason=entry.reason))

@@ -73,7 +73,7 @@ class TritonClient:
 
     Args:
         address: host:port of its gRPC endpoint.
-        batch_timeout_s: the longest wait for one batch, whatever the caller allows.
+        batch_timeout_s: the longest wait for one batch, even if the caller allows more.
     """
 
     def __init__(self, address: str, *, batch_timeout_s: float = 60.0) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -77,8 +77,21 @@ class Calls:
             deadline=Deadline.after(context.time_remaining()),
         )
         try:
-            with self._admitted(call):
+            if self.state != "serving":
+                raise UnavailableError(f"the service is {self.state}. Try again later.")
+            if len(self._running) >= self._limit:
+                message = f"{self._limit} calls are being answered, which is the limit."
+                raise BusyError(message, retry_after_ms=RETRY_AFTER_MS)
+            task = asyncio.current_task()
+            assert task is not None
+            self._running[call] = task
+            self._idle.clear()
+            try:
                 yield call
+            finally:
+                del self._running[call]
+                if not self._running:
+                    self._idle.set()
         except asyncio.CancelledError:
             if not call.interrupted:
                 _log(call, grpc.StatusCode.CANCELLED)
@@ -101,24 +114,6 @@ class Calls:
         for call, task in self._running.items():
             call.interrupted = True
             task.cancel()
-
-    @contextmanager
-    def _admitted(self, call: Call) -> Iterator[None]:
-        if self.state != "serving":
-            raise UnavailableError(f"the service is {self.state}. Try again later.")
-        if len(self._running) >= self._limit:
-            message = f"{self._limit} calls are being answered, which is the limit."
-            raise BusyError(message, retry_after_ms=RETRY_AFTER_MS)
-        task = asyncio.current_task()
-        assert task is not None
-        self._running[call] = task
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            del self._running[call]
-            if not self._running:
-                self._idle.set()
 
 
 def _log(call: Call, code: grpc.StatusCode) -> None:

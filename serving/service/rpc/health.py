@@ -36,7 +36,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._changed = asyncio.Event()
 
     def close(self) -> None:
-        """Tell every watcher NOT_SERVING for the last time and let it go."""
+        """Tell every watcher NOT_SERVING for the last time and end its call."""
         self._closed = True
         self.set(serving=False)
 

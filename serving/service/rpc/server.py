@@ -24,7 +24,6 @@ from ganvas_core.cli import UserError
 from ganvas_core.names import MAX_MESSAGE_BYTES
 from serving.options import ServeOptions, address_of
 from serving.repository.reader import Repository, RepositoryError, read_repository
-from serving.service.inference.catalog import ServedModel
 from serving.service.inference.image_files import ImageCoder
 from serving.service.inference.readiness import NothingToServeError, prepare
 from serving.service.inference.triton_client import TritonClient
@@ -190,24 +189,21 @@ async def _serve(server: SamplingServer, stopping: asyncio.Event) -> int:
 
 async def _get_ready_and_watch(server: SamplingServer) -> None:
     await server.get_ready()
-    models = [_summary(model) for model in server.sampler.catalog.all()]
+    models = [
+        {
+            "name": model.name,
+            "version": model.version,
+            "family": model.entry.certificate.family,
+            "shape": model.shape,
+            "num_labels": len(model.labels),
+            "precision": model.entry.precision,
+            "golden": model.golden,
+            "digest": model.entry.digest,
+        }
+        for model in server.sampler.catalog.all()
+    ]
     _tell(event="serving", models=models, rejected=[dataclasses.asdict(entry) for entry in server.rejected])
     await server.watch()
-
-
-def _summary(model: ServedModel) -> dict[str, object]:
-    """What the supervisor prints of a model."""
-    height, width, channels = model.shape
-    return {
-        "name": model.name,
-        "version": model.version,
-        "family": model.entry.certificate.family,
-        "shape": [height, width, channels],
-        "num_labels": len(model.labels),
-        "precision": model.entry.precision,
-        "golden": model.golden,
-        "digest": model.entry.digest,
-    }
 
 
 def _tell(**message: object) -> None:

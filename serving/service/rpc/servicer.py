@@ -79,7 +79,18 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
         async with self._calls.accept("Encode", request.model, context) as call:
             plan = parse_encode(request, self.catalog)
             _note(plan, call)
-            mean, logvar = await self._posterior(plan, call)
+            start_s = time.perf_counter()
+            images = await self._coder.decode(plan)
+            decoded_s = time.perf_counter()
+            name, version, outputs = triton_name(plan.model.name, "encode"), plan.model.version, ("mean", "logvar")
+            jobs = (
+                self._triton.infer(name, version, {"image": images[start:stop]}, outputs, call.deadline)
+                for start, stop in slices(plan.count, plan.model.batch_size)
+            )
+            async with aclosing(in_order(jobs, plan.model.width_in_batches)) as batches:
+                raw = [batch async for batch in batches]
+            call.inference_us, call.encode_us = _us(time.perf_counter() - decoded_s), _us(decoded_s - start_s)
+            mean, logvar = (np.frombuffer(b"".join(part), np.float32).tolist() for part in zip(*raw, strict=True))
             return pb.EncodeResponse(
                 model=plan.model.name,
                 version=str(plan.model.version),
@@ -144,22 +155,6 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
         files = await self._coder.encode(plan, raw, start)
         images = as_messages(plan, files, start)
         return Rendered(images=images, sent_s=sent_s, inferred_s=inferred_s, encoded_s=time.perf_counter())
-
-    async def _posterior(self, plan: EncodePlan, call: Call) -> tuple[list[float], list[float]]:
-        """Mean and logvar of every image, flat."""
-        start_s = time.perf_counter()
-        images = await self._coder.decode(plan)
-        decoded_s = time.perf_counter()
-        model, name = plan.model, triton_name(plan.model.name, "encode")
-        jobs = (
-            self._triton.infer(name, model.version, {"image": images[start:stop]}, ("mean", "logvar"), call.deadline)
-            for start, stop in slices(plan.count, model.batch_size)
-        )
-        async with aclosing(in_order(jobs, model.width_in_batches)) as batches:
-            raw = [batch async for batch in batches]
-        call.inference_us, call.encode_us = _us(time.perf_counter() - decoded_s), _us(decoded_s - start_s)
-        mean, logvar = (np.frombuffer(b"".join(part), np.float32).tolist() for part in zip(*raw, strict=True))
-        return mean, logvar
 
 
 def _info(plan: ImagePlan) -> pb.ImageInfo:

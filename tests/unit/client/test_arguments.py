@@ -147,7 +147,7 @@ def test_files_are_recognised_by_how_they_begin(kind: str) -> None:
         (np.zeros((1, 8, 8, 1), np.float32), r"must be uint8, .*; got an image of float32 \[8, 8, 1\]"),
         (np.zeros((1, 3, 8, 8), np.uint8), r"\[N,H,W,C\] or \[H,W,C\]; got an image of uint8 \[3, 8, 8\]"),
         (np.zeros(8, np.uint8), r"got an image of uint8 \[8\]"),
-        (b"GIF89a....", r"must be PNG, JPEG or WebP files; got 10 bytes that begin b'GIF89a\.\.'"),
+        (b"GIF89a....", r"must be files of png, jpeg, webp; got 10 bytes that begin b'GIF89a\.\.'"),
         ([b""], r"got 0 bytes"),
         (Image.new("P", (4, 4)), r"mode L, RGB or RGBA; got a Pillow image of mode 'P'"),
     ],

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganvas_core.provenance import EXIF_DESCRIPTION, EXIF_SOFTWARE, FileFormat, encode_image, image_text, write_image
+from ganvas_core.formats import FileFormat
+from ganvas_core.provenance import EXIF_DESCRIPTION, EXIF_SOFTWARE, encode_image, image_text, write_image
 
 TEXT = image_text("What it shows.", {"model": "digits-gan", "seed": 9, "label": None})
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ganvas.v1 import sampler_pb2
 from ganvas_client.errors import InvalidArgumentError
 from ganvas_client.results import Format, Images
+from ganvas_core.formats import FileFormat, format_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -151,7 +152,13 @@ def format_code(name: Format) -> sampler_pb2.Format:
 def _image_entry(image: Any) -> tuple[Format, bytes]:
     """The kind of one image and what travels of it."""
     if isinstance(image, bytes):
-        return _file_format(image), image
+        kind = format_of(image)
+        if kind is None:
+            raise InvalidArgumentError(
+                f"images given as bytes must be files of {', '.join(get_args(FileFormat))}; got {len(image)} bytes "
+                f"that begin {image[:8]!r}. Give raw pixels as a uint8 array."
+            )
+        return kind, image
     mode = getattr(image, "mode", "L")
     if mode not in ("L", "RGB", "RGBA"):
         raise InvalidArgumentError(f"images must be of mode L, RGB or RGBA; got a Pillow image of mode {mode!r:.20}.")
@@ -161,19 +168,6 @@ def _image_entry(image: Any) -> tuple[Format, bytes]:
             f"images must be uint8, [N,H,W,C] or [H,W,C]; got an image of {pixels.dtype} {list(pixels.shape)}."
         )
     return "raw", pixels.tobytes()
-
-
-def _file_format(data: bytes) -> Format:
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "webp"
-    raise InvalidArgumentError(
-        f"images given as bytes must be PNG, JPEG or WebP files; got {len(data)} bytes that begin {data[:8]!r}. "
-        "Give raw pixels as a uint8 array."
-    )
 
 
 def whole(field: str, value: Any, low: int, high: int) -> int:

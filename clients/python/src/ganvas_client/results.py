@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas_core.certificate import Certificate
+from ganvas_core.formats import FileFormat
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
 __all__ = ["Format", "Image", "ImageInfo", "Images", "Limits", "ModelInfo", "Posterior", "Timing"]
 
-Format = Literal["raw", "png", "jpeg", "webp"]
+Format = Literal["raw", FileFormat]
 """raw: uint8 height x width x channels. png and webp are lossless; png carries provenance as text metadata."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}

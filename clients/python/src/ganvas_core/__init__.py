@@ -4,11 +4,12 @@ noise         the latent of a seed, bit for bit: the reference for every other i
 interface     inputs and outputs of the Triton models of an exported model
 names         names of models and files, default addresses
 certificate   certificate.json: what an exported model is, and the proof that it is right
+formats       the image file formats: names, file endings, first bytes
 provenance    image files that say they are AI-generated, and from which model and seed
 grid          many images on one sheet
 files         files and folders that are written whole or not at all
 session       ONNX Runtime on the CPU
 cli           a command line from one options dataclass
 
-The first three need NumPy alone; provenance needs Pillow, session ONNX Runtime, cli pydantic and typer.
+Most need NumPy alone; provenance needs Pillow, session ONNX Runtime, cli pydantic and typer.
 """

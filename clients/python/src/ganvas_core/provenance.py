@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ganvas_core.files import write_atomic
+from ganvas_core.formats import FileFormat
 
-__all__ = ["FileFormat", "encode_image", "image_text", "to_pil", "write_image"]
-
-FileFormat = Literal["png", "jpeg", "webp"]
+__all__ = ["encode_image", "image_text", "to_pil", "write_image"]
 
 JPEG_QUALITY = 95
 EXIF_DESCRIPTION, EXIF_SOFTWARE = 0x010E, 0x0131
