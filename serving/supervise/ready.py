@@ -40,7 +40,10 @@ class Ready:
 def print_start(console: Console, options: ServeOptions, repository: Repository) -> None:
     """What is about to start, on two lines, and the options that are not the defaults."""
     models = ", ".join(repository.names())
-    service, triton = address_of(options.host, options.port), address_of(options.triton_host, options.triton_grpc_port)
+    service, triton = (
+        address_of(host, port) if port else f"a free port of {host}"
+        for host, port in (options.addresses()["--port"], options.addresses()["--triton-grpc-port"])
+    )
     lines = [
         f"Serving {models} from {repository.folder}",
         f"Starting Triton on {triton} and the service on {service} …",
