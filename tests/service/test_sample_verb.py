@@ -16,6 +16,7 @@ from PIL import Image
 from clients.cli.sample import sample
 from clients.cli.seeds import parse_seeds
 from ganvas_client import Sampler
+from ganvas_core.formats import SUFFIXES
 from ganvas_core.grid import GUTTER
 from serving.repository.reader import Repository
 from tests.support import cli
@@ -130,7 +131,7 @@ def test_existing_file_is_replaced_whole_and_kept_when_the_call_fails(run: Run) 
         (["tiny-gan", "--label", "10"], "or its index; got '10'"),
         (["plain-gan", "--label", "0"], "(none: the model is unconditional)"),
         (["tiny-gan", "--truncation", "nan"], "truncation must be within [0, 1.5]; got nan"),
-        (["tiny-gan", "--out", "grid.gif"], "--out must end in .png, .jpg, .jpeg, .webp or in / for a folder"),
+        (["tiny-gan", "--out", "grid.gif"], f"--out must end in {', '.join(SUFFIXES)} or in / for a folder"),
         (["tiny-gan", "--out", "g.jpg", "--format", "png"], "--out is a jpeg file by its name, 'g.jpg', but --format"),
     ],
 )

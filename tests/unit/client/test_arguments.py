@@ -147,7 +147,7 @@ def test_files_are_recognised_by_how_they_begin(kind: str) -> None:
         (np.zeros((1, 8, 8, 1), np.float32), r"must be uint8, .*; got an image of float32 \[8, 8, 1\]"),
         (np.zeros((1, 3, 8, 8), np.uint8), r"\[N,H,W,C\] or \[H,W,C\]; got an image of uint8 \[3, 8, 8\]"),
         (np.zeros(8, np.uint8), r"got an image of uint8 \[8\]"),
-        (b"GIF89a....", r"must be files of png, jpeg, webp; got 10 bytes that begin b'GIF89a\.\.'"),
+        (b"GIF89a....", r"must be files of png, jpeg, .*; got 10 bytes that begin b'GIF89a\.\.'"),
         ([b""], r"got 0 bytes"),
         (Image.new("P", (4, 4)), r"mode L, RGB or RGBA; got a Pillow image of mode 'P'"),
     ],
@@ -163,7 +163,7 @@ def test_images_of_mixed_kinds_are_rejected() -> None:
 
 
 def test_an_unknown_format_is_rejected_with_the_known_ones() -> None:
-    with pytest.raises(InvalidArgumentError, match="format must be one of raw, png, jpeg, webp; got 'gif'"):
+    with pytest.raises(InvalidArgumentError, match="format must be one of raw, png, jpeg, .*; got 'gif'"):
         calls.sample("m", 1, format="gif")  # type: ignore[arg-type]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.training import TINY, TINY_UNCONDITIONAL
+from training.data.dataset import Dataset
 from training.data.digits import load_digits
 from training.families import FAMILIES
 from training.metrics.measures import Evaluation, density_and_coverage, label_accuracy, measure, reconstruction_mse
@@ -40,6 +42,18 @@ def test_label_accuracy_is_high_for_real_digits_and_at_chance_for_shuffled_label
     wrong = label_accuracy(evaluation(fake=PIXELS[1::2], fake_labels=shuffled))
     assert right["label_accuracy"] == right["real_label_accuracy"] > 0.97
     assert wrong["label_accuracy"] < 0.2
+
+
+def test_label_accuracy_needs_every_label_in_the_half_it_trains_on() -> None:
+    images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
+    images[1::2] = 255
+    labels = torch.arange(40) % 2  # every other image has the other label
+    dataset = Dataset(name="two", images=images, labels=labels, label_names=("black", "white"))
+    pixels = images.flatten(1).numpy() / 255.0
+    two = evaluation(dataset=dataset, real=pixels, fake=pixels, fake_labels=labels.numpy())
+    assert label_accuracy(two) == {"label_accuracy": 1.0, "real_label_accuracy": 1.0}
+    one = dataclasses.replace(two, dataset=dataclasses.replace(dataset, labels=torch.zeros(40, dtype=torch.int64)))
+    assert label_accuracy(one) == {}
 
 
 def test_density_and_coverage_are_near_one_for_real_digits() -> None:
