@@ -163,7 +163,7 @@ def test_images_of_mixed_kinds_are_rejected() -> None:
 
 
 def test_an_unknown_format_is_rejected_with_the_known_ones() -> None:
-    with pytest.raises(InvalidArgumentError, match="format must be one of raw, png, jpeg, .*; got 'gif'"):
+    with pytest.raises(InvalidArgumentError, match=r"format must be one of raw, png, jpeg, .*; got 'gif'"):
         calls.sample("m", 1, format="gif")  # type: ignore[arg-type]
 
 
