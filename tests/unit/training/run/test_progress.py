@@ -10,7 +10,8 @@ from training.run.progress import TrainingProgress
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_shows_losses_kimg_and_speed(terminal: bool) -> None:
+def test_progress_shows_losses_kimg_and_speed(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # on a dumb terminal there is no bar
     shown = io.StringIO()
     config = tiny_config("gan")
     with TrainingProgress(config, Console(file=shown, force_terminal=terminal, width=120)) as progress:
