@@ -73,7 +73,7 @@ def _place(config: triton.ModelConfig, config_name: str, options: ExportOptions)
     config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_GPU)
     accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
     if config_name == "tensorrt":
-        # The file says which nodes are half; FP16 lets TensorRT use kernels for them.
+        # The file says which nodes are fp16; FP16 lets TensorRT use kernels for them.
         accelerators.add(name="tensorrt", parameters={"precision_mode": "FP16"})
         return
     strict = config_name == "gpu"

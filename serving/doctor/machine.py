@@ -156,7 +156,9 @@ def find_disk(repository: Path) -> Finding:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free // MIB
-    return _room("disk", f"{free} MiB free at {folder}", free, LOW_DISK_MIB, NO_DISK_MIB, f"make room under {folder}")
+    return _check_capacity(
+        "disk", f"{free} MiB free at {folder}", free, LOW_DISK_MIB, NO_DISK_MIB, f"make room under {folder}"
+    )
 
 
 def find_shared_memory() -> Finding:
@@ -171,7 +173,7 @@ def find_shared_memory() -> Finding:
         detail += "; regions of a Triton that was killed are left"
         return Finding(name="shared memory", status="warning", detail=detail, remedy=f"rm {pattern}")
     remedy = "docker run --shm-size=1g …, or sudo mount -o remount,size=1G /dev/shm"
-    return _room("shared memory", detail, usage.free // MIB, LOW_SHM_MIB, NO_SHM_MIB, remedy)
+    return _check_capacity("shared memory", detail, usage.free // MIB, LOW_SHM_MIB, NO_SHM_MIB, remedy)
 
 
 def find_memory() -> Finding:
@@ -179,10 +181,12 @@ def find_memory() -> Finding:
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB
     detail = f"{total} MiB of memory, {available} unused; {len(os.sched_getaffinity(0))} cores"
-    return _room("memory and cores", detail, total, LOW_MEMORY_MIB, 0, "close other programs, or use a larger machine")
+    return _check_capacity(
+        "memory and cores", detail, total, LOW_MEMORY_MIB, 0, "close other programs, or use a larger machine"
+    )
 
 
-def _room(name: str, detail: str, size: int, low: int, none: int, remedy: str) -> Finding:
+def _check_capacity(name: str, detail: str, size: int, low: int, none: int, remedy: str) -> Finding:
     if size < none:
         return Finding(name=name, status="missing", detail=f"{detail}; at least {none} MiB are needed", remedy=remedy)
     if size < low:

@@ -11,7 +11,7 @@ import pytest
 from clients.local_server import LocalServer
 from ganvas_client import Sampler, latents
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 
 def test_models_of_a_real_triton_are_exact(served: LocalServer) -> None:

@@ -20,7 +20,7 @@ from clients.local_server import LocalServer
 from ganvas_client import Sampler
 from serving.repository.reader import read_repository
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 

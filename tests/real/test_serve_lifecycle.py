@@ -19,9 +19,9 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas.v1 import sampler_pb2_grpc
 from tests.support.serve import Serve, running_serve, wait_gone
-from tests.support.service import CHANNEL_OPTIONS, failure_of
+from tests.support.service import CHANNEL_OPTIONS, failure_of, sample_request
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 STREAM_COUNT = 6_000
 
@@ -40,10 +40,6 @@ def stub_of(serve: Serve) -> tuple[grpc.Channel, Any]:
     return channel, sampler_pb2_grpc.SamplerStub(channel)  # type: ignore[no-untyped-call]
 
 
-def sample(count: int = 1, model: str = "plain-gan") -> pb.SampleRequest:
-    return pb.SampleRequest(model=model, range=pb.SeedRange(first=2**63, count=count))
-
-
 def directly(serve: Serve, seeds: NDArray[np.uint64]) -> list[bytes]:
     """The same images from Triton itself."""
     inputs = [InferInput("seed", [len(seeds), 1], "UINT64"), InferInput("truncation", [len(seeds), 1], "FP32")]
@@ -60,10 +56,10 @@ def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: 
         assert {serve.ready["pid"], serve.ready["service_pid"], serve.ready["triton_pid"]} <= {p for p, _ in processes}
         channel, stub = stub_of(serve)
         with channel:
-            images = stub.Sample(sample(10)).images
+            images = stub.Sample(sample_request(10, model="plain-gan", first=2**63)).images
             seeds = np.uint64(2**63) + np.arange(10, dtype=np.uint64)
             assert [image.data for image in images] == directly(serve, seeds)
-            stream = stub.SampleStream(sample(STREAM_COUNT))
+            stream = stub.SampleStream(sample_request(STREAM_COUNT, model="plain-gan", first=2**63))
             received = len(next(stream).images)  # what is not read holds the stream open
             os.kill(serve.process.pid, signal.SIGTERM)
             assert wait_rejected(stub).code() is grpc.StatusCode.UNAVAILABLE
@@ -83,7 +79,7 @@ def wait_rejected(stub: Any) -> Any:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
-            stub.Sample(sample())
+            stub.Sample(sample_request(model="plain-gan", first=2**63))
         except grpc.RpcError as error:
             return error
     raise TimeoutError("every new call was accepted for 30 s")
@@ -94,7 +90,7 @@ def test_second_signal_cuts_the_drain_short(small_repository: Path, tmp_path: Pa
         processes = serve.processes()
         channel, stub = stub_of(serve)
         with channel:
-            unread = stub.SampleStream(sample(65536))
+            unread = stub.SampleStream(sample_request(65536, model="plain-gan", first=2**63))
             next(unread)
             os.kill(serve.process.pid, signal.SIGINT)
             assert read_until(serve, "stopping") is not None
@@ -161,7 +157,7 @@ def test_tampered_version_is_rejected_on_both_paths(model_repository: Path, tmp_
         channel, stub = stub_of(serve)
         with channel:
             names = [model.name for model in stub.ListModels(pb.ListModelsRequest()).models]
-            error = failure_of(lambda: stub.Sample(sample(model="tiny-gan")))
+            error = failure_of(lambda: stub.Sample(sample_request(model="tiny-gan", first=2**63)))
         assert names == ["plain-gan"]
         assert error.code() is grpc.StatusCode.NOT_FOUND
         with InferenceServerClient(serve.ready["triton_grpc"]) as client:

@@ -24,7 +24,7 @@ from serving.repository.reader import Repository, read_repository
 from serving.service.errors import DeadlineError
 from serving.service.inference.triton_client import Deadline, TritonClient
 from serving.triton.process import TritonOptions, TritonProcess
-from tests.support.service import LoopThread, Service, failure_of, running_service
+from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request
 
 pytestmark = pytest.mark.triton
 
@@ -75,10 +75,6 @@ def service(loop_thread: LoopThread, repository: Repository, triton: TritonProce
         yield service
 
 
-def sample(count: int) -> pb.SampleRequest:
-    return pb.SampleRequest(model=MODEL, range=pb.SeedRange(count=count))
-
-
 def num_inferred(triton: TritonProcess) -> int:
     """Images that Triton has made so far."""
     with InferenceServerClient(f"127.0.0.1:{triton.ports.grpc}") as client:
@@ -93,18 +89,18 @@ def test_service_proves_its_models_on_a_real_triton(service: Service) -> None:
 def test_full_queue_of_triton_is_resource_exhausted_and_passes(service: Service) -> None:
     def ask(_: int) -> Any:
         try:
-            return len(service.stub.Sample(sample(16), timeout=TIMEOUT_S).images)
+            return len(service.stub.Sample(sample_request(16, model=MODEL), timeout=TIMEOUT_S).images)
         except grpc.RpcError as error:
             return error.code(), "Retry in" in str(error.details())
 
     with ThreadPoolExecutor(32) as callers:
         outcomes = Counter(callers.map(ask, range(256)))
     assert set(outcomes) == {16, (grpc.StatusCode.RESOURCE_EXHAUSTED, True)}
-    assert len(service.stub.Sample(sample(16)).images) == 16
+    assert len(service.stub.Sample(sample_request(16, model=MODEL)).images) == 16
 
 
 def test_stream_whose_caller_left_is_not_made(service: Service, triton: TritonProcess, loop_thread: LoopThread) -> None:
-    stream = service.stub.SampleStream(sample(65536))
+    stream = service.stub.SampleStream(sample_request(65536, model=MODEL))
     next(stream)
     stream.cancel()
     loop_thread.run(service.server.calls.wait_idle())
@@ -152,10 +148,10 @@ def test_call_is_unavailable_when_triton_dies_in_the_middle(loop_thread: LoopThr
     with TritonProcess(options) as doomed:
         doomed.wait_ready(60)
         with running_service(loop_thread, repository, f"127.0.0.1:{doomed.ports.grpc}") as service:
-            stream = service.stub.SampleStream(sample(65536))
+            stream = service.stub.SampleStream(sample_request(65536, model=MODEL))
             next(stream)
             doomed.stop(0)
             assert failure_of(lambda: stream).code() is grpc.StatusCode.UNAVAILABLE
-            error = failure_of(lambda: service.stub.Sample(sample(1)))
+            error = failure_of(lambda: service.stub.Sample(sample_request(1, model=MODEL)))
             assert error.code() is grpc.StatusCode.UNAVAILABLE
             assert "Triton is gone" in error.details()

@@ -17,7 +17,7 @@ from ganvas.v1 import sampler_pb2 as pb
 from serving.repository.reader import Repository
 from serving.service.rpc.server import PortInUseError, SamplingServer
 from tests.support.kserve import KServe
-from tests.support.service import LoopThread, Service, failure_of, running_service
+from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -28,10 +28,6 @@ TIMEOUT_S = 20.0
 def service(loop_thread: LoopThread, repository: Repository, peer: KServe) -> Iterator[Service]:
     with running_service(loop_thread, repository, peer.address) as service:
         yield service
-
-
-def sample(count: int) -> pb.SampleRequest:
-    return pb.SampleRequest(model="tiny-gan", range=pb.SeedRange(count=count))
 
 
 def health(service: Service) -> Any:
@@ -63,11 +59,11 @@ def test_drain_finishes_accepted_work_and_turns_new_work_away(
     service: Service, peer: KServe, loop_thread: LoopThread
 ) -> None:
     loop_thread.run(peer.hold())
-    unary = service.stub.Sample.future(sample(40))
-    stream = service.stub.SampleStream(sample(300))
+    unary = service.stub.Sample.future(sample_request(40))
+    stream = service.stub.SampleStream(sample_request(300))
     loop_thread.run(peer.wait_running(4))
     drain = loop_thread.run(start_drain(service))
-    error = failure_of(lambda: service.stub.Sample(sample(1)))
+    error = failure_of(lambda: service.stub.Sample(sample_request(1)))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "draining" in error.details()
     assert health(service).Check(health_pb2.HealthCheckRequest()).status == NOT_SERVING
@@ -83,7 +79,7 @@ def test_drain_ends_unfinished_work_as_unavailable_when_its_time_is_up(
 ) -> None:
     with running_service(loop_thread, repository, peer.address, drain_s=0.2) as service:
         loop_thread.run(peer.hold())
-        call = service.stub.Sample.future(sample(1))
+        call = service.stub.Sample.future(sample_request(1))
         loop_thread.run(peer.wait_running(1))
         loop_thread.run(service.server.drain())
         error = failure_of(lambda: call.result(TIMEOUT_S))
@@ -94,7 +90,7 @@ def test_drain_ends_unfinished_work_as_unavailable_when_its_time_is_up(
 
 def test_hurry_cuts_a_drain_short(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
     loop_thread.run(peer.hold())
-    stream = service.stub.SampleStream(sample(300))
+    stream = service.stub.SampleStream(sample_request(300))
     loop_thread.run(peer.wait_running(2))
     drain = loop_thread.run(start_drain(service))
     loop_thread.run(hurry(service))
@@ -163,7 +159,7 @@ def test_port_in_use_is_rejected_by_name(service: Service, repository: Repositor
 
 def test_every_call_leaves_one_log_line(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="ganvas.access"):
-        service.stub.Sample(sample(20))
+        service.stub.Sample(sample_request(20))
         failure_of(lambda: service.stub.Sample(pb.SampleRequest(model='x"\nfake=1', seeds=[1])))
     good, bad = (record.getMessage() for record in caplog.records if record.name == "ganvas.access")
     fields = dict(pair.split("=", 1) for pair in good.split())

@@ -15,7 +15,7 @@ from ganvas.v1 import sampler_pb2 as pb
 from serving.repository.reader import Repository
 from serving.service.inference.readiness import NothingToServeError
 from tests.support.kserve import KServe
-from tests.support.service import LoopThread, Service, failure_of, running_service
+from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request
 
 HELD_TIMEOUT_S = 20.0
 
@@ -24,10 +24,6 @@ HELD_TIMEOUT_S = 20.0
 def service(loop_thread: LoopThread, repository: Repository, peer: KServe) -> Iterator[Service]:
     with running_service(loop_thread, repository, peer.address, max_calls=8) as service:
         yield service
-
-
-def sample(count: int = 1, **fields: Any) -> pb.SampleRequest:
-    return pb.SampleRequest(model="tiny-gan", range=pb.SeedRange(count=count), **fields)
 
 
 async def start_task(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -53,7 +49,7 @@ def health_of(service: Service) -> int:
 
 def test_full_queue_says_when_to_retry(service: Service, peer: KServe) -> None:
     peer.failure = (grpc.StatusCode.UNAVAILABLE, "[request id: <id_unknown>] Exceeds maximum queue size")
-    error = failure_of(lambda: service.stub.Sample(sample()))
+    error = failure_of(lambda: service.stub.Sample(sample_request()))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "Retry in 100 ms" in error.details()
     assert ("grpc-retry-pushback-ms", "100") in [(item.key, item.value) for item in error.trailing_metadata()]
@@ -71,7 +67,7 @@ def test_triton_that_stops_or_loads_makes_calls_unavailable(
     service: Service, peer: KServe, code: grpc.StatusCode, details: str
 ) -> None:
     peer.failure = (code, details)
-    error = failure_of(lambda: service.stub.Sample(sample(40)))
+    error = failure_of(lambda: service.stub.Sample(sample_request(40)))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "Try again later" in error.details()
 
@@ -80,7 +76,7 @@ def test_internal_error_shows_an_id_and_nothing_else(
     service: Service, peer: KServe, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer.failure = (grpc.StatusCode.INTERNAL, "secret path /srv/models")
-    error = failure_of(lambda: service.stub.Sample(sample()))
+    error = failure_of(lambda: service.stub.Sample(sample_request()))
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "/srv" not in error.details()
     error_id = error.details().split()[2].rstrip(":")
@@ -100,12 +96,12 @@ def test_malformed_answer_of_triton_is_an_internal_error(
         return response
 
     monkeypatch.setattr(peer, "_infer", without_pixels)
-    assert failure_of(lambda: service.stub.Sample(sample())).code() is grpc.StatusCode.INTERNAL
+    assert failure_of(lambda: service.stub.Sample(sample_request())).code() is grpc.StatusCode.INTERNAL
 
 
 def test_requests_are_split_into_batches_that_triton_can_fill(service: Service, peer: KServe) -> None:
     peer.batch_sizes.clear()
-    service.stub.Sample(sample(70))
+    service.stub.Sample(sample_request(70))
     assert sorted(peer.batch_sizes) == [6, 16, 16, 16, 16]
     assert set(peer.versions) == {"1"}
 
@@ -114,7 +110,7 @@ def test_huge_request_keeps_only_a_few_batches_in_triton(
     service: Service, peer: KServe, loop_thread: LoopThread
 ) -> None:
     loop_thread.run(peer.hold())
-    stream = service.stub.SampleStream(sample(2000))
+    stream = service.stub.SampleStream(sample_request(2000))
     loop_thread.run(peer.wait_running(2))
     loop_thread.run(peer.release())
     assert sum(len(reply.images) for reply in stream) == 2000
@@ -124,7 +120,7 @@ def test_huge_request_keeps_only_a_few_batches_in_triton(
 def test_deadline_goes_on_to_triton_and_ends_the_batch(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
     loop_thread.run(peer.hold())
     peer.timeouts_us.clear()
-    error = failure_of(lambda: service.stub.Sample(sample(), timeout=0.3))
+    error = failure_of(lambda: service.stub.Sample(sample_request(), timeout=0.3))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     loop_thread.run(peer.wait_running(0))
     assert peer.cancelled == 1
@@ -136,7 +132,7 @@ def test_batch_that_never_ends_is_unavailable_when_the_caller_has_no_deadline(
 ) -> None:
     loop_thread.run(peer.hold())
     service.server.triton.batch_timeout_s = 0.2
-    error = failure_of(lambda: service.stub.Sample(sample()))
+    error = failure_of(lambda: service.stub.Sample(sample_request()))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "within 0.2 s" in error.details()
 
@@ -150,7 +146,7 @@ def test_cancel_ends_the_batches_inside_triton(
         "Walk": pb.WalkRequest(model="tiny-gan", seeds=[1, 2, 3], steps=100),
         "Encode": pb.EncodeRequest(model="tiny-vae", images=[bytes(1024)] * 40),
     }
-    request = requests.get(method, sample(200))
+    request = requests.get(method, sample_request(200))
     call = getattr(service.stub, method)
     gone = call(request) if method in ("SampleStream", "Walk") else call.future(request)
     loop_thread.run(peer.wait_running(2))
@@ -165,7 +161,7 @@ def test_failed_batch_cancels_the_others_of_its_request(
 ) -> None:
     loop_thread.run(peer.hold())
     peer.batch_sizes.clear()
-    call = service.stub.Sample.future(sample(200))
+    call = service.stub.Sample.future(sample_request(200))
     loop_thread.run(peer.wait_running(2))
     peer.failure = (grpc.StatusCode.INTERNAL, "broken")
     loop_thread.run(peer.release())
@@ -176,9 +172,9 @@ def test_failed_batch_cancels_the_others_of_its_request(
 
 def test_calls_over_the_limit_are_turned_away(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
     loop_thread.run(peer.hold())
-    held = [service.stub.Sample.future(sample()) for _ in range(8)]
+    held = [service.stub.Sample.future(sample_request()) for _ in range(8)]
     loop_thread.run(peer.wait_running(8))
-    error = failure_of(lambda: service.stub.Sample(sample()))
+    error = failure_of(lambda: service.stub.Sample(sample_request()))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "8 calls" in error.details()
     loop_thread.run(peer.release())
@@ -192,13 +188,13 @@ def test_service_waits_for_triton_and_comes_back_with_it(
         watching = loop_thread.run(start_task(service.server.watch()))
         assert health_of(service) == health_pb2.HealthCheckResponse.SERVING
         loop_thread.run(peer.stop())
-        assert failure_of(lambda: service.stub.Sample(sample())).code() is grpc.StatusCode.UNAVAILABLE
+        assert failure_of(lambda: service.stub.Sample(sample_request())).code() is grpc.StatusCode.UNAVAILABLE
         wait_for_health(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-        error = failure_of(lambda: service.stub.Sample(sample()))
+        error = failure_of(lambda: service.stub.Sample(sample_request()))
         assert "waiting for Triton" in error.details()
         loop_thread.run(peer.start(peer.address))
         wait_for_health(service, health_pb2.HealthCheckResponse.SERVING)
-        assert len(service.stub.Sample(sample(3)).images) == 3
+        assert len(service.stub.Sample(sample_request(3)).images) == 3
         loop_thread.run(cancel(watching))
 
 

@@ -17,7 +17,7 @@ from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.certificate import Certificate
 from ganvas_core.noise import latents
 from serving.repository.reader import Repository
-from tests.support.service import Service
+from tests.support.service import Service, sample_request
 
 SEEDS = [0, 1, 7, 2**32, 2**63 + 5, 2**64 - 1]
 
@@ -124,7 +124,9 @@ def test_decode_takes_a_label_for_each_latent(shared_service: Service, repositor
 
 
 def test_encode_gives_the_posterior_of_the_exported_file(shared_service: Service, repository: Repository) -> None:
-    images = [image.data for image in shared_service.stub.Sample(sample_request(20)).images]
+    images = [
+        image.data for image in shared_service.stub.Sample(sample_request(20, model="tiny-vae", first=100)).images
+    ]
     reply = shared_service.stub.Encode(pb.EncodeRequest(model="tiny-vae", images=images))
     stack = np.stack([np.frombuffer(data, np.uint8).reshape(32, 32, 1) for data in images])
     mean, logvar = bare(repository, "tiny-vae-encode", ["mean", "logvar"], image=stack)
@@ -137,7 +139,7 @@ def test_encode_gives_the_posterior_of_the_exported_file(shared_service: Service
 def test_encode_of_a_lossless_file_equals_encode_of_its_pixels(
     shared_service: Service, image_format: pb.Format
 ) -> None:
-    request = sample_request(3)
+    request = sample_request(3, model="tiny-vae", first=100)
     raw = [image.data for image in shared_service.stub.Sample(request).images]
     request.format = image_format
     files = [image.data for image in shared_service.stub.Sample(request).images]
@@ -207,7 +209,3 @@ def test_get_model_hands_out_the_certificate(shared_service: Service, repository
     assert Certificate.from_json(reply.certificate_json) == repository.find("tiny-gan").certificate
     on_disk = Path(repository.find("tiny-gan").folder / "certificate.json").read_text(encoding="utf-8")
     assert reply.certificate_json == on_disk
-
-
-def sample_request(count: int) -> pb.SampleRequest:
-    return pb.SampleRequest(model="tiny-vae", range=pb.SeedRange(first=100, count=count))

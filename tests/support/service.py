@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from ganvas.v1 import sampler_pb2 as pb
 from ganvas.v1 import sampler_pb2_grpc
 from ganvas_core.names import MAX_MESSAGE_BYTES
 from serving.options import ServeOptions
@@ -53,6 +54,11 @@ class Service:
         self.address = f"127.0.0.1:{port}"
         self.channel = grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         self.stub: Any = sampler_pb2_grpc.SamplerStub(self.channel)  # type: ignore[no-untyped-call]
+
+
+def sample_request(count: int = 1, *, model: str = "tiny-gan", first: int = 0, **fields: Any) -> pb.SampleRequest:
+    """`count` consecutive seeds."""
+    return pb.SampleRequest(model=model, range=pb.SeedRange(first=first, count=count), **fields)
 
 
 def failure_of(call: Callable[[], Any]) -> Any:

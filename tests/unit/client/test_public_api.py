@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import typing
 from importlib import resources
 
@@ -22,6 +24,14 @@ def test_public_names_are_exactly_all() -> None:
     assert list(ganvas_client.__all__) == sorted(
         ganvas_client.__all__, key=lambda name: (not name.isupper(), name.islower(), name)
     )
+
+
+def test_importing_the_client_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, ganvas_client; print(*{'torch', 'onnxruntime', 'PIL', 'pydantic', 'typer'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_every_exception_is_public_and_in_the_tree() -> None:

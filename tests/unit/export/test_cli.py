@@ -107,6 +107,7 @@ run_verbs(export)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "detail"),
     [("import", "onnxconverter_common"), ("os.rename", "cats-decode")],

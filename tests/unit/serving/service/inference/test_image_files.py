@@ -135,11 +135,11 @@ def test_damaged_file_is_read_or_rejected_but_never_an_accident(position: int, v
     try:
         pixels = decode_image(bytes(data), kind, (24, 40, 3), "images[4]")
     except InvalidFieldError as error:
-        refused_field: str | None = error.field
+        rejected_field: str | None = error.field
     else:
-        refused_field = None
+        rejected_field = None
         assert pixels.shape == (24, 40, 3)
-    assert refused_field in (None, "images[4]")
+    assert rejected_field in (None, "images[4]")
 
 
 @given(data=st.binary(max_size=200), kind=st.sampled_from(["PNG", "JPEG", "WEBP"]))
