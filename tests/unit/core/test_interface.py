@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from ganvas_core.interface import DTYPES, Interface, decode_inputs, interface, kserve_datatype, sample_inputs
+from ganvas_core.interface import (
+    DTYPES,
+    TRUNCATION_MAX,
+    Interface,
+    decode_inputs,
+    interface,
+    kserve_datatype,
+    sample_inputs,
+)
 from ganvas_core.names import Role
 
 
@@ -73,3 +83,14 @@ def test_rows_may_be_written_to() -> None:
 
 def test_every_data_type_has_its_kserve_name() -> None:
     assert {kserve_datatype(dtype): dtype for dtype in DTYPES.values()} == DTYPES
+
+
+def test_contract_cannot_be_changed() -> None:
+    contract = interface("sample", image=(1, 1, 1), latent_shape=(1,), num_labels=0)
+    for part in (contract, contract.inputs[0]):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, dataclasses.fields(part)[0].name, None)
+
+
+def test_largest_truncation_is_the_one_that_the_documents_name() -> None:
+    assert TRUNCATION_MAX == 1.5
