@@ -232,3 +232,21 @@ def test_versions_of_counts_what_triton_counts(tmp_path: Path) -> None:
     (tmp_path / "4").write_bytes(b"")
     assert versions_of(tmp_path) == [1, 10]
     assert versions_of(tmp_path / "missing") == []
+
+
+def test_publish_syncs_every_file_and_every_folder_before_it_renames_them(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def record(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", record)
+    put(models, 2)
+    staged = {path.partition("/new/")[2] for path in synced if "/new/" in path}
+    for name in ("digits", "digits-decode"):
+        assert {name, f"{name}/2", f"{name}/configs", f"{name}/config.pbtxt", f"{name}/2/model.onnx"} <= staged
+    assert str(models) in synced
