@@ -93,7 +93,10 @@ def train(options: TrainOptions) -> int:
         config = vary(load_preset(options.preset), given)
         network = config.network
         load_dataset(config.dataset, image_shape=network.image_shape, num_classes=network.num_classes)
-        create(folder, config, overwrite=options.overwrite)
+        try:
+            create(folder, config, overwrite=options.overwrite)
+        except OSError as error:
+            raise UserError(f"--out: cannot write {error.filename or folder}: {error.strerror}.") from None
 
     # Say what is trained.
     console = Console()

@@ -34,7 +34,11 @@ def load_preset(preset: str) -> TrainConfig:
         raise UsageError(
             f"PRESET: there is no preset {preset!r}. There are: {', '.join(PRESETS)}; or name a .toml file of your own."
         )
-    return parse_config({**read_toml(path), "preset": path.stem}, where=str(path))
+    try:
+        values = read_toml(path)
+    except UsageError as error:
+        raise UsageError(f"PRESET: {error}") from None
+    return parse_config({**values, "preset": path.stem}, where=str(path))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
