@@ -1,4 +1,4 @@
-"""Bare ONNX Runtime in a process of its own: the ceiling that a server is compared with.
+"""Bare ONNX Runtime in its own process: the upper bound that a server is compared with.
 
 `python -m clients.bench.bare JOB` runs one job and prints its LoadResult as JSON.
 """

@@ -65,7 +65,7 @@ def service_target(address: str, model: str, *, batch_size: int) -> Target:
 
 
 def closed_loop(target: Target, *, concurrency: int, seconds: float, warmup_s: float = 1.0) -> LoadResult:
-    """`concurrency` callers, each with one call under way; calls that begin in the warm-up do not count."""
+    """`concurrency` callers, each with one call at a time; calls that begin in the warm-up do not count."""
     return asyncio.run(_closed_loop(target, concurrency, seconds, warmup_s))
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a demo."""
+"""Errors of the demo."""
 
 from ganvas_core.cli import UserError
 

@@ -60,7 +60,7 @@ def doctor(options: DoctorOptions) -> int:
 
 
 def examine(repository: Path, ports: dict[str, tuple[str, int]], *, start: bool) -> list[Finding]:
-    """Every finding, in the order in which to mend them.
+    """Every finding, in the order in which to fix them.
 
     Args:
         ports: option of `ganvas serve` to address and port.

@@ -95,6 +95,6 @@ def describe(repository: Repository) -> list[dict[str, Any]]:
 
 
 def table_console() -> Console:
-    """As wide as the terminal; wide enough not to break lines where there is none."""
+    """As wide as the terminal, or 160 columns without one."""
     console = Console()
     return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)

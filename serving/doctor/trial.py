@@ -1,4 +1,4 @@
-"""A trial of Triton: start it with a model of one node, ask it once, stop it. Nothing less proves that it works."""
+"""A trial of Triton: start it with a model of one node, run it once, stop it."""
 
 from __future__ import annotations
 

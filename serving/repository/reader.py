@@ -69,7 +69,7 @@ class ModelVersion:
         return self.certificate.files[self.file_name]
 
     def parts(self) -> tuple[Certificate, ...]:
-        """The certificate of each Triton model of this version: sampler, decode and encode, where there is one."""
+        """The certificates of this version: of sample and decode, and of encode if there is an encoder."""
         return (self.certificate, self.decode) + ((self.encode,) if self.encode else ())
 
 

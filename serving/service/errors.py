@@ -49,7 +49,7 @@ class InvalidFieldError(ServiceError):
 
 
 class NotFoundError(ServiceError):
-    """No such model or version; lists what there is."""
+    """No such model or version; the message lists those that exist."""
 
 
 class BusyError(ServiceError):

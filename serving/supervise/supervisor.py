@@ -29,7 +29,7 @@ __all__ = ["ServeError", "supervise"]
 POLL_S = 0.2
 TRITON_GRACE_S = 10.0
 SERVICE_GRACE_S = 5.0
-"""What the service gets beyond drain_s to end by itself."""
+"""Extra time after drain_s before the service is killed."""
 
 
 class ServeError(UserError):

@@ -18,7 +18,7 @@ class TritonError(UserError):
 
 
 class TritonNotFoundError(TritonError):
-    """There is no tritonserver where one was looked for."""
+    """No tritonserver was found."""
 
 
 class LibpythonNotFoundError(TritonError):

@@ -1,4 +1,4 @@
-"""A Triton that we start, watch and stop: one process, in a session of its own, that cannot outlive us."""
+"""A Triton subprocess: started, watched and stopped, in its own session; it ends when this process dies."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TritonOptions:
     strict_config: bool = False
     """Load no model whose configuration is incomplete, instead of completing it."""
     log_file: Path | None = None
-    """Where its log goes. None: a file that goes with the process."""
+    """Log file. None: a temporary one, deleted at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)

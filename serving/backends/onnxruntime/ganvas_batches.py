@@ -31,7 +31,7 @@ def merge(requests: Sequence[Feeds], *, copy: bool) -> Feeds:
 def run_batch(run: Run, feeds: Feeds, sizes: Sequence[int], buckets: Sequence[int] = ()) -> list[list[Array] | str]:
     """Each request's outputs, or why it failed.
 
-    If the batch fails, every request runs alone: one bad request must not cost its neighbours their images.
+    If the batch fails, every request runs alone: one bad request must not fail the others.
 
     Args:
         feeds: from merge.

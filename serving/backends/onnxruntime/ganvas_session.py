@@ -98,7 +98,7 @@ class Config:
         return {key: value["string_value"] for key, value in self._values.get("parameters", {}).items()}
 
     def integer(self, key: str, *, low: int, high: int) -> int:
-        """A parameter that counts; 0 where there is none."""
+        """An integer parameter; 0 if it is missing."""
         text = self.parameter(key, "0")
         if not text.strip().isdecimal() or not low <= int(text) <= high:
             raise ConfigError(f"parameter {key} must be a whole number within [{low}, {high}]; got {text!r}.")
@@ -171,7 +171,7 @@ def open_session(path: Path, config: Config, *, device: int | None) -> ort.Infer
 
 
 def run_options(config: Config) -> ort.RunOptions | None:
-    """What every run of the model is told; None: nothing."""
+    """Run options of every run of the model; None: the defaults."""
     key = "memory.enable_memory_arena_shrinkage"
     if not (devices := config.parameter(key)):
         return None

@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     sizes: list[int]
     """Rows of each request."""
     senders: Sequence[Any] = ()
-    """Where each answer goes, if not back to Triton at once."""
+    """Response senders, if the responses do not go back to Triton at once."""
 
 
 class TritonPythonModel:

@@ -73,7 +73,7 @@ async def prepare(repository: Repository, triton: TritonClient, options: ServeOp
 async def _prove_all(
     repository: Repository, triton: TritonClient, options: ServeOptions
 ) -> list[ServedModel | Rejected]:
-    """What becomes of each version. Starts again when Triton goes away in the middle."""
+    """The outcome for each version. Starts again if Triton disappears meanwhile."""
     while True:
         not_ready = await triton.wait_settled()
         outcomes = [await _try(entry, triton, options, not_ready) for entry in repository.versions]

@@ -14,7 +14,7 @@ __all__ = ["slerp", "walk_latents"]
 Float32s = NDArray[np.float32]
 
 PARALLEL = 1e-6
-"""Below this sine of the angle there is no arc to follow, and the straight line is taken."""
+"""Below this sine of the angle, interpolate linearly."""
 
 
 def walk_latents(

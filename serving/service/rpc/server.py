@@ -53,7 +53,7 @@ logger = logging.getLogger("ganvas.service")
 
 
 class PortInUseError(UserError):
-    """The service cannot listen where it was told to."""
+    """The service cannot listen on its host and port."""
 
 
 class SamplingServer:

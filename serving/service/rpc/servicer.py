@@ -132,7 +132,7 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
     async def _stream(
         self, plan: ImagePlan, call: Call, context: Any, batches: AsyncGenerator[Rendered, None], reply: Any
     ) -> None:
-        """Send each batch as a reply of its own. A slow reader holds the generator, and with it the work."""
+        """Send each batch as its own reply. A slow reader pauses the generator, and so the computing."""
         _note(plan, call)
         info = _info(plan)
         async with aclosing(batches):

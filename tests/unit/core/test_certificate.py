@@ -205,3 +205,119 @@ def test_a_certificate_cannot_be_changed() -> None:
     for part in parts:
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(part, dataclasses.fields(part)[0].name, None)
+
+
+@pytest.mark.parametrize("field_name", ["version", "height", "width", "channels", "max_batch_size"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_number_below_1_is_rejected_with_its_field(field_name: str, value: int) -> None:
+    with pytest.raises(CertificateError, match=f"^{field_name} must be at least 1; got {value}\\.$"):
+        certificate(**{field_name: value})
+
+
+@pytest.mark.parametrize("seed", [0, 2**64 - 1])
+def test_golden_seed_may_be_either_end_of_64_bits(seed: int) -> None:
+    assert Golden(seed=seed, truncation=0.0, label=None, sha256="").seed == seed
+
+
+@pytest.mark.parametrize("truncation", [float("nan"), float("inf"), float("-inf")])
+def test_golden_truncation_must_be_finite(truncation: float) -> None:
+    with pytest.raises(CertificateError, match="^golden truncation must be finite; got"):
+        Golden(seed=0, truncation=truncation, label=None, sha256="")
+
+
+@pytest.mark.parametrize("name", ["a", "0", "A.b_c-d", "model.fp16.onnx"])
+def test_plain_file_name_is_accepted(name: str) -> None:
+    assert certificate(attachments={name: "00"}).attachments == {name: "00"}
+
+
+@pytest.mark.parametrize("name", ["", ".", ".hidden", "-a", "_a", "a/b", "a\\b", "a b", "a\n", "é"])
+def test_file_name_that_is_not_plain_is_rejected(name: str) -> None:
+    with pytest.raises(CertificateError, match="file name must be a plain name without folders"):
+        certificate(attachments={name: "00"})
+
+
+def test_file_name_of_a_graph_must_be_plain_too() -> None:
+    with pytest.raises(CertificateError, match="file name must be a plain name without folders"):
+        certificate(files={"../model.onnx": certificate().files["model.onnx"]})
+
+
+def test_message_repeats_a_long_value_cut() -> None:
+    with pytest.raises(CertificateError, match=r"got '/a{78}\.$"):
+        certificate(attachments={"/" + "a" * 200: "00"})
+
+
+def test_role_must_be_among_the_roles() -> None:
+    with pytest.raises(CertificateError, match="^roles must be a list with 'encode', the certificate's role; got"):
+        certificate(role="encode")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["0", 1]}, r"labels\[1\] must be <class 'str'>; got 1\.$"),
+        ({"tools": {"onnx": 1}}, r"tools\['onnx'\] must be <class 'str'>; got 1\.$"),
+        ({"batch_invariant": 1}, "batch_invariant must be <class 'bool'>; got 1"),
+        ({"version": 1.0}, r"version must be <class 'int'>; got 1\.0"),
+        ({"truncation_max": True}, "truncation_max must be <class 'float'>; got True"),
+        ({"truncation": "both"}, r"truncation must be .*; got 'both'"),
+        ({"float_parity": {"atol": 0.1}}, r"certificate\.json\.float_parity: .*max_abs"),
+        ({"float_parity": {"atol": 1, "max_abs": 0, "b": 0, "a": 0}}, "float_parity has unknown fields: a, b"),
+        ({"float_parity": None}, "float_parity must be an object; got None"),
+        ({"name": None}, "name must be <class 'str'>; got None"),
+    ],
+)
+def test_wrong_type_is_rejected_with_its_place(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CertificateError, match=message):
+        Certificate.from_json(edited(**changes))
+
+
+def test_whole_number_is_read_as_a_float_where_one_belongs() -> None:
+    read = Certificate.from_json(edited(truncation_max=1))
+    assert (read.truncation_max, type(read.truncation_max)) == (1.0, float)
+
+
+def test_source_holds_any_json() -> None:
+    source = {"metrics": {"accuracy": 0.9}, "notes": [1, None, "a"]}
+    assert Certificate.from_json(edited(source=source)).source == source
+
+
+def test_missing_field_is_named() -> None:
+    data = json.loads(certificate().to_json())
+    del data["opset"]
+    with pytest.raises(CertificateError, match=r"certificate\.json: .*'opset'"):
+        Certificate.from_json(json.dumps(data))
+
+
+def test_json_is_indented_and_ends_in_a_new_line() -> None:
+    text = certificate().to_json()
+    assert text.startswith(f'{{\n  "format": {FORMAT},\n')
+    assert text.endswith("\n}\n")
+
+
+@pytest.mark.parametrize("family", ["gan", "other"])
+def test_a_certificate_of_format_1_has_an_encoder_in_a_vae_alone(family: str) -> None:
+    old = json.loads(certificate(family=family).to_json())
+    old |= {"format": 1, "role": "decode", "latent_dim": 7}
+    for name in ("roles", "noise", "latent_shape", "truncation"):
+        del old[name]
+    read = Certificate.from_json(json.dumps(old))
+    assert read == certificate(family=family, role="decode", roles=("sample", "decode"), latent_shape=(7,))
+
+
+def test_a_certificate_of_format_1_without_latent_dim_is_rejected() -> None:
+    old = json.loads(certificate().to_json())
+    del old["latent_shape"]
+    with pytest.raises(CertificateError, match=r"latent_shape\[0\] must be <class 'int'>; got None"):
+        Certificate.from_json(json.dumps(old | {"format": 1}))
+
+
+def test_check_files_ignores_files_that_are_not_listed(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    certificate().check_files(folder)
+
+
+def test_check_files_does_not_take_a_folder_for_a_file(folder: Path) -> None:
+    (folder / "golden.png").unlink()
+    (folder / "golden.png").mkdir()
+    with pytest.raises(CertificateError, match=r"golden\.png is missing"):
+        certificate().check_files(folder)

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from ganvas_core.cli import OPTIONS, Cli, UsageError, UserError, describe_validation_error, options_of
+from ganvas_core.cli import OPTIONS, Cli, UsageError, UserError, describe_validation_error, options_of, run_verbs
 from tests.support import cli
 
 
@@ -58,6 +58,8 @@ FAILURES: dict[str, BaseException] = {
     "user": UserError("the disk is full."),
     "usage": UsageError("--how must be otherwise."),
     "os": FileNotFoundError(2, "No such file or directory", "/nowhere"),
+    "os without a file": OSError(28, "No space left on device"),
+    "os without a number": OSError("the pipe is gone"),
     "interrupt": KeyboardInterrupt(),
 }
 
@@ -132,6 +134,8 @@ def test_unknown_or_missing_option_points_to_the_help(arguments: list[str]) -> N
         ("user", 1, "the disk is full."),
         ("usage", 2, "--how must be otherwise."),
         ("os", 1, "/nowhere: No such file or directory."),
+        ("os without a file", 1, "No space left on device."),
+        ("os without a number", 1, "the pipe is gone."),
         ("interrupt", 130, "interrupted."),
     ],
 )
@@ -225,3 +229,133 @@ def test_nested_field_is_named_by_its_path() -> None:
     with pytest.raises(ValidationError) as caught:
         Outer(image={"height": "tall"})  # type: ignore[arg-type]
     assert describe_validation_error(caught.value) == "image.height must be a whole number; got 'tall'."
+
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class LimitOptions:
+    low: Annotated[int, Field(ge=1)] = 1
+    """Has a lowest value."""
+    high: Annotated[float, Field(le=3)] = 0
+    """Has a highest value."""
+    between: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Lies between two."""
+    maybe: Annotated[int | None, Field(ge=2)] = None
+    """May be left out."""
+    elsewhere: Annotated[int, Cli(env="ELSEWHERE")] = 1
+    """Has a variable of another name."""
+
+
+def limit(options: LimitOptions) -> None:
+    """Limit."""
+    print(options)
+
+
+@pytest.mark.parametrize(
+    ("flag", "accepted", "rejected", "rule"),
+    [
+        ("--low", "1", "0", "at least 1"),
+        ("--high", "3", "3.5", "at most 3"),
+        ("--between", "0", "1", "at least 0 and less than 1"),
+        ("--maybe", "2", "1", "at least 2"),
+    ],
+)
+def test_limit_is_exact_and_in_words(flag: str, accepted: str, rejected: str, rule: str) -> None:
+    assert cli.run(limit, [flag, accepted]).exit_code == 0
+    assert cli.run(limit, [flag, rejected]).stderr == f"limit: {flag} must be {rule}; got {rejected}.\n"
+
+
+@pytest.mark.parametrize("port", ["0", "65535"])
+def test_ends_of_a_range_are_accepted(port: str) -> None:
+    assert f"port={port}," in cli.run(show, ["this", "--port", port]).stdout
+
+
+def test_variable_of_another_name_replaces_the_usual_one() -> None:
+    assert "elsewhere=5" in cli.run(limit, [], {"ELSEWHERE": "5", "GANVAS_ELSEWHERE": "6"}).stdout
+
+
+def test_empty_variable_is_no_value() -> None:
+    assert "port=50051" in cli.run(show, ["this"], {"GANVAS_PORT": ""}).stdout
+
+
+@pytest.mark.parametrize(("value", "color"), [("0", False), ("off", False), ("1", True)])
+def test_variable_turns_a_flag_on_or_off(value: str, color: bool) -> None:
+    assert f"color={color}" in cli.run(show, ["this"], {"GANVAS_COLOR": value}).stdout
+
+
+def test_variable_of_a_flag_that_is_neither_on_nor_off_is_rejected() -> None:
+    result = cli.run(show, ["this"], {"GANVAS_COLOR": "maybe"})
+    assert result.exit_code == 2
+    assert "GANVAS_COLOR" in result.stderr
+
+
+def test_option_that_may_repeat_takes_the_words_of_its_variable() -> None:
+    assert "tag=('a', 'b')" in cli.run(show, ["this"], {"GANVAS_TAG": "a b"}).stdout
+
+
+def test_empty_text_is_a_value() -> None:
+    assert "name=''" in cli.run(show, [""]).stdout
+
+
+def test_long_value_is_cut_in_the_message() -> None:
+    result = cli.run(show, ["this", "--port", "x" * 61])
+    assert result.stderr == f"show: --port must be a whole number; got {'x' * 60}.\n"
+
+
+def test_value_in_the_message_is_ascii() -> None:
+    result = cli.run(show, ["this", "--port", "\x1b[2Jé"])
+    assert result.stderr == "show: --port must be a whole number; got \\x1b[2J\\xe9.\n"
+
+
+def test_verb_without_options_given_is_told_which_one_is_missing() -> None:
+    assert "'--how'" in cli.run(fail, []).stderr
+
+
+def test_command_line_without_arguments_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_verbs(show, fail, arguments=[])
+    assert ended.value.code == 0
+    words = capsys.readouterr().out.split()
+    assert {"show", "fail"} <= set(words)
+
+
+def test_verb_is_chosen_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_verbs(show, fail, arguments=["fail", "--how", "user"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "fail: the disk is full.\n"
+
+
+def test_unknown_verb_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_verbs(show, fail, arguments=["dance"])
+    assert ended.value.code == 2
+    assert "No such command 'dance'" in capsys.readouterr().err
+
+
+def test_arguments_are_those_of_the_process_when_none_are_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ganvas", "show", "that"])
+    with pytest.raises(SystemExit):
+        run_verbs(show)
+    assert "name='that'" in capsys.readouterr().out
+
+
+def test_defect_of_a_verb_keeps_its_traceback() -> None:
+    def broken(options: LimitOptions) -> None:
+        """Break."""
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cli.run(broken, [])
+
+
+def test_value_of_an_unknown_field_is_described_without_the_whole_object() -> None:
+    @dataclass(frozen=True, kw_only=True, config=OPTIONS)
+    class Size:
+        height: int
+
+    with pytest.raises(ValidationError) as caught:
+        Size(**{})
+    assert describe_validation_error(caught.value).startswith("height ")
+    assert "got" not in describe_validation_error(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,94 @@ def test_atomic_folder_puts_the_old_one_back_when_the_rename_fails(
     with pytest.raises(OSError, match="Input/output error"), atomic_folder(folder):
         pass
     assert [path.name for path in folder.iterdir()] == ["old"]
+
+
+def test_write_atomic_makes_a_file_that_was_not_there(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+def test_write_atomic_leaves_nothing_when_a_new_file_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(tmp_path / "a.txt", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_atomic_does_not_make_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_atomic(tmp_path / "missing" / "a.txt", b"new")
+
+
+def test_write_atomic_does_not_replace_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_atomic(folder, b"new")
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_write_atomic_syncs_the_data_and_then_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[bool, bool]] = []
+    path = tmp_path / "a.txt"
+
+    def note(handle: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(handle).st_mode), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomic(path, b"new")
+    assert synced == [(False, False), (True, True)]
+
+
+def test_umask_is_left_as_it_was(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "a.txt", b"")
+        after = os.umask(0o027)
+    finally:
+        os.umask(before)
+    assert after == 0o027
+
+
+def test_write_synced_replaces_longer_data(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"old and longer")
+    write_synced(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+
+
+def test_atomic_folder_leaves_nothing_when_the_block_of_a_new_one_fails(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic_folder(tmp_path / "folder") as temporary:
+            (temporary / "new").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_folder_lies_beside_the_one_it_becomes(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "folder") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(".folder.")
+
+
+def test_atomic_folder_deletes_what_a_crash_left_aside(tmp_path: Path) -> None:
+    folder, left = tmp_path / "folder", tmp_path / ".folder.old"
+    left.mkdir()
+    (left / "older").touch()
+    folder.mkdir()
+    with atomic_folder(folder) as temporary:
+        (temporary / "new").touch()
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_atomic_folder_syncs_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    with atomic_folder(tmp_path / "folder"):
+        pass
+    assert tmp_path.stat().st_ino in synced

@@ -30,3 +30,26 @@ def test_each_pixel_is_enlarged_by_the_scale() -> None:
 def test_no_images_are_rejected() -> None:
     with pytest.raises(ValueError, match="images must hold at least one image; got 0"):
         image_grid(np.zeros((0, 2, 2, 1), np.uint8), num_columns=1)
+
+
+def test_columns_without_an_image_stay_white() -> None:
+    sheet = image_grid(np.zeros((1, 1, 1, 1), np.uint8), num_columns=3)
+    assert sheet.shape == (1 + 2 * GUTTER, 3 * (1 + GUTTER) + GUTTER, 1)
+    assert np.count_nonzero(sheet == 0) == 1
+
+
+def test_full_rows_have_no_empty_row_below() -> None:
+    assert image_grid(np.zeros((4, 1, 1, 1), np.uint8), num_columns=2).shape[0] == 2 * (1 + GUTTER) + GUTTER
+
+
+def test_sheet_is_uint8_and_white_is_255() -> None:
+    sheet = image_grid(np.zeros((1, 1, 1, 3), np.uint8), num_columns=1)
+    assert sheet.dtype == np.uint8
+    assert sheet[0, 0].tolist() == [255, 255, 255]
+
+
+def test_images_are_left_as_they_were() -> None:
+    images = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+    before = images.copy()
+    image_grid(images, num_columns=1, scale=2)[:] = 0
+    assert np.array_equal(images, before)

@@ -34,6 +34,7 @@ def listed(contract: Interface) -> tuple[list[str], list[str]]:
         ("sample", 4, ["seed UINT64 [1]", "truncation FP32 [1]", "label INT64 [1]"], ["image UINT8 [8, 12, 3]"]),
         ("decode", 0, ["latent FP32 [5, 2]"], ["image UINT8 [8, 12, 3]"]),
         ("decode", 4, ["latent FP32 [5, 2]", "label INT64 [1]"], ["image UINT8 [8, 12, 3]"]),
+        ("encode", 0, ["image UINT8 [8, 12, 3]"], ["mean FP32 [5, 2]", "logvar FP32 [5, 2]"]),
         ("encode", 4, ["image UINT8 [8, 12, 3]"], ["mean FP32 [5, 2]", "logvar FP32 [5, 2]"]),
     ],
 )
@@ -94,3 +95,52 @@ def test_contract_cannot_be_changed() -> None:
 
 def test_largest_truncation_is_the_one_that_the_documents_name() -> None:
     assert TRUNCATION_MAX == 1.5
+
+
+def test_truncation_and_label_may_differ_by_row() -> None:
+    rows = sample_inputs([1, 2], [0.25, 0.5], [7, 8])
+    assert rows["truncation"].tolist() == [[0.25], [0.5]]
+    assert rows["label"].tolist() == [[7], [8]]
+
+
+def test_rows_of_decode_fit_its_contract() -> None:
+    rows = decode_inputs(np.zeros((3, 5, 2), np.float32), [0, 1, 2])
+    contract = interface("decode", image=(1, 1, 1), latent_shape=(5, 2), num_labels=3)
+    for tensor in contract.inputs:
+        assert (rows[tensor.name].dtype, rows[tensor.name].shape) == (tensor.dtype, (3, *tensor.dims))
+
+
+def test_labels_of_the_wrong_number_are_rejected() -> None:
+    with pytest.raises(ValueError, match="broadcast"):
+        decode_inputs(np.zeros((3, 4), np.float32), [1, 2])
+
+
+def test_label_0_is_a_label() -> None:
+    assert sample_inputs([1, 2], labels=0)["label"].tolist() == [[0], [0]]
+
+
+def test_no_seeds_give_no_rows() -> None:
+    assert {name: rows.shape for name, rows in sample_inputs([], labels=1).items()} == {
+        "seed": (0, 1),
+        "truncation": (0, 1),
+        "label": (0, 1),
+    }
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_seed_outside_64_bits_is_rejected(seed: int) -> None:
+    with pytest.raises(OverflowError):
+        sample_inputs([seed])
+
+
+def test_unknown_data_type_has_no_kserve_name() -> None:
+    with pytest.raises(StopIteration):
+        kserve_datatype(np.dtype(np.float64))
+
+
+def test_contract_cannot_be_changed() -> None:
+    contract = interface("sample", image=(1, 1, 1), latent_shape=(1,), num_labels=0)
+    parts: list[Any] = [contract, contract.inputs[0]]
+    for part in parts:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, dataclasses.fields(part)[0].name, None)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from ganvas_core.names import check_model_name, companions, is_model_name, triton_name
+from ganvas_core.names import (
+    DEFAULT_ADDRESS,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    Role,
+    check_model_name,
+    companions,
+    is_model_name,
+    triton_name,
+)
 
 
 @pytest.mark.parametrize("name", ["a", "0", "digits-gan", "a.b_c-d", "a" * 63, "decode", "my-decode-2"])
@@ -31,3 +42,17 @@ def test_triton_model_of_a_role() -> None:
     assert triton_name("cats", "sample") == "cats"
     assert (triton_name("cats", "decode"), triton_name("cats", "encode")) == companions("cats")
     assert companions("cats") == ("cats-decode", "cats-encode")
+
+
+def test_message_repeats_a_long_name_cut() -> None:
+    with pytest.raises(ValueError, match=r"got 'A{79}\.$"):
+        check_model_name("A" * 200)
+
+
+def test_every_role_has_a_triton_model_of_its_own() -> None:
+    roles: tuple[Role, ...] = get_args(Role)
+    assert {triton_name("cats", role) for role in roles} == {"cats", *companions("cats")}
+
+
+def test_default_address_is_reached_from_this_machine_alone() -> None:
+    assert f"{DEFAULT_HOST}:{DEFAULT_PORT}" == DEFAULT_ADDRESS == "127.0.0.1:50051"

@@ -186,3 +186,59 @@ def test_seeds_of_any_integer_type_are_taken_as_numbers() -> None:
         assert np.array_equal(noise.latents(seeds, 4), expected)
     with pytest.raises(ValueError, match=r"seed must be within \[0, 2\^64\); got -1"):
         noise.latents([-1], 4)
+
+
+def test_latents_are_float32_and_bits_uint32() -> None:
+    assert noise.latents([1], 2).dtype == np.float32
+    assert noise.bits([1], 2).dtype == np.uint32
+
+
+def test_a_number_of_dimensions_is_the_shape_of_that_one_dimension() -> None:
+    assert np.array_equal(noise.latents([1, 2], 4), noise.latents([1, 2], (4,)))
+
+
+def test_one_dimension_is_enough() -> None:
+    assert noise.latents([1], 1).tolist() == noise.latents([1], 2)[:, :1].tolist()
+
+
+def test_last_dimension_of_a_shape_is_the_fastest() -> None:
+    flat, shaped = noise.latents([9], 6)[0], noise.latents([9], (2, 3))[0]
+    assert shaped[0].tolist() == flat[:3].tolist()
+    assert shaped[1, 0] == flat[3]
+
+
+def test_no_seeds_give_no_latents() -> None:
+    assert noise.truncated_latents([], 0.5, (2, 3)).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
+def test_seed_in_a_list_is_the_same_as_in_an_array(seed: int) -> None:
+    assert np.array_equal(noise.latents([seed], 4), noise.latents(np.array([seed], np.uint64), 4))
+
+
+def test_message_names_the_shape_that_was_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"got \(4, 0\)\.$"):
+        noise.latents([1], (4, 0))
+
+
+@pytest.mark.parametrize("num_truncations", [2, 4])
+def test_truncations_of_another_number_than_the_seeds_are_rejected(num_truncations: int) -> None:
+    with pytest.raises(ValueError, match="broadcast"):
+        noise.truncated_latents([1, 2, 3], np.ones(num_truncations, np.float32), 5)
+
+
+def test_truncation_1_leaves_the_latents_as_they_are() -> None:
+    assert noise.truncated_latents([5, 6], 1.0, 4).tobytes() == noise.latents([5, 6], 4).tobytes()
+
+
+def test_keys_are_odd_and_differ() -> None:
+    keys = noise.dimension_keys(1000)
+    assert (keys & np.uint64(1) == 1).all()
+    assert len(np.unique(keys)) == 1000
+
+
+def test_table_of_other_arithmetic_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise.quantiles.cache_clear()
+    monkeypatch.setattr(noise, "QUANTILES_SHA256", "00")
+    with pytest.raises(RuntimeError, match=r"the normal quantile table has SHA-256 [0-9a-f]{64}, not 00: see docs/rng"):
+        noise.quantiles()

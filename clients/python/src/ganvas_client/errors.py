@@ -5,7 +5,7 @@ GanvasError
 ├── NotFoundError                              no such model or version; says what there is
 ├── ResourceExhaustedError                     the queue is full or a message too large; says what to do
 ├── DeadlineExceededError                      timeout_s passed
-├── UnavailableError                           nobody answers, or the service is starting or draining; try again
+├── UnavailableError                           no service answers, or it is starting or draining; try again
 ├── UnauthenticatedError                       the service wants credentials
 ├── UnimplementedError                         the service or the model cannot do this
 ├── CallCancelledError                         the call was cancelled
@@ -52,7 +52,7 @@ class ResourceExhaustedError(GanvasError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
     retry_after_s: float | None = None
-    """When to try again, if the service says so: then a queue was full."""
+    """When to retry, if the service says so because a queue was full."""
 
 
 class DeadlineExceededError(GanvasError):
@@ -85,7 +85,7 @@ _BY_CODE[grpc.StatusCode.PERMISSION_DENIED] = UnauthenticatedError
 
 
 def from_rpc_error(error: grpc.RpcError, *, address: str, rpc: str, timeout_s: float | None) -> GanvasError:
-    """The exception for a failed call. The service's own message is passed on as it is."""
+    """The exception for a failed call, with the service's message."""
     code, details = error.code(), error.details() or "no details"
     kind = _BY_CODE.get(code, InternalError)
     if kind is DeadlineExceededError:
