@@ -210,7 +210,7 @@ def test_a_certificate_cannot_be_changed() -> None:
 @pytest.mark.parametrize("field_name", ["version", "height", "width", "channels", "max_batch_size"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_number_below_1_is_rejected_with_its_field(field_name: str, value: int) -> None:
-    with pytest.raises(CertificateError, match=f"^{field_name} must be at least 1; got {value}\\.$"):
+    with pytest.raises(CertificateError, match=rf"^{field_name} must be at least 1; got {value}\.$"):
         certificate(**{field_name: value})
 
 
@@ -221,7 +221,7 @@ def test_golden_seed_may_be_either_end_of_64_bits(seed: int) -> None:
 
 @pytest.mark.parametrize("truncation", [float("nan"), float("inf"), float("-inf")])
 def test_golden_truncation_must_be_finite(truncation: float) -> None:
-    with pytest.raises(CertificateError, match="^golden truncation must be finite; got"):
+    with pytest.raises(CertificateError, match=r"^golden truncation must be finite; got"):
         Golden(seed=0, truncation=truncation, label=None, sha256="")
 
 
@@ -247,7 +247,7 @@ def test_message_repeats_a_long_value_cut() -> None:
 
 
 def test_role_must_be_among_the_roles() -> None:
-    with pytest.raises(CertificateError, match="^roles must be a list with 'encode', the certificate's role; got"):
+    with pytest.raises(CertificateError, match=r"^roles must be a list with 'encode', the certificate's role; got"):
         certificate(role="encode")
 
 

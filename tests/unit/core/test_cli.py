@@ -350,7 +350,7 @@ def test_defect_of_a_verb_keeps_its_traceback() -> None:
         cli.run(broken, [])
 
 
-def test_value_of_an_unknown_field_is_described_without_the_whole_object() -> None:
+def test_missing_field_is_named_without_the_whole_object() -> None:
     @dataclass(frozen=True, kw_only=True, config=OPTIONS)
     class Size:
         height: int

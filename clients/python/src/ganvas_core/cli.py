@@ -169,7 +169,7 @@ def describe_validation_error(error: ValidationError, options: Iterable[Option] 
     value = first["input"]
     # What is typed arrives as text, so a number is shown without quotes.
     shown = ascii(value)[1:-1] if option and isinstance(value, str) else repr(value)
-    got = "" if isinstance(value, dict) else f"; got {shown:.60}"
+    got = "" if isinstance(value, dict) or first["type"] == "missing" else f"; got {shown:.60}"
     return f"{name} {message}{got}.".lstrip()
 
 
