@@ -1,0 +1,1 @@
+from ganvas_core import telemetry  # noqa: F401  before ONNX Runtime is imported

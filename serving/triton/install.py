@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ganvas_core import telemetry
 from serving.triton.errors import TritonNotFoundError
 from serving.triton.libpython import find_libpython
 
@@ -116,10 +117,12 @@ def stage_backends(install: TritonInstall, folder: Path) -> Path:
 def environment(install: TritonInstall, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment variables to start it with: for our backend, this virtual environment and its libraries.
 
+    ONNX Runtime's telemetry is off, in any backend.
+
     Raises:
         LibpythonNotFoundError: our backend is needed and the running Python has no shared library.
     """
-    result = dict(environ)
+    result = dict(environ) | {telemetry.VARIABLE: "1"}
     if install.has_onnxruntime:
         return result
     folders = [install.libraries] if install.libraries else []

@@ -8,6 +8,7 @@ formats       the image file formats: names, file endings, first bytes
 provenance    image files that say they are AI-generated, and from which model and seed
 grid          many images on one sheet
 files         files and folders that are written whole or not at all
+telemetry     turns off that of ONNX Runtime
 session       ONNX Runtime on the CPU
 cli           a command line from one options dataclass
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ganvas_core import telemetry  # noqa: F401  before ONNX Runtime is imported
+
+# isort: split
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray

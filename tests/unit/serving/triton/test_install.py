@@ -73,7 +73,7 @@ def test_backends_of_an_installation_with_onnxruntime_stay_its_own(container: Pa
     install = find_triton({"PATH": str(container.parent)})
     assert stage_backends(install, tmp_path / "staged") == tmp_path / "opt" / "backends"
     assert not (tmp_path / "staged").exists()
-    assert environment(install, {"A": "b"}) == {"A": "b"}
+    assert environment(install, {"A": "b"}) == {"A": "b", "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def test_backends_staged_for_the_wheel_hold_python_and_ours(tmp_path: Path) -> None:
