@@ -8,12 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Feeds", "Run", "merge", "pad_size", "parse_buckets", "run_batch"]
+__all__ = ["Array", "Check", "Feeds", "Refusal", "Run", "merge", "pad_size", "parse_buckets", "run_batch"]
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]
 Run = Callable[[Feeds], Sequence[Array]]
 """Inputs by name to outputs, in the order of the configuration."""
+Check = Callable[[Feeds], str | None]
+"""What is wrong with the values of the inputs, or None."""
+
+
+class Refusal(str):
+    """Why a request is not computed: its caller's mistake."""
+
+    __slots__ = ()
 
 
 def merge(requests: Sequence[Feeds], *, copy: bool) -> Feeds:
@@ -28,16 +36,22 @@ def merge(requests: Sequence[Feeds], *, copy: bool) -> Feeds:
     return {name: np.concatenate([feeds[name] for feeds in requests]) for name in requests[0]}
 
 
-def run_batch(run: Run, feeds: Feeds, sizes: Sequence[int], buckets: Sequence[int] = ()) -> list[list[Array] | str]:
+def run_batch(
+    run: Run, feeds: Feeds, sizes: Sequence[int], buckets: Sequence[int] = (), check: Check | None = None
+) -> list[list[Array] | str]:
     """Each request's outputs, or why it failed.
 
-    If the batch fails, every request runs alone: one bad request must not fail the others.
+    If the batch fails, every request runs alone: one bad request must not fail the others. Those that the check
+    refuses cost nothing: the others run as one batch without them.
 
     Args:
         feeds: from merge.
         sizes: rows of each request.
         buckets: batch sizes to pad to, ascending; empty: none.
+        check: of the values; rows are good or bad by themselves.
     """
+    if check is not None and (problem := check(feeds)) is not None:
+        return [Refusal(problem)] if len(sizes) == 1 else _run_good(run, feeds, sizes, buckets, check)
     try:
         outputs = _run_padded(run, feeds, sum(sizes), buckets)
     except Exception as error:
@@ -69,6 +83,22 @@ def parse_buckets(text: str, max_batch_size: int) -> tuple[int, ...]:
             )
         buckets.add(int(entry))
     return tuple(sorted(buckets))
+
+
+def _run_good(
+    run: Run, feeds: Feeds, sizes: Sequence[int], buckets: Sequence[int], check: Check
+) -> list[list[Array] | str]:
+    """Refuse the requests with bad values, and run the others as one batch."""
+    parts = [part for part, _ in _parts(feeds, sizes)]
+    problems = [check(part) for part in parts]
+    good = [index for index, problem in enumerate(problems) if problem is None]
+    results: list[list[Array] | str] = [Refusal(problem) for problem in problems]
+    if good:
+        merged = merge([parts[index] for index in good], copy=False)
+        outcomes = run_batch(run, merged, [sizes[index] for index in good], buckets)
+        for index, outcome in zip(good, outcomes, strict=True):
+            results[index] = outcome
+    return results
 
 
 def _run_padded(run: Run, feeds: Feeds, size: int, buckets: Sequence[int]) -> list[Array]:

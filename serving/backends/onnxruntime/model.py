@@ -20,9 +20,10 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 if TYPE_CHECKING:
-    from serving.backends.onnxruntime import ganvas_batches, ganvas_pipeline
+    from serving.backends.onnxruntime import ganvas_batches, ganvas_limits, ganvas_pipeline
 else:
     import ganvas_batches  # Triton puts this folder on the path
+    import ganvas_limits
     import ganvas_pipeline
 
 Results = list[list[ganvas_batches.Array] | str]
@@ -72,8 +73,9 @@ class TritonPythonModel:
         threading.Thread(target=_end_with_triton, daemon=True).start()
         config = ganvas_session.Config(json.loads(args["model_config"]))
         device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        version_folder = Path(args["model_repository"]) / args["model_version"]
         try:
-            path = ganvas_session.model_file(Path(args["model_repository"]) / args["model_version"], config)
+            path = ganvas_session.model_file(version_folder, config)
             self._session = ganvas_session.open_session(path, config, device=device)
             ganvas_session.check_ports(config, self._session)
             # On a GPU each new batch size costs a search for algorithms: pad to those that the configuration warms up.
@@ -83,6 +85,8 @@ class TritonPythonModel:
             )
         except ValueError as error:
             raise pb.TritonModelException(str(error)) from None
+        limits = ganvas_limits.read_limits(version_folder)
+        self._check = limits.problem if limits is not None else None
         self._run_options = ganvas_session.run_options(config)
         self._outputs = [entry["name"] for entry in config.outputs]
         self._max_batch_size = config.max_batch_size
@@ -124,7 +128,7 @@ class TritonPythonModel:
 
     def _run(self, batch: Batch) -> Results:
         start = time.perf_counter()
-        results = ganvas_batches.run_batch(self._run_session, batch.feeds, batch.sizes, self._buckets)
+        results = ganvas_batches.run_batch(self._run_session, batch.feeds, batch.sizes, self._buckets, self._check)
         self._row_s = (time.perf_counter() - start) / sum(batch.sizes)
         return results
 
@@ -153,7 +157,8 @@ class TritonPythonModel:
 
     def _response(self, result: list[ganvas_batches.Array] | str) -> Any:
         if isinstance(result, str):
-            callers_fault = "INVALID_ARGUMENT" in result  # as ONNX Runtime writes it
+            # The second is how ONNX Runtime writes it.
+            callers_fault = isinstance(result, ganvas_batches.Refusal) or "INVALID_ARGUMENT" in result
             code = pb.TritonError.INVALID_ARG if callers_fault else pb.TritonError.INTERNAL
             return pb.InferenceResponse(error=pb.TritonError(result, code))
         return pb.InferenceResponse(

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serving.backends.onnxruntime.ganvas_batches import Array, Feeds, merge, pad_size, parse_buckets, run_batch
+from serving.backends.onnxruntime.ganvas_batches import (
+    Array,
+    Feeds,
+    Refusal,
+    merge,
+    pad_size,
+    parse_buckets,
+    run_batch,
+)
 
 BAD = -1
 
@@ -62,6 +70,31 @@ def test_batch_costs_only_the_bad_requests_when_it_fails(
             assert result == "indices element out of data bounds, idx=-1"
         else:
             assert np.array_equal(result[0], feeds["x"] * 2)
+
+
+def refuse_bad(feeds: Feeds) -> str | None:
+    return "x is bad" if (feeds["x"] == BAD).any() else None
+
+
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=8),
+    data=st.data(),
+    buckets=st.sets(st.integers(1, 40)),
+)
+def test_batch_without_the_refused_requests_runs_once(sizes: list[int], data: st.DataObject, buckets: set[int]) -> None:
+    bad = data.draw(st.sets(st.integers(0, len(sizes) - 1), min_size=1))
+    requests = requests_of(sizes)
+    for index in bad:
+        requests[index]["x"][0] = BAD
+    model = Model()
+    results = run_batch(model, merge(requests, copy=True), sizes, sorted(buckets), refuse_bad)
+    for index, (feeds, result) in enumerate(zip(requests, results, strict=True)):
+        if index in bad:
+            assert isinstance(result, Refusal)
+            assert result == "x is bad"
+        else:
+            assert np.array_equal(result[0], feeds["x"] * 2)
+    assert len(model.batch_sizes) == (len(bad) < len(sizes))
 
 
 def test_batch_runs_once_when_all_is_well() -> None:
