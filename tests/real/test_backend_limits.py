@@ -1,4 +1,4 @@
-"""Triton, asked directly, about values that a model does not take: an error, as from the service, and no wrong image."""
+"""Triton, asked directly, about values that a model does not take: an error, as from the service, no wrong image."""
 
 from __future__ import annotations
 
