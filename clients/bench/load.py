@@ -66,7 +66,25 @@ def service_target(address: str, model: str, *, batch_size: int) -> Target:
 
 def closed_loop(target: Target, *, concurrency: int, seconds: float, warmup_s: float = 1.0) -> LoadResult:
     """`concurrency` callers, each with one call at a time; calls that begin in the warm-up do not count."""
-    return asyncio.run(_closed_loop(target, concurrency, seconds, warmup_s))
+
+    async def load() -> LoadResult:
+        latencies_ms: list[float] = []
+        requests = itertools.cycle(target.requests)
+        start = time.perf_counter() + warmup_s
+        async with grpc.aio.insecure_channel(target.address, options=_channel_options()) as channel:
+            call = channel.unary_unary(target.method, request_serializer=None, response_deserializer=None)
+
+            async def caller() -> None:
+                while (begin := time.perf_counter()) < start + seconds:
+                    await call(next(requests), timeout=60)
+                    if begin >= start:
+                        latencies_ms.append((time.perf_counter() - begin) * 1e3)
+
+            await asyncio.gather(*(caller() for _ in range(concurrency)))
+            elapsed_s = time.perf_counter() - start
+        return LoadResult(batch_size=target.batch_size, elapsed_s=elapsed_s, latencies_ms=tuple(latencies_ms))
+
+    return asyncio.run(load())
 
 
 def paced(target: Target, *, interval_ms: float, seconds: float, warmup_s: float = 1.0) -> LoadResult:
@@ -84,24 +102,6 @@ def paced(target: Target, *, interval_ms: float, seconds: float, warmup_s: float
             if begin >= start:
                 latencies_ms.append((time.perf_counter() - begin) * 1e3)
             next_call = max(next_call + interval_ms / 1e3, time.perf_counter())
-        elapsed_s = time.perf_counter() - start
-    return LoadResult(batch_size=target.batch_size, elapsed_s=elapsed_s, latencies_ms=tuple(latencies_ms))
-
-
-async def _closed_loop(target: Target, concurrency: int, seconds: float, warmup_s: float) -> LoadResult:
-    latencies_ms: list[float] = []
-    requests = itertools.cycle(target.requests)
-    start = time.perf_counter() + warmup_s
-    async with grpc.aio.insecure_channel(target.address, options=_channel_options()) as channel:
-        call = channel.unary_unary(target.method, request_serializer=None, response_deserializer=None)
-
-        async def caller() -> None:
-            while (begin := time.perf_counter()) < start + seconds:
-                await call(next(requests), timeout=60)
-                if begin >= start:
-                    latencies_ms.append((time.perf_counter() - begin) * 1e3)
-
-        await asyncio.gather(*(caller() for _ in range(concurrency)))
         elapsed_s = time.perf_counter() - start
     return LoadResult(batch_size=target.batch_size, elapsed_s=elapsed_s, latencies_ms=tuple(latencies_ms))
 

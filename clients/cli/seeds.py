@@ -17,20 +17,18 @@ def parse_seeds(text: str, *, max_count: int) -> Sequence[int]:
     Raises:
         ValueError: not of this form, outside 64 bits, or more than max_count. A range is not expanded before that.
     """
-    ranges = [_parse_part(part.strip()) for part in text.split(",")]
+    ranges = []
+    for part in (part.strip() for part in text.split(",")):
+        match = _PART.fullmatch(part)
+        if match is None:
+            raise ValueError(f"--seeds must be numbers and ranges like 0-63 or 1,5,9-12; got {part!r:.80}.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last >= 2**64:
+            raise ValueError(f"--seeds must be within [0, 2^64); got {last}.")
+        if last < first:
+            raise ValueError(f"--seeds must be ranges from low to high; got {part}.")
+        ranges.append(range(first, last + 1))
     count = sum(part.stop - part.start for part in ranges)
     if count > max_count:
         raise ValueError(f"--seeds must name at most {max_count} seeds; got {count}.")
     return ranges[0] if len(ranges) == 1 else list(chain.from_iterable(ranges))
-
-
-def _parse_part(part: str) -> range:
-    match = _PART.fullmatch(part)
-    if match is None:
-        raise ValueError(f"--seeds must be numbers and ranges like 0-63 or 1,5,9-12; got {part!r:.80}.")
-    first, last = int(match[1]), int(match[2] or match[1])
-    if last >= 2**64:
-        raise ValueError(f"--seeds must be within [0, 2^64); got {last}.")
-    if last < first:
-        raise ValueError(f"--seeds must be ranges from low to high; got {part}.")
-    return range(first, last + 1)

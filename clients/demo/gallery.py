@@ -36,15 +36,33 @@ def make_gallery(folder: Path, model: str, sampler: Sampler, server: LocalServer
     """
     folder.mkdir(parents=True)
     info = sampler.model(model)
+
+    # The grid, by both paths.
     seeds = np.arange(NUM_COLUMNS * len(info.labels), dtype=np.uint64)
     labels = np.repeat(np.arange(len(info.labels)), NUM_COLUMNS)
     service = sampler.sample(model, seeds, labels=labels.tolist())
     if not np.array_equal(service.array, _sample_directly(server.triton_grpc, model, seeds, labels)):
         raise GalleryError(f"{model}: the service and Triton directly gave different images.")
     paths = [_save(folder / "grid.png", image_grid(service.array, num_columns=NUM_COLUMNS, scale=SCALE), service.info)]
+
+    # Real digits above their reconstructions.
     if info.can_encode:
-        paths.append(_reconstruct(folder / "reconstruction.png", model, sampler, examples))
-    return paths + _walk(folder, model, sampler)
+        files = sorted(examples.glob("*.png"))
+        real = np.stack([np.asarray(Image.open(file)) for file in files])[..., None]
+        posterior = sampler.encode(model, [file.read_bytes() for file in files])
+        decoded = sampler.decode(model, posterior.mean, labels=list(range(len(files))))
+        strip = image_grid(np.concatenate([real, decoded.array]), num_columns=len(files), scale=SCALE)
+        paths.append(_save(folder / "reconstruction.png", strip, decoded.info))
+
+    # The walk, as a strip and as an animation.
+    frames = list(sampler.walk(model, WALK_SEEDS, steps=WALK_STEPS, loop=True, label=WALK_LABEL))
+    images = np.stack([frame.array for frame in frames])
+    strip = image_grid(images, num_columns=WALK_STEPS, scale=SCALE)
+    paths.append(_save(folder / "walk.png", strip, frames[0].info))
+    large = [to_pil(image_grid(image[None], num_columns=1, scale=4 * SCALE)) for image in images]
+    paths.append(folder / "walk.gif")
+    large[0].save(paths[-1], save_all=True, append_images=large[1:], duration=FRAME_MS, loop=0)
+    return paths
 
 
 def _sample_directly(
@@ -61,25 +79,6 @@ def _sample_directly(
                 inputs[-1].set_data_from_numpy(array)
             batches.append(client.infer(model, inputs).as_numpy("image"))
     return np.concatenate(batches)
-
-
-def _reconstruct(path: Path, model: str, sampler: Sampler, examples: Path) -> Path:
-    files = [file.read_bytes() for file in sorted(examples.glob("*.png"))]
-    real = np.stack([np.asarray(Image.open(file)) for file in sorted(examples.glob("*.png"))])[..., None]
-    posterior = sampler.encode(model, files)
-    decoded = sampler.decode(model, posterior.mean, labels=list(range(len(files))))
-    strip = image_grid(np.concatenate([real, decoded.array]), num_columns=len(files), scale=SCALE)
-    return _save(path, strip, decoded.info)
-
-
-def _walk(folder: Path, model: str, sampler: Sampler) -> list[Path]:
-    frames = list(sampler.walk(model, WALK_SEEDS, steps=WALK_STEPS, loop=True, label=WALK_LABEL))
-    images = np.stack([frame.array for frame in frames])
-    strip = _save(folder / "walk.png", image_grid(images, num_columns=WALK_STEPS, scale=SCALE), frames[0].info)
-    large = [to_pil(image_grid(image[None], num_columns=1, scale=4 * SCALE)) for image in images]
-    animation = folder / "walk.gif"
-    large[0].save(animation, save_all=True, append_images=large[1:], duration=FRAME_MS, loop=0)
-    return [strip, animation]
 
 
 def _save(path: Path, sheet: NDArray[np.uint8], info: ImageInfo) -> Path:

@@ -31,7 +31,15 @@ def run_demo(out: Path, *, seed: int, console: Console) -> None:
         LocalServerError, BareError, GanvasError: serving, measuring or a call failed.
     """
     start = time.monotonic()
-    _clear(out)
+    # Empty `out` if an earlier demo made it; never anything else.
+    if out.exists() and not (out / MARKER).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DemoError(f"--out {out} exists and no demo made it. Choose an empty or a new folder.")
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / MARKER).write_text("Made by ./ganvas demo, which replaces this folder.\n")
+
+    # Train, export, verify.
     repository = out / "model_repository"
     console.rule("train: both at once, a core each")
     training_s = train_at_once(MODELS, out / "runs", seed=seed, console=console)
@@ -40,6 +48,8 @@ def run_demo(out: Path, *, seed: int, console: Console) -> None:
         _verb(console, "export", "export", str(checkpoint), "--name", name, "--repository", str(repository))
     for name in MODELS:
         _verb(console, "serving", "verify", name, "--repository", str(repository))
+
+    # Serve, draw, measure.
     console.rule("serve: Triton and the sampling service")
     images: list[Path] = []
     figures: list[ModelFigures] = []
@@ -51,20 +61,6 @@ def run_demo(out: Path, *, seed: int, console: Console) -> None:
             model_file = repository / name / "1" / "model.onnx"
             figures.append(measure_model(name, sampler, server, model_file, training_s=training_s[name]))
     print_results(figures, images, elapsed_s=time.monotonic() - start, repository=repository, console=console)
-
-
-def _clear(out: Path) -> None:
-    """Empty `out` if an earlier demo made it; never anything else.
-
-    Raises:
-        DemoError: it holds something else.
-    """
-    if out.exists() and not (out / MARKER).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DemoError(f"--out {out} exists and no demo made it. Choose an empty or a new folder.")
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
-    (out / MARKER).write_text("Made by ./ganvas demo, which replaces this folder.\n")
 
 
 def _verb(console: Console, module: str, *arguments: str) -> None:

@@ -143,7 +143,16 @@ def load_model(folder: Path) -> LoadedModel:
     Raises:
         CheckpointError: missing, truncated, damaged, of a newer format, a pickle, or weights that do not fit.
     """
-    _check_folder(folder)
+    if folder.is_file():
+        kind = "a pickle" if _looks_like_pickle(folder.read_bytes()[:4]) else "a file"
+        raise CheckpointError(
+            f"{folder} is {kind}, not a checkpoint folder. Ganvas reads a folder with {WEIGHTS_NAME} and {INFO_NAME}, "
+            "and never unpickles. `./ganvas train` writes one."
+        )
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} does not exist. Train one first: ./ganvas train digits-gan --out out/digits-gan"
+        )
     info, weights_sha256 = _read_info(folder / INFO_NAME)
     weights, sha256 = _read_weights(folder / WEIGHTS_NAME)
     if weights_sha256 not in (None, sha256):
@@ -176,19 +185,6 @@ def load_model(folder: Path) -> LoadedModel:
         module.load_state_dict({name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)})
         module.eval()
     return LoadedModel(info=info, generator=generator, encoder=encoder, sha256=sha256)
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.is_file():
-        kind = "a pickle" if _looks_like_pickle(folder.read_bytes()[:4]) else "a file"
-        raise CheckpointError(
-            f"{folder} is {kind}, not a checkpoint folder. Ganvas reads a folder with {WEIGHTS_NAME} and {INFO_NAME}, "
-            "and never unpickles. `./ganvas train` writes one."
-        )
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{folder} does not exist. Train one first: ./ganvas train digits-gan --out out/digits-gan"
-        )
 
 
 def _read_info(path: Path) -> tuple[ModelInfo, str | None]:

@@ -53,7 +53,11 @@ class TrainingProgress:
             self._lines_printed = self._twentieths(step)
         for name, value in losses.items():
             self._losses[name] = SMOOTHING * self._losses.get(name, value) + (1 - SMOOTHING) * value
-        status = self._status(step)
+        parts = [f"{self.config.kimg(step):.1f}/{self.config.kimg(self.config.num_steps):.1f} kimg"]
+        elapsed_s = time.monotonic() - self._start_s
+        if step > self._start_step and elapsed_s > 0:
+            parts.append(f"{(step - self._start_step) * self.config.batch_size / elapsed_s:.0f} img/s")
+        status = "  ".join([*parts, *(f"{name} {value:.3g}" for name, value in self._losses.items())])
         self._bar.update(self._task, completed=step, status=status)
         if not self.console.is_terminal and self._twentieths(step) > self._lines_printed:
             self._lines_printed = self._twentieths(step)
@@ -61,11 +65,3 @@ class TrainingProgress:
 
     def _twentieths(self, step: int) -> int:
         return 20 * step // self.config.num_steps
-
-    def _status(self, step: int) -> str:
-        parts = [f"{self.config.kimg(step):.1f}/{self.config.kimg(self.config.num_steps):.1f} kimg"]
-        elapsed_s = time.monotonic() - self._start_s
-        if self._start_step is not None and step > self._start_step and elapsed_s > 0:
-            parts.append(f"{(step - self._start_step) * self.config.batch_size / elapsed_s:.0f} img/s")
-        parts += [f"{name} {value:.3g}" for name, value in self._losses.items()]
-        return "  ".join(parts)

@@ -100,7 +100,14 @@ def bits(seeds: Sequence[int] | UInt64s, latent_shape: int | Sequence[int]) -> N
     shape = (latent_shape,) if isinstance(latent_shape, int) else tuple(latent_shape)
     if not shape or min(shape) < 1:
         raise ValueError(f"latent_shape must be one or more dimensions of at least 1; got {latent_shape}.")
-    counters = _as_uint64(seeds)
+    if isinstance(seeds, np.ndarray) and seeds.dtype == np.uint64:
+        counters = seeds.reshape(-1)
+    else:
+        values = [int(seed) for seed in seeds]
+        for seed in values:
+            if not 0 <= seed < 2**64:
+                raise ValueError(f"seed must be within [0, 2^64); got {seed}.")
+        counters = np.array(values, np.uint64)
     flat = squares32(counters[:, None], dimension_keys(math.prod(shape))[None, :]).astype(np.uint32)
     return flat.reshape(len(counters), *shape)
 
@@ -137,13 +144,3 @@ def _start(counter: UInt64s, key: UInt64s) -> tuple[UInt64s, UInt64s, UInt64s]:
 
 def _swap_halves(x: UInt64s) -> UInt64s:
     return (x >> _HALF) | (x << _HALF)
-
-
-def _as_uint64(seeds: Sequence[int] | UInt64s) -> UInt64s:
-    if isinstance(seeds, np.ndarray) and seeds.dtype == np.uint64:
-        return seeds.reshape(-1)
-    values = [int(seed) for seed in seeds]
-    for seed in values:
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"seed must be within [0, 2^64); got {seed}.")
-    return np.array(values, dtype=np.uint64)
