@@ -1,4 +1,4 @@
-"""The client library, our service and a real Triton: the whole road of an image."""
+"""The client library, our service and a real Triton, end to end."""
 
 from __future__ import annotations
 

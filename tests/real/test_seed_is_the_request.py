@@ -1,4 +1,4 @@
-"""The promise of the product: the bytes of a seed's image do not depend on the way it was asked for."""
+"""The bytes of a seed's image do not depend on how it was requested."""
 
 from __future__ import annotations
 

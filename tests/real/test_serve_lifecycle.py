@@ -1,4 +1,4 @@
-"""`ganvas serve` from start to end: a real Triton, the service, signals, and what is left of them: nothing."""
+"""`ganvas serve` from start to end: a real Triton, the service, signals, and no leftovers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: 
 
 
 def wait_rejected(stub: Any) -> Any:
-    """The error of the first new call that is not accepted any more."""
+    """The error of the first call that is rejected."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:

@@ -110,7 +110,7 @@ def test_stream_whose_caller_left_is_not_made(service: Service, triton: TritonPr
 
 
 def settled_count(triton: TritonProcess) -> int:
-    """num_inferred, once it stands still."""
+    """num_inferred, once it has stopped changing."""
     count, end = -1, time.monotonic() + TIMEOUT_S
     while count != (count := num_inferred(triton)):
         assert time.monotonic() < end

@@ -17,7 +17,7 @@ FREE = ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--
 
 
 def try_out() -> tuple[int, dict[str, Any]]:
-    """Exit code, and what became of the trial."""
+    """Exit code, and the result of the trial."""
     result = cli.run(doctor, ["--json", *FREE])
     findings = {entry["name"]: entry for entry in json.loads(result.stdout)["findings"]}
     return result.exit_code, findings["Triton starts"]

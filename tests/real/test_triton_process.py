@@ -1,4 +1,4 @@
-"""A real Triton as a process: it starts, says what failed, and leaves nothing behind however it ends."""
+"""A real Triton as a process: start, failures, and no leftovers after any kind of end."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ time.sleep(600)
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """good works; the others are broken each in its way."""
+    """The model good works; each of the others is broken in a different way."""
     folder = tmp_path_factory.mktemp("models")
     add_model(folder, "good", identity_model(), "instance_group [ { count: 1 kind: KIND_CPU } ]")
     add_model(folder, "torn", identity_model().SerializeToString()[:40], "")

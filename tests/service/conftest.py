@@ -19,7 +19,7 @@ def repository(model_repository: Path) -> Repository:
 
 @pytest.fixture(scope="session")
 def loop_thread() -> Iterator[LoopThread]:
-    """One loop for every server: grpc.aio is at its best with one loop in a process."""
+    """One loop for every server: grpc.aio supports one loop in a process best."""
     loop = LoopThread()
     yield loop
     loop.close()
@@ -36,7 +36,7 @@ def shared_service(loop_thread: LoopThread, repository: Repository) -> Iterator[
 
 @pytest.fixture
 def peer(loop_thread: LoopThread, repository: Repository) -> Iterator[KServe]:
-    """A peer of the test's own, to be broken."""
+    """A peer that this test may stop."""
     peer = KServe(repository)
     loop_thread.run(peer.start())
     yield peer

@@ -1,4 +1,4 @@
-"""The client library against our service: the same images by every road, and what happens when a call fails."""
+"""The client library against our service: every method gives the same images, and failures become exceptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client library when a call fails, takes too long or is left: against our service, and one that fails on cue."""
+"""The client library when a call fails, times out or is abandoned."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.service import LoopThread, Service, running_service
 
 @pytest.fixture
 def breakable(loop_thread: LoopThread, repository: Repository, peer: KServe) -> Iterator[Sampler]:
-    """A client of a service whose Triton the test can hold or break."""
+    """A client of a service whose Triton the test can block or stop."""
     with running_service(loop_thread, repository, peer.address) as service, Sampler(service.address) as sampler:
         yield sampler
 
@@ -100,7 +100,7 @@ def test_full_queue_says_when_to_try_again(breakable: Sampler, peer: KServe) -> 
 
 
 class Scripted(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-    """A service that is unavailable a given number of times: our own cannot be told to be."""
+    """A service that is unavailable a given number of times, which our own cannot be made to be."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures

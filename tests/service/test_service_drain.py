@@ -35,7 +35,7 @@ def health(service: Service) -> Any:
 
 
 async def start_drain(service: Service) -> asyncio.Task[None]:
-    """A drain that goes on behind the test's back; it has begun when this returns."""
+    """Start a drain in the background; returns once it has begun."""
     task = asyncio.create_task(service.server.drain())
     await asyncio.sleep(0)
     return task

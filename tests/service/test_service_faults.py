@@ -1,4 +1,4 @@
-"""What callers see, and what Triton is spared, when something goes wrong behind the service."""
+"""What callers see when something fails behind the service, and which work is then not sent to Triton."""
 
 from __future__ import annotations
 

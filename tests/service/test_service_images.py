@@ -1,4 +1,4 @@
-"""What the service answers: the same bytes as the exported files give, in every form of asking."""
+"""Every RPC and format gives the same bytes as the exported files in bare ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class KServe(GRPCInferenceServiceServicer):  # type: ignore[misc]
         self._released = asyncio.Event()
         self._released.set()
         self.failure: tuple[grpc.StatusCode, str] | None = None
-        """What every batch gets instead of an answer."""
+        """The error that every batch gets, if set."""
         self.batch_sizes: list[int] = []
         self.versions: list[str] = []
         self.timeouts_us: list[int] = []
@@ -62,7 +62,7 @@ class KServe(GRPCInferenceServiceServicer):  # type: ignore[misc]
         await self._server.stop(None)
 
     async def hold(self) -> None:
-        """From now on batches wait inside the server until `release`, or until they are cancelled."""
+        """Make batches wait inside the server until `release`, or until they are cancelled."""
         self._released.clear()
 
     async def release(self) -> None:

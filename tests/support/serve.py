@@ -1,4 +1,4 @@
-"""`ganvas serve` as a real subprocess: start it on free ports, wait for ready, signal it, see that nothing is left."""
+"""`ganvas serve` as a real subprocess: start it on free ports, wait for ready, signal it, check for leftovers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Serve:
         self.ready = json.loads(self.ready_file.read_text(encoding="utf-8"))
 
     def processes(self) -> set[tuple[int, str]]:
-        """The supervisor and everything below it: (pid, start time), which no other process ever has."""
+        """The supervisor and its descendants as (pid, start time), which is unique even when a pid is reused."""
         found = set()
         for pid in [self.process.pid, *_descendants(self.process.pid)]:
             with suppress(OSError):

@@ -36,7 +36,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await it over there."""
+        """Run it on the loop and wait for its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_TIMEOUT_S)
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ def sample_request(count: int = 1, *, model: str = "tiny-gan", first: int = 0, *
 
 
 def failure_of(call: Callable[[], Any]) -> Any:
-    """The RpcError with which a call ends; a streamed reply is read until then."""
+    """The RpcError that a call ends with; a streamed reply is read to its end."""
     try:
         reply = call()
         if isinstance(reply, grpc.Call):

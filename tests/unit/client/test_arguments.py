@@ -1,4 +1,4 @@
-"""Arguments as people write them, as the wire carries them."""
+"""Python arguments become request fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEED = st.integers(0, 2**64 - 1)
 
 
 def sent(seeds: Any) -> list[int]:
-    """The seeds that the service reads out of a request."""
+    """The seeds in a request, as the service reads them."""
     listed, consecutive = seed_fields(seeds)
     if consecutive is None:
         return listed

@@ -1,4 +1,4 @@
-"""What people import: ganvas_client.__all__, and nothing else."""
+"""The public API is ganvas_client.__all__, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The certificate: read strictly, and the files it vouches for."""
+"""The certificate: strict parsing, and the hashes of its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One export end to end: what lands in the repository, and what it says of itself."""
+"""One export end to end: the files in the repository and the certificate."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def add_version(repository: Path) -> Callable[[str, int], None]:
 
 @pytest.fixture
 def recertify() -> Callable[[Path], None]:
-    """Make a certificate vouch for the files that are there: the lie that only `verify` can find."""
+    """Rewrite a certificate's hashes to match changed files, so that only `verify` can detect the change."""
 
     def rewrite(folder: Path) -> None:
         certificate = Certificate.read(folder)

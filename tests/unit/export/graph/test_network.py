@@ -1,4 +1,4 @@
-"""torch's network and its graph: folded batch norm, symbolic batch, nothing of this machine inside."""
+"""PyTorch's network and its graph: folded batch norm, symbolic batch, metadata stripped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: graphs that are wrong in each of the ways that matter do not get through."""
+"""The export gate rejects every kind of wrong graph."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_prove_rejects_an_encoder_that_torch_disagrees_with(vae: Exported) -> No
 
 
 class Cancelling(nn.Module):
-    """Its last weights differ by less than fp16 can tell apart, and the image is what is left of them."""
+    """Its last weights differ by less than fp16 resolves, and the image depends on the difference."""
 
     def __init__(self) -> None:
         super().__init__()

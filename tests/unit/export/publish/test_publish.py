@@ -1,4 +1,4 @@
-"""Publishing: whole or not at all, whatever happens on the way."""
+"""Publishing is atomic: a crash, a full disk or an error leaves the old version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One table from exceptions to gRPC codes, and nothing of the inside shown."""
+"""Exceptions map to gRPC codes, and internal details are not shown to callers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log line is one line, whatever a caller writes."""
+"""A log entry is one line, even with line breaks in a caller's text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Triton is given: the versions that passed, and nothing else."""
+"""Staging: Triton gets the versions that passed, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.certificates import served_model
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """pets versions 1 to 3, and a neighbour."""
+    """Model pets, versions 1 to 3, and a second model."""
     for name in ("pets", "pets-decode", "other"):
         model = tmp_path / "repository" / name
         for version in ("1", "2", "3", ".staging"):

@@ -21,7 +21,7 @@ LABELS = DIGITS.labels.numpy()
 
 
 def evaluation(**changes: Any) -> Evaluation:
-    """Of real digits against themselves."""
+    """The measures of real digits taken as samples."""
     values: dict[str, Any] = {
         "dataset": DIGITS,
         "generator": nn.Identity(),

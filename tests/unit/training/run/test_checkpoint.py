@@ -25,7 +25,7 @@ def edit_json(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
-    """Change the weights, and take out the hash that would give it away first."""
+    """Change the weights and remove their hash, so that the weights themselves are checked."""
     path = folder / "model.safetensors"
     tensors = safetensors.torch.load(path.read_bytes())
     change(tensors)

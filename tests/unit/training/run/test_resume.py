@@ -1,4 +1,4 @@
-"""A run that was interrupted must end as if it never had been: the same bytes in every tensor."""
+"""An interrupted and resumed run ends with the same bytes in every tensor as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.run.resume import load_resume, read_step
 
 
 class Killed(BaseException):
-    """Stands for a kill -9: nothing of ours runs after it."""
+    """Simulates kill -9: no cleanup code runs after it."""
 
 
 def start(folder: Path, family: str, **options: object) -> Path:

@@ -1,4 +1,4 @@
-"""What a plan asks of Triton, and what it says of each image."""
+"""Plans: the inputs for Triton and the metadata of each image."""
 
 from __future__ import annotations
 

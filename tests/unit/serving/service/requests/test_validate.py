@@ -1,4 +1,4 @@
-"""Any request at all becomes a plan within the limits, or an error that names a field."""
+"""Every request becomes a plan within the limits, or an error that names a field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The walk: exact at its seeds, smooth in between, the same however it is cut into batches."""
+"""The walk: exact at its seeds, smooth in between, independent of batch boundaries."""
 
 from __future__ import annotations
 
