@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from typing import TextIO
 
 from serving.options import LogLevel
 
@@ -20,9 +21,13 @@ def logfmt(**fields: object) -> str:
     return " ".join(f"{key}={_value(value)}" for key, value in fields.items() if value is not None)
 
 
-def set_up_logging(level: LogLevel) -> None:
-    """Send the `ganvas` loggers to stderr, which `ganvas serve` shows or keeps in service.log."""
-    handler = logging.StreamHandler(sys.stderr)
+def set_up_logging(level: LogLevel, stream: TextIO | None = None) -> None:
+    """Send the `ganvas` loggers to a stream.
+
+    Args:
+        stream: None: stderr, which `ganvas serve` shows or keeps in service.log.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)

@@ -1,33 +1,39 @@
-"""`ganvas serve`: Triton and the sampling service as two children that start, drain and end together."""
+"""`ganvas serve`: its parts start, come back when they end, drain, and end together."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import os
+import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 
 from ganvas_core.cli import UserError
 from serving.options import ServeOptions, address_of
 from serving.repository.reader import Repository, RepositoryError, read_repository
+from serving.service.logs import set_up_logging
+from serving.supervise.output import Output, TextOutput
+from serving.supervise.part import Keeper, Part
 from serving.supervise.ready import Ready, print_ready, print_start, write_ready_file
-from serving.supervise.service_process import ServiceProcess
+from serving.supervise.service_part import ServicePart
 from serving.supervise.staging import stage
-from serving.triton.ports import port_problem
-from serving.triton.process import TritonOptions, TritonProcess, reachable
+from serving.supervise.triton_part import TritonPart
+from serving.triton.ports import choose_ports
+from serving.triton.process import TritonOptions, reachable
 
 __all__ = ["ServeError", "supervise"]
 
-POLL_S = 0.2
-TRITON_GRACE_S = 10.0
+logger = logging.getLogger("ganvas.supervisor")
+
 SERVICE_GRACE_S = 5.0
 """Extra time after drain_s before the service is killed."""
 
@@ -42,7 +48,7 @@ def supervise(options: ServeOptions, console: Console) -> int:
     Returns:
         0 after a drain; 130 or 143 when stopped before anything was ready.
     Raises:
-        ServeError, TritonError: could not start, or a process died.
+        UserError: a part could not start.
     """
     try:
         repository = read_repository(options.repository, options.config_name)
@@ -52,28 +58,43 @@ def supervise(options: ServeOptions, console: Console) -> int:
         reasons = "\n".join(f"{entry.name} version {entry.version}: {entry.reason}" for entry in repository.rejected)
         raise ServeError(f"no version in {options.repository} matches its certificate.\n{reasons}")
     _delete_ready_file(options)
+    ports = choose_ports(options.addresses())
     print_start(console, options, repository)
-    with tempfile.TemporaryDirectory(prefix="ganvas-serve-") as name, _log_file(options) as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="ganvas-serve-") as name,
+        _log_output(options) as log,
+        _console_output(console) as console,
+    ):
         (Path(name) / "models").mkdir()
         stage(repository, Path(name) / "models")
-        return asyncio.run(Supervisor(options, console, repository, Path(name), log).run())
+        resolved = dataclasses.replace(
+            options,
+            repository=options.repository.resolve(),
+            port=ports["--port"],
+            triton_grpc_port=ports["--triton-grpc-port"],
+            triton_http_port=ports["--triton-http-port"],
+            triton_metrics_port=ports["--triton-metrics-port"],
+        )
+        return asyncio.run(Supervisor(resolved, console, repository, Path(name), log).run())
 
 
 class Supervisor:
-    """One run of Triton and the service.
+    """One run of every part.
 
     Args:
+        options: every port is chosen: a part that comes back is found where it was.
         folder: holds the staged models; Triton's log too, unless there is a log_dir.
-        log: where the service's log goes.
+        log: takes the service's log and ours.
     """
 
     def __init__(
-        self, options: ServeOptions, console: Console, repository: Repository, folder: Path, log: BinaryIO
+        self, options: ServeOptions, console: Console, repository: Repository, folder: Path, log: Output
     ) -> None:
         self._options = options
         self._console = console
-        self._log = log
-        self._triton = TritonProcess(
+        set_up_logging(options.log_level, TextOutput(log, terminal=False))  # type: ignore[arg-type]
+        secret = secrets.token_urlsafe(32)
+        self._triton = TritonPart(
             TritonOptions(
                 repository=folder / "models",
                 models=repository.triton_models(),
@@ -84,137 +105,121 @@ class Supervisor:
                 config_name=options.config_name,
                 strict_config=True,  # exported configurations are complete, and completing them costs a second or two
                 log_file=(options.log_dir or folder) / "triton.log",
-            )
+                secret=secret,
+                folder=folder,
+            ),
+            ready_s=options.start_s,
         )
-        self._triton_ready = asyncio.Event()
-        self._service: ServiceProcess | None = None
+        triton = address_of(reachable(options.triton_host), options.triton_grpc_port)
+        self._service = ServicePart(options, triton=triton, secret=secret, environ={}, log=log)
+        parts: list[Part] = [self._triton, self._service]
+        self.keepers = [Keeper(part, say=logger.warning, up=self._on_up) for part in parts]
+        """Started together, in any order; each copes with the others being away."""
+        self._announced = False
         self._signal: signal.Signals | None = None
         self._signalled = asyncio.Event()
         self._stopping = False
 
     async def run(self) -> int:
-        """Start, serve until the end, drain; both children are gone when it returns or raises."""
+        """Start, serve until a signal, drain; every part is gone when it returns or raises.
+
+        Raises:
+            UserError: a part could not get ready the first time.
+        """
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
-        tasks: list[asyncio.Task[None]] = []
+        kept = [asyncio.create_task(keeper.run()) for keeper in self.keepers]
         try:
-            service = await self._start()
-            ready = asyncio.create_task(self._until_ready(service))
-            end = asyncio.create_task(self._until_the_end(service))
-            tasks = [ready, end]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if ready.done():
-                await ready
-                self._announce(service)
-            await end
+            await self._unless_a_part_fails(kept, self._all_ready())
+            if not self._signalled.is_set():
+                self._announce()
+            await self._unless_a_part_fails(kept, self._signalled.wait())
             assert self._signal is not None
-            return 0 if ready.done() else 128 + self._signal
+            return 0 if self._announced else 128 + self._signal
         finally:
-            for task in tasks:
+            for task in kept:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*kept, return_exceptions=True)
             await self._stop()
 
-    async def _start(self) -> ServiceProcess:
-        """Start both processes.
+    async def _all_ready(self) -> None:
+        """Return once every part is ready, or a signal asks to stop."""
 
-        Raises:
-            ServeError, TritonError: one of them cannot start.
-        """
-        options = self._options
-        if problem := port_problem("--port", options.host, options.port):
-            raise ServeError(problem)
-        self._triton.start()
-        triton = address_of(reachable(options.triton_host), self._triton.ports.grpc)
-        resolved = dataclasses.replace(options, repository=options.repository.resolve())
-        self._service = ServiceProcess(resolved, triton=triton, log=self._log)
-        await self._service.start()
-        return self._service
+        async def every_part() -> None:
+            for keeper in self.keepers:
+                await keeper.ready.wait()
 
-    async def _until_ready(self, service: ServiceProcess) -> None:
-        """Return once both processes answer. Never returns if the service ends before.
+        waits = [asyncio.create_task(wait) for wait in (every_part(), self._signalled.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in waits:
+            task.cancel()
 
-        Raises:
-            TritonError: Triton ended, or did not get ready in time.
-        """
-        await asyncio.to_thread(self._triton.wait_ready, self._options.start_s)
-        self._triton_ready.set()
-        await service.wait_serving()
-
-    async def _until_the_end(self, service: ServiceProcess) -> None:
-        """Return once a signal asks to stop.
-
-        Raises:
-            ServeError: a process ended by itself.
-        """
-        watches = [
-            asyncio.create_task(watch)
-            for watch in (self._signalled.wait(), self._watch_triton(), self._watch_service(service))
-        ]
+    async def _unless_a_part_fails(self, kept: list[asyncio.Task[NoReturn]], waiting: Coroutine[Any, Any, Any]) -> None:
+        """Wait, or raise the error of a part that could not get ready the first time."""
+        task = asyncio.create_task(waiting)
         try:
-            done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            done, _ = await asyncio.wait({task, *kept}, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
         finally:
-            for task in watches:
-                task.cancel()
-            await asyncio.gather(*watches, return_exceptions=True)
+            task.cancel()
 
-    async def _watch_triton(self) -> NoReturn:
-        await self._triton_ready.wait()
-        while (code := self._triton.poll()) is None:
-            await asyncio.sleep(POLL_S)
-        raise ServeError(f"Triton ended by itself ({_how(code)}). Its log ends:\n{self._triton.log_tail()}")
+    def _announce(self) -> None:
+        self._announced = True
+        print_ready(self._console, self._ready())
+        try:
+            self._write_ready_file()
+        except OSError as error:
+            raise ServeError(f"--ready-file {self._options.ready_file}: {error.strerror}.") from None
 
-    async def _watch_service(self, service: ServiceProcess) -> NoReturn:
-        code = await service.wait()
-        message = f"the sampling service ended by itself ({_how(code)}). Its log ends:\n{service.tail()}"
-        raise ServeError(service.failure or message)
-
-    def _announce(self, service: ServiceProcess) -> None:
-        options, ports = self._options, self._triton.ports
-        assert service.port is not None
-        ready = Ready(
-            service=address_of(options.host, service.port),
-            triton_grpc=address_of(options.triton_host, ports.grpc),
-            triton_http=address_of(options.triton_host, ports.http),
-            triton_metrics=address_of(options.triton_host, ports.metrics),
-            pid=os.getpid(),
-            service_pid=service.pid,
-            triton_pid=self._triton.pid,
-            models=service.models,
-            rejected=service.rejected,
-        )
-        print_ready(self._console, ready)
-        if options.ready_file is not None:
+    def _on_up(self) -> None:
+        """A part that came back has another process id."""
+        if self._announced and not self._stopping:
             try:
-                write_ready_file(options.ready_file, ready)
+                self._write_ready_file()
             except OSError as error:
-                raise ServeError(f"--ready-file {options.ready_file}: {error.strerror}.") from None
+                logger.warning(f"--ready-file {self._options.ready_file}: {error.strerror}.")
+
+    def _write_ready_file(self) -> None:
+        if self._options.ready_file is not None:
+            write_ready_file(self._options.ready_file, self._ready())
+
+    def _ready(self) -> Ready:
+        options = self._options
+        return Ready(
+            service=address_of(options.host, options.port),
+            triton_grpc=address_of(options.triton_host, options.triton_grpc_port),
+            triton_http=address_of(options.triton_host, options.triton_http_port),
+            triton_metrics=address_of(options.triton_host, options.triton_metrics_port),
+            pid=os.getpid(),
+            service_pid=self._service.pid or 0,
+            triton_pid=self._triton.pid or 0,
+            models=self._service.models,
+            rejected=self._service.rejected,
+        )
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self._stopping and self._service is not None:
-            self._say("stopping now: unfinished calls get UNAVAILABLE")
+        if self._stopping:
+            self._tell("stopping now: unfinished calls get UNAVAILABLE")
             self._service.hurry()
         self._signal = self._signal or number
         self._signalled.set()
 
-    def _say(self, line: str) -> None:
-        """A closed terminal must not prevent the drain."""
-        with suppress(OSError):
-            self._console.print(line)
+    def _tell(self, line: str) -> None:
+        """One line for whoever sits at the terminal."""
+        self._console.print(line, markup=False)
 
     async def _stop(self) -> None:
-        """Drain the service, then end Triton."""
+        """Drain the service, then end every part."""
         self._stopping = True
         if self._options.ready_file is not None:
             self._options.ready_file.unlink(missing_ok=True)
-        if self._service is not None:
-            self._say(f"stopping: accepted calls have up to {self._options.drain_s:g} s; a second Ctrl-C stops at once")
-            self._service.drain()
-            await self._service.stop(self._options.drain_s + SERVICE_GRACE_S)
-        await asyncio.to_thread(self._triton.stop, TRITON_GRACE_S)
-        self._say("stopped")
+        self._tell(f"stopping: accepted calls have up to {self._options.drain_s:g} s; a second Ctrl-C stops at once")
+        self._service.drain()
+        await self._service.stop(self._options.drain_s + SERVICE_GRACE_S)
+        for keeper in reversed(self.keepers):
+            await keeper.part.stop()
+        self._tell("stopped")
 
 
 def _delete_ready_file(options: ServeOptions) -> None:
@@ -229,20 +234,33 @@ def _delete_ready_file(options: ServeOptions) -> None:
         raise ServeError(f"--ready-file {options.ready_file}: {error.strerror}.") from None
 
 
-def _how(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
 @contextmanager
-def _log_file(options: ServeOptions) -> Iterator[BinaryIO]:
+def _log_output(options: ServeOptions) -> Iterator[Output]:
     """service.log in the log_dir, or stderr."""
     if options.log_dir is None:
-        yield sys.stderr.buffer
+        with _output(sys.stderr.fileno()) as output:
+            yield output
         return
     try:
         options.log_dir.mkdir(parents=True, exist_ok=True)
         file = (options.log_dir / "service.log").open("ab")
     except OSError as error:
         raise ServeError(f"--log-dir {options.log_dir}: {error.strerror}.") from None
-    with file:
-        yield file
+    with file, _output(file.fileno()) as output:
+        yield output
+
+
+@contextmanager
+def _console_output(console: Console) -> Iterator[Console]:
+    """The same console, but it never waits for its reader."""
+    with _output(console.file.fileno()) as output:
+        yield Console(file=TextOutput(output, terminal=console.is_terminal), width=console.width)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _output(descriptor: int) -> Iterator[Output]:
+    output = Output(descriptor)
+    try:
+        yield output
+    finally:
+        output.close()

@@ -16,21 +16,21 @@ class PortError(TritonStartError):
     """A port that cannot be listened on; the message starts with the option to change."""
 
 
-def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
-    """The ports to use on `host`: each as wanted, or a free one for each 0.
+def choose_ports(wanted: Mapping[str, tuple[str, int]]) -> dict[str, int]:
+    """The ports to use: each as wanted, or a free one for each 0.
 
     All are held at once while choosing, so that no two are alike. They are free when this returns; another process
     may still take one before the server does.
 
     Args:
-        wanted: option, as the user types it, to port.
+        wanted: option, as the user types it, to host and port.
     Raises:
         PortError: names the option whose port is taken or not allowed.
     """
     chosen: dict[str, int] = {}
     with ExitStack() as held:
         # Those that are fixed come first, or a free one chosen for another option might be theirs.
-        for option, port in sorted(wanted.items(), key=lambda item: item[1] == 0):
+        for option, (host, port) in sorted(wanted.items(), key=lambda item: item[1][1] == 0):
             if port in chosen.values():
                 raise PortError(f"{option} {port} is taken by another option. Choose another port; 0 picks a free one.")
             try:

@@ -12,21 +12,26 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from serving.triton.errors import TritonStartError
-from serving.triton.http_api import ModelFailure, failures_of, is_live, repository_index, server_version
+from serving.triton.http_api import SECRET_KEY, ModelFailure, TritonHttp, failures_of
 from serving.triton.install import TritonInstall, environment, find_triton, stage_backends
 from serving.triton.ports import choose_ports
+from serving.triton.scrub import scrub_arguments
 
 __all__ = ["Ports", "TritonOptions", "TritonProcess", "has_gpu", "reachable"]
 
 GUARD = Path(__file__).resolve().parents[1] / "guard.py"
 SHARED_MEMORY = Path("/dev/shm")
 POLL_S = 0.05
+EXIT_TIMEOUT_S = 4
+LOAD_THREADS = 8
+"""Models that load at the same time: most of a load is the start of a Python process."""
+RESTRICTED = ("shared-memory", "model-repository", "statistics", "trace", "logging")
 TAIL_LINES = 20
 TAIL_BYTES = 65536
 
@@ -49,6 +54,13 @@ class TritonOptions:
     """Load no model whose configuration is incomplete, instead of completing it."""
     log_file: Path | None = None
     """Log file. None: a temporary one, deleted at the end."""
+    secret: str = ""
+    """What model control and everything else but inference, health, metadata and configurations asks for, as the
+    header of http_api.secret_headers or the metadata of secret_metadata. Empty: all of it is open."""
+    folder: Path | None = None
+    """An existing folder for everything temporary. None: the system's."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """More environment variables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +100,15 @@ class TritonProcess:
         if not self.options.repository.is_dir():
             raise TritonStartError(f"the model repository {self.options.repository} is not a folder.")
         install = self._install or find_triton()
-        environ = environment(install)
+        environ = {**environment(install), **self.options.environ}
         wanted = {
-            "--triton-grpc-port": self.options.grpc_port,
-            "--triton-http-port": self.options.http_port,
-            "--triton-metrics-port": self.options.metrics_port,
+            "--triton-grpc-port": (self.options.host, self.options.grpc_port),
+            "--triton-http-port": (self.options.host, self.options.http_port),
+            "--triton-metrics-port": (self.options.host, self.options.metrics_port),
         }
-        grpc, http, metrics = choose_ports(self.options.host, wanted).values()
+        grpc, http, metrics = choose_ports(wanted).values()
         ports = Ports(grpc=grpc, http=http, metrics=metrics)
-        self._folder = folder = Path(tempfile.mkdtemp(prefix="ganvas-triton-"))
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="ganvas-triton-", dir=self.options.folder))
         try:
             (folder / "empty").mkdir()
             backends = stage_backends(install, folder / "backends")
@@ -116,8 +128,11 @@ class TritonProcess:
             TritonStartError: it ended, or did not answer in time.
         """
         deadline = time.monotonic() + timeout_s
-        host, port = reachable(self.options.host), self.ports.http
-        while not (live := is_live(host, port)):
+        scrubbed = not self.options.secret
+        while not (live := self.http.is_live()) or not scrubbed:
+            if not scrubbed and self._has_logged():  # so it has read its arguments
+                scrub_arguments(self.pid, self.options.secret)
+                scrubbed = True
             if (code := self.poll()) is not None:
                 raise TritonStartError(f"Triton ended with exit code {code} before it was ready.{self._log_end()}")
             if live is False:
@@ -125,8 +140,13 @@ class TritonProcess:
             if time.monotonic() >= deadline:
                 raise TritonStartError(f"Triton was not ready within {timeout_s:g} s.{self._log_end()}")
             time.sleep(POLL_S)
-        self.failures = failures_of(repository_index(host, port), tuple(self.options.models))
+        self.failures = failures_of(self.http.repository_index(), tuple(self.options.models))
         return self.failures
+
+    @property
+    def http(self) -> TritonHttp:
+        """Its HTTP endpoint, with the secret; known once it is started."""
+        return TritonHttp(reachable(self.options.host), self.ports.http, secret=self.options.secret)
 
     @property
     def ports(self) -> Ports:
@@ -151,7 +171,7 @@ class TritonProcess:
 
     def version(self) -> str:
         """What a Triton that is ready says of itself, as "2.51.0"."""
-        return server_version(reachable(self.options.host), self.ports.http)
+        return self.http.server_version()
 
     def log_tail(self) -> str:
         """The last lines of its log."""
@@ -192,6 +212,7 @@ class TritonProcess:
         """Start the process from a thread that lives as long: the kernel ends it when that thread ends."""
         assert self._folder is not None
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
         started: list[subprocess.Popen[bytes] | OSError] = []
         done = threading.Event()
 
@@ -235,6 +256,11 @@ class TritonProcess:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def _has_logged(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.log_file.stat().st_size > self._log_start
+        return False
+
     def _log_end(self) -> str:
         tail = self.log_tail()
         return f" Its log ends:\n{tail}" if tail else " Its log is empty."
@@ -251,6 +277,9 @@ def command(options: TritonOptions, ports: Ports, backends: Path, region: str, *
         "backend-directory": str(backends),
         "backend-config": f"python,shm-region-prefix-name={region}",
         "model-control-mode": "explicit",
+        "model-load-thread-count": str(LOAD_THREADS),
+        # It counts whole seconds, and waits for a request inside a stub that died as long as it may.
+        "exit-timeout-secs": str(EXIT_TIMEOUT_S),
         # A model that cannot be loaded must not take the others down; wait_ready tells which and why.
         "exit-on-error": "false",
         "http-address": options.host,
@@ -267,6 +296,9 @@ def command(options: TritonOptions, ports: Ports, backends: Path, region: str, *
     }
     if not has_gpu:
         arguments["pinned-memory-pool-byte-size"] = "0"
+    if options.secret:
+        arguments["http-restricted-api"] = f"{','.join(RESTRICTED)}:{SECRET_KEY}={options.secret}"
+        arguments["grpc-restricted-protocol"] = arguments["http-restricted-api"]
     if options.config_name is not None:
         arguments["model-config-name"] = options.config_name
     if options.strict_config:

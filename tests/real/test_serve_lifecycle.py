@@ -117,23 +117,6 @@ def test_ctrl_c_while_starting_leaves_nothing(small_repository: Path, tmp_path: 
         wait_gone(processes)
 
 
-@pytest.mark.parametrize(("victim", "name"), [("triton_pid", "Triton"), ("service_pid", "sampling service")])
-def test_death_of_one_process_ends_the_other_and_is_told(
-    small_repository: Path, tmp_path: Path, victim: str, name: str
-) -> None:
-    with running_serve(small_repository, tmp_path) as serve:
-        processes = serve.processes()
-        os.kill(serve.ready[victim], signal.SIGKILL)
-        code, _, errors = serve.end()
-        assert code == 1
-        last = errors[errors.index("serve: ") :]
-        assert name in last.splitlines()[0]
-        assert "SIGKILL" in last
-        assert "Traceback" not in errors
-        assert not serve.ready_file.exists()
-        wait_gone(processes)
-
-
 def test_killed_supervisor_leaves_no_process(small_repository: Path, tmp_path: Path) -> None:
     with running_serve(small_repository, tmp_path) as serve:
         processes = serve.processes()

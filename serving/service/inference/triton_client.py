@@ -21,6 +21,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from ganvas_core.interface import kserve_datatype
 from serving.service.errors import BusyError, DeadlineError, InferenceError, ServiceError, UnavailableError
+from serving.triton.http_api import secret_metadata
 
 __all__ = ["Deadline", "TritonClient"]
 
@@ -74,10 +75,12 @@ class TritonClient:
     Args:
         address: host:port of its gRPC endpoint.
         batch_timeout_s: the longest wait for one batch, even if the caller allows more.
+        secret: opens Triton's restricted endpoints; empty: they are open.
     """
 
-    def __init__(self, address: str, *, batch_timeout_s: float = 60.0) -> None:
+    def __init__(self, address: str, *, batch_timeout_s: float = 60.0, secret: str = "") -> None:
         self.address = address
+        self._metadata = secret_metadata(secret)
         self.batch_timeout_s = batch_timeout_s
         self.suspect = asyncio.Event()
         """Set when a call found Triton gone: wakes wait_lost()."""
@@ -137,7 +140,9 @@ class TritonClient:
         """
         while True:
             try:
-                index = await self._stub.RepositoryIndex(kserve.RepositoryIndexRequest(), timeout=PROBE_TIMEOUT_S)
+                index = await self._stub.RepositoryIndex(
+                    kserve.RepositoryIndexRequest(), timeout=PROBE_TIMEOUT_S, metadata=self._metadata
+                )
             except grpc.aio.AioRpcError:
                 index = None
             if index is not None and not any(entry.state in UNSETTLED for entry in index.models):

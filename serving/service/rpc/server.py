@@ -1,14 +1,13 @@
 """The sampling service's process: `python -m serving.service.rpc.server CONFIG_JSON`, which `ganvas serve` starts.
 
 It binds its port at once (health: NOT_SERVING), waits for Triton, re-makes the golden seeds, and serves until SIGTERM;
-then it drains. It reports to its parent on stdout, one JSON object a line: `listening`, `serving`, `failed`.
+then it drains. It hears from its parent and reports to it as `supervision` says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import logging
 import signal
 import sys
@@ -31,6 +30,7 @@ from serving.service.logs import logfmt, set_up_logging
 from serving.service.rpc.calls import Calls
 from serving.service.rpc.health import Health
 from serving.service.rpc.servicer import Sampler
+from serving.service.rpc.supervision import open_commands, read_command, tell
 
 __all__ = ["PortInUseError", "SamplingServer", "main"]
 
@@ -62,13 +62,14 @@ class SamplingServer:
     Args:
         repository: the versions to serve once Triton has them ready.
         triton: host:port of its gRPC endpoint.
+        secret: opens its restricted endpoints.
     """
 
-    def __init__(self, options: ServeOptions, repository: Repository, *, triton: str) -> None:
+    def __init__(self, options: ServeOptions, repository: Repository, *, triton: str, secret: str = "") -> None:
         self.options = options
         self.port = options.port
         self.calls = Calls(options.max_calls)
-        self.triton = TritonClient(triton)
+        self.triton = TritonClient(triton, secret=secret)
         self.coder = ImageCoder(options.encode_threads)
         self.sampler = Sampler(calls=self.calls, triton=self.triton, coder=self.coder)
         self.rejected = repository.rejected
@@ -150,8 +151,10 @@ class SamplingServer:
 
 async def run(options: ServeOptions, triton: str) -> int:
     """Serve until SIGTERM, then drain; SIGINT cuts the drain short. Returns the exit code."""
+    commands = await open_commands()
+    first = await read_command(commands)
     repository = read_repository(options.repository, options.config_name)
-    server = SamplingServer(options, repository, triton=triton)
+    server = SamplingServer(options, repository, triton=triton, secret=first["secret"] if first else "")
     stopping = asyncio.Event()
 
     def stop_now() -> None:
@@ -162,7 +165,7 @@ async def run(options: ServeOptions, triton: str) -> int:
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     # Another signal than SIGTERM: two of the same kind, sent at once, would arrive as one.
     loop.add_signal_handler(signal.SIGINT, stop_now)
-    _tell(event="listening", port=await server.start())
+    tell(event="listening", port=await server.start())
     try:
         return await _serve(server, stopping)
     finally:
@@ -180,7 +183,7 @@ async def _serve(server: SamplingServer, stopping: asyncio.Event) -> int:
     stop.cancel()
     (outcome, _) = await asyncio.gather(serving, stop, return_exceptions=True)
     if isinstance(outcome, NothingToServeError):
-        _tell(event="failed", message=str(outcome))
+        tell(event="failed", message=str(outcome))
         return 1
     if isinstance(outcome, Exception):
         raise outcome
@@ -202,12 +205,8 @@ async def _get_ready_and_watch(server: SamplingServer) -> None:
         }
         for model in server.sampler.catalog.all()
     ]
-    _tell(event="serving", models=models, rejected=[dataclasses.asdict(entry) for entry in server.rejected])
+    tell(event="serving", models=models, rejected=[dataclasses.asdict(entry) for entry in server.rejected])
     await server.watch()
-
-
-def _tell(**message: object) -> None:
-    print(json.dumps(message), flush=True)
 
 
 def main(arguments: list[str]) -> int:
@@ -217,7 +216,7 @@ def main(arguments: list[str]) -> int:
     try:
         return asyncio.run(run(options, arguments[1]))
     except (RepositoryError, PortInUseError) as error:
-        _tell(event="failed", message=str(error))
+        tell(event="failed", message=str(error))
         return 1
 
 

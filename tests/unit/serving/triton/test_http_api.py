@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from serving.triton.http_api import ModelFailure, failures_of, is_live
+from serving.triton.http_api import ModelFailure, TritonHttp, failures_of
 
 READY = {"name": "a", "version": "1", "state": "READY", "reason": ""}
 FAILED = {
@@ -29,4 +29,4 @@ def test_failures_leave_out_models_that_were_not_asked_for() -> None:
 
 
 def test_server_that_does_not_answer_is_neither_live_nor_dead() -> None:
-    assert is_live("127.0.0.1", 1) is None
+    assert TritonHttp("127.0.0.1", 1).is_live() is None

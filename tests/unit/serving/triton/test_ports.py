@@ -7,6 +7,8 @@ import pytest
 
 from serving.triton.ports import PortError, choose_ports, port_problem
 
+HOST = "127.0.0.1"
+
 
 @pytest.fixture
 def taken() -> Iterator[int]:
@@ -17,27 +19,27 @@ def taken() -> Iterator[int]:
 
 
 def test_ports_chosen_for_zeros_are_free_and_distinct() -> None:
-    chosen = choose_ports("127.0.0.1", dict.fromkeys("abcdefgh", 0))
+    chosen = choose_ports(dict.fromkeys("abcdefgh", (HOST, 0)))
     assert len(set(chosen.values())) == 8
     assert all(port_problem("--port", "127.0.0.1", port) is None for port in chosen.values())
 
 
 def test_ports_keep_their_option_and_value_when_fixed() -> None:
-    fixed = choose_ports("127.0.0.1", {"only": 0})["only"]
-    chosen = choose_ports("127.0.0.1", {"--free": 0, "--fixed": fixed})
+    fixed = choose_ports({"only": (HOST, 0)})["only"]
+    chosen = choose_ports({"--free": (HOST, 0), "--fixed": (HOST, fixed)})
     assert list(chosen) == ["--free", "--fixed"]
     assert chosen["--fixed"] == fixed != chosen["--free"]
 
 
 def test_ports_name_the_option_and_the_way_out_when_taken(taken: int) -> None:
     with pytest.raises(PortError, match=rf"^--triton-http-port {taken} is in use on 127.0.0.1\. .*0 picks a free one"):
-        choose_ports("127.0.0.1", {"--triton-grpc-port": 0, "--triton-http-port": taken})
+        choose_ports({"--triton-grpc-port": (HOST, 0), "--triton-http-port": (HOST, taken)})
 
 
 def test_ports_reject_the_same_port_twice() -> None:
-    fixed = choose_ports("127.0.0.1", {"only": 0})["only"]
+    fixed = choose_ports({"only": (HOST, 0)})["only"]
     with pytest.raises(PortError, match=f"^--b {fixed} is taken by another option"):
-        choose_ports("127.0.0.1", {"--a": fixed, "--b": fixed})
+        choose_ports({"--a": (HOST, fixed), "--b": (HOST, fixed)})
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])

@@ -1,0 +1,164 @@
+"""The sampling service as a part of `ganvas serve`: its process, its log, and what is said to it and by it.
+
+Commands go down its stdin and events come up its stdout, one JSON object a line:
+
+    down   {"command": "triton", "secret": "…"}      the first line
+    up     {"event": "listening", "port": 50051}
+           {"event": "serving", "models": […], "rejected": […]}
+           {"event": "failed", "message": "…"}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from serving.options import ServeOptions
+from serving.supervise.output import Output
+
+__all__ = ["ServicePart", "describe_end"]
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+GUARD = CHECKOUT / "serving" / "guard.py"
+CHUNK_BYTES = 65536
+LINE_BYTES = 2**24
+TAIL_BYTES = 4096
+KILL_S = 5.0
+
+
+class ServicePart:
+    """`python -m serving.service.rpc.server` in a session of its own, so that Ctrl-C in a terminal does not reach it.
+
+    Args:
+        triton: host:port of Triton's gRPC endpoint.
+        secret: opens Triton's restricted endpoints.
+        environ: more variables for its environment.
+        log: where its log goes.
+    """
+
+    name = "the sampling service"
+    label = "service"
+
+    def __init__(
+        self, options: ServeOptions, *, triton: str, secret: str, environ: Mapping[str, str], log: Output
+    ) -> None:
+        self.port: int | None = None
+        """Known once it has listened; it comes back there."""
+        self.models: list[dict[str, Any]] = []
+        self.rejected: list[dict[str, Any]] = []
+        """Known once it serves."""
+        self._options = options
+        self._triton = triton
+        self._secret = secret
+        self._environ = environ
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        options = dataclasses.replace(self._options, port=self.port or self._options.port)
+        self._failure: str | None = None
+        self._tail = b""
+        self._serving = asyncio.Event()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", str(GUARD), str(os.getpid()), str(int(signal.SIGKILL))),
+            *(sys.executable, "-m", "serving.service.rpc.server"),
+            *(TypeAdapter(ServeOptions).dump_json(options).decode(), self._triton),
+            cwd=CHECKOUT,
+            env=os.environ | self._environ,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            limit=LINE_BYTES,
+        )
+        self._readers = [asyncio.create_task(self._read_events()), asyncio.create_task(self._read_log())]
+        self.command("triton", secret=self._secret)
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def command(self, name: str, **fields: object) -> None:
+        """Tell it something. Nothing happens if it is gone: the next one is told everything anew."""
+        if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(json.dumps({"command": name, **fields}).encode() + b"\n")
+
+    async def wait_ready(self) -> None:
+        await self._serving.wait()
+
+    async def wait(self) -> str:
+        code = await self._running().wait()
+        await asyncio.wait(self._readers, timeout=KILL_S)
+        return self._failure or f"{describe_end(code)}.\nIts log ends:\n{self._tail.decode(errors='replace').strip()}"
+
+    def drain(self) -> None:
+        """Tell it to finish what it has accepted, then end."""
+        self._signal(signal.SIGTERM)
+
+    def hurry(self) -> None:
+        """Tell it to end now."""
+        self._signal(signal.SIGINT)
+
+    async def stop(self, patience_s: float = 0.0) -> None:
+        """Wait for the end of a drain for patience_s, then kill it."""
+        if self._process is None:
+            return
+        process = self._process
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(process.wait()), patience_s)
+        self._signal(signal.SIGKILL)
+        await process.wait()
+        await asyncio.wait(self._readers, timeout=KILL_S)
+        for reader in self._readers:
+            reader.cancel()
+        self._process = None
+
+    def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise RuntimeError("the service was not started.")
+        return self._process
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
+
+    async def _read_events(self) -> None:
+        stream = self._running().stdout
+        assert stream is not None
+        async for line in stream:
+            event = json.loads(line)
+            if event["event"] == "listening":
+                self.port = event["port"]
+            elif event["event"] == "serving":
+                self.models, self.rejected = event["models"], event["rejected"]
+                self._serving.set()
+            elif event["event"] == "failed":
+                self._failure = event["message"]
+
+    async def _read_log(self) -> None:
+        """Pass the log on in chunks of whole lines: under load, single lines cost too much."""
+        stream = self._running().stderr
+        assert stream is not None
+        rest = b""
+        while chunk := await stream.read(CHUNK_BYTES):
+            self._tail = (self._tail + chunk)[-TAIL_BYTES:]
+            lines, newline, rest = (rest + chunk).rpartition(b"\n")
+            self._log.write(lines + newline)
+        self._log.write(rest)
+
+
+def describe_end(code: int) -> str:
+    """How a process ended, from subprocess's return code."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

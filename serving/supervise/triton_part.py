@@ -1,0 +1,82 @@
+"""Triton as a part of `ganvas serve`: a new process on the same ports each time it starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+
+from ganvas_core.cli import UserError
+from serving.supervise.service_part import describe_end
+from serving.triton.process import TritonOptions, TritonProcess
+
+__all__ = ["TritonPart", "wait_for_end"]
+
+GRACE_S = 6.0
+
+
+class TritonPart:
+    """One Triton after the other.
+
+    Args:
+        options: with ports that are not 0.
+        ready_s: how long it gets to load every model.
+    """
+
+    name = "Triton"
+    label = "triton"
+
+    def __init__(self, options: TritonOptions, *, ready_s: float) -> None:
+        self._options = options
+        self._ready_s = ready_s
+        self._process: TritonProcess | None = None
+        self._starting: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        process = TritonProcess(self._options)
+        # Cancelled or not, the thread goes on: stop waits for it.
+        self._starting = asyncio.create_task(asyncio.to_thread(process.start))
+        self._process = process
+        await asyncio.shield(self._starting)
+
+    async def wait_ready(self) -> None:
+        await asyncio.to_thread(self._running().wait_ready, self._ready_s)
+
+    async def wait(self) -> str:
+        process = self._running()
+        await wait_for_end(process.pid)
+        while (code := process.poll()) is None:
+            await asyncio.sleep(0.01)
+        return f"{describe_end(code)}.\nIts log ends:\n{process.log_tail()}"
+
+    async def stop(self) -> None:
+        if self._process is not None and self._starting is not None:
+            with contextlib.suppress(UserError):
+                await self._starting
+            await asyncio.to_thread(self._process.stop, GRACE_S)
+            self._process = None
+
+    def _running(self) -> TritonProcess:
+        if self._process is None:
+            raise RuntimeError("Triton was not started.")
+        return self._process
+
+
+async def wait_for_end(pid: int) -> None:
+    """Return once a process has ended, without polling."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
