@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +29,25 @@ class LocalServer:
     service: str
     triton_grpc: str
     triton_http: str
+    pid: int
 
 
 @contextmanager
 def local_server(
-    repository: Path, *, arguments: Sequence[str] = (), timeout_s: float = 90.0, log_file: Path | None = None
+    repository: Path,
+    *,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = 90.0,
+    log_file: Path | None = None,
+    stderr: int | None = None,
 ) -> Iterator[LocalServer]:
     """A serving process that is ready on entry and has stopped, with exit code 0, after exit.
 
+    Args:
+        environment: variables on top of this process's own.
+        log_file: gets what it prints. None: a temporary file, for the message of an error.
+        stderr: a file descriptor for its stderr instead.
     Raises:
         LocalServerError: it did not become ready within timeout_s, or exited with another code.
     """
@@ -46,7 +58,8 @@ def local_server(
         command += ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--triton-metrics-port", "0"]
         command += ["--ready-file", str(ready_file), *arguments]
         with log_path.open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            variables = os.environ | dict(environment or {})
+            process = subprocess.Popen(command, stdout=log, stderr=stderr or subprocess.STDOUT, env=variables)
         try:
             yield _wait_ready(process, ready_file, log_path, timeout_s)
         except BaseException:
@@ -74,7 +87,7 @@ def _wait_ready(process: subprocess.Popen[bytes], ready_file: Path, log_path: Pa
             raise LocalServerError(f"ganvas serve was not ready within {timeout_s:.0f} s:\n{_tail(log_path)}")
         time.sleep(0.05)
     ready = json.loads(ready_file.read_text())
-    return LocalServer(**{field: ready[field] for field in ("service", "triton_grpc", "triton_http")})
+    return LocalServer(**{field: ready[field] for field in ("service", "triton_grpc", "triton_http", "pid")})
 
 
 def _tail(path: Path, num_lines: int = 20) -> str:

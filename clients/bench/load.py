@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from clients.bench.result import LoadResult
@@ -42,15 +43,29 @@ def direct_target(address: str, model: str, *, batch_size: int, num_labels: int)
 
     def request(first: int) -> bytes:
         seeds = np.arange(first, first + batch_size, dtype=np.uint64)
-        labels = (seeds % np.uint64(num_labels)).astype(np.int64) if num_labels else None
-        message = service_pb2.ModelInferRequest(model_name=model)
-        for name, array in sample_inputs(seeds, labels=labels).items():
-            message.inputs.add(name=name, datatype=kserve_datatype(array.dtype), shape=array.shape)
-            message.raw_input_contents.append(array.tobytes())
-        return bytes(message.SerializeToString())
+        return direct_request(model, seeds, labels=(seeds % np.uint64(num_labels)) if num_labels else None)
 
     requests = [request(i * batch_size) for i in range(NUM_DISTINCT_REQUESTS)]
     return Target(address=address, method=DIRECT_METHOD, batch_size=batch_size, requests=requests)
+
+
+def direct_request(
+    model: str,
+    seeds: Sequence[int] | NDArray[np.uint64],
+    *,
+    truncation: float = 1.0,
+    labels: Sequence[int] | NDArray[np.uint64] | None = None,
+) -> bytes:
+    """A serialized ModelInferRequest of the sampler.
+
+    Args:
+        labels: one a seed; None for an unconditional model.
+    """
+    message = service_pb2.ModelInferRequest(model_name=model)
+    for name, array in sample_inputs(seeds, truncation, labels).items():
+        message.inputs.add(name=name, datatype=kserve_datatype(array.dtype), shape=array.shape)
+        message.raw_input_contents.append(array.tobytes())
+    return bytes(message.SerializeToString())
 
 
 def service_target(address: str, model: str, *, batch_size: int) -> Target:

@@ -6,15 +6,13 @@ import dataclasses
 import datetime
 import json
 import os
-import platform
-import re
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from clients.bench.machine import processor, report_stem, versions
 from clients.bench.pipeline import NAME, PACE_MS, RATIOS, BenchOptions, Ratio, Round, median_of
 from clients.bench.result import LoadResult
 
@@ -41,8 +39,7 @@ def print_table(rounds: list[Round], console: Console) -> None:
 def save_report(rounds: list[Round], options: BenchOptions, folder: Path) -> Path:
     """Write MODEL-HARDWARE-DATE.md and .json; returns the Markdown's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    hardware = re.sub(r"[^a-z0-9]+", "-", _processor().lower()).strip("-")
-    stem = f"{NAME}-{hardware}-{os.cpu_count()}cores-{datetime.date.today()}"
+    stem = report_stem(NAME)
     markdown = folder / f"{stem}.md"
     markdown.write_text(_markdown(rounds, options))
     (folder / f"{stem}.json").write_text(json.dumps(_as_json(rounds, options), indent=1) + "\n")
@@ -74,10 +71,10 @@ def _markdown(rounds: list[Round], options: BenchOptions) -> str:
 
     return "\n".join(
         [
-            f"# {NAME} (64x64x3, 0.21 GFLOP an image) on {_processor()}, {os.cpu_count()} cores",
+            f"# {NAME} (64x64x3, 0.21 GFLOP an image) on {processor()}, {os.cpu_count()} cores",
             "",
             f"{datetime.date.today()}. `./ganvas bench --rounds {options.rounds} --seconds {options.seconds:g} "
-            f"--threads {options.threads}`. {_versions()}. The load generator shares the cores.",
+            f"--threads {options.threads}`. {versions()}. The load generator shares the cores.",
             "",
             table(["ratio within a round", "median", "worst", "best", "goal", ""], _ratio_rows(rounds)),
             "",
@@ -98,9 +95,9 @@ def _as_json(rounds: list[Round], options: BenchOptions) -> dict[str, object]:
         }
 
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "num_cores": os.cpu_count(),
-        "versions": _versions(),
+        "versions": versions(),
         "options": dataclasses.asdict(options),
         "ratios": {ratio.title: [round(ratio.of(entry), 3) for entry in rounds] for ratio in RATIOS},
         "rounds": [
@@ -113,18 +110,3 @@ def _as_json(rounds: list[Round], options: BenchOptions) -> dict[str, object]:
             for entry in rounds
         ],
     }
-
-
-def _versions() -> str:
-    return (
-        f"ONNX Runtime {version('onnxruntime-gpu')}, nvidia-pytriton {version('nvidia-pytriton')}, "
-        f"Python {platform.python_version()}"
-    )
-
-
-def _processor() -> str:
-    try:
-        names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()

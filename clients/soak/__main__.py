@@ -1,0 +1,103 @@
+"""`python -m clients.soak SCENARIO`: exit code 1 when a demand is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from clients.soak.demands import Report
+from clients.soak.fuzz.run import judge as judge_fuzz
+from clients.soak.fuzz.run import run_fuzz
+from clients.soak.kills import plan_kills
+from clients.soak.mixed import judge, run_mixed, warm
+from clients.soak.networks import TINY, Network, export_version
+from clients.soak.options import FuzzOptions, MixedOptions, SoakOptions
+from clients.soak.serving import running_trial
+from clients.soak.truth import Truth
+from ganvas_core.cli import run_verbs
+
+console = Console()
+
+
+def mixed(options: MixedOptions) -> int:
+    """Mixed load, every byte checked, while parts of the server are killed and nobody reads its log.
+
+    Example: python -m clients.soak mixed --minutes 30 --kills 20 --out benchmarks/results
+    """
+    rng, seconds = random.Random(options.seed), options.minutes * 60
+    report = _report("mixed", options)
+    with _repository(options, TINY) as repository:
+        truths = [Truth(repository, network) for network in TINY]
+        warm(truths)
+        plan = plan_kills(options.kills, seconds=seconds, stops=options.stops, rng=rng)
+        with (
+            running_trial(repository, arguments=options.serve, read_log=False) as trial,
+            _progress(seconds) as progress,
+        ):
+            load = run_mixed(trial.server, truths, plan, seconds=seconds, rng=rng, progress=progress)
+            result = asyncio.run(load)
+        judge(result, trial.leavings, report)
+    return _end(report, options)
+
+
+def fuzz(options: FuzzOptions) -> int:
+    """Malformed requests by every way in, each of which must get a proper status.
+
+    Example: python -m clients.soak fuzz --count 20000 --out benchmarks/results
+    """
+    report = _report("fuzz", options)
+    numbers = range(options.first, options.first + options.count)
+    with _repository(options, TINY) as repository:
+        truth = Truth(repository, TINY[0])
+        with running_trial(repository, arguments=options.serve) as trial, _progress(options.count) as told:
+            families = tuple(options.families)
+            result = run_fuzz(trial.server, truth, seed=options.seed, numbers=numbers, families=families, progress=told)
+        judge_fuzz(result, report)
+        report.demand("left behind", trial.leavings.count, limit=0)
+        report.figures["left"] = vars(trial.leavings)
+    return _end(report, options)
+
+
+def _report(scenario: str, options: SoakOptions) -> Report:
+    return Report(scenario=scenario, options=dataclasses.asdict(options))
+
+
+def _end(report: Report, options: SoakOptions) -> int:
+    report.print(console)
+    if options.out is not None:
+        console.print(f"Report: {report.save(options.out)}")
+    return 0 if report.met else 1
+
+
+@contextmanager
+def _repository(options: SoakOptions, networks: Sequence[Network]) -> Iterator[Path]:
+    """The one that is given, or a temporary one."""
+    if options.repository is not None:
+        yield options.repository
+        return
+    with tempfile.TemporaryDirectory(prefix="ganvas-soak-") as scratch:
+        for network in networks:
+            console.print(f"Exporting {network.name} of random weights …")
+            export_version(network, Path(scratch))
+        yield Path(scratch)
+
+
+@contextmanager
+def _progress(total: float) -> Iterator[Callable[[float, str], None]]:
+    """A bar that is told how far the run is, and a few words."""
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=total)
+        yield lambda done, text: bar.update(task, completed=done, description=text)
+
+
+if __name__ == "__main__":
+    run_verbs(mixed, fuzz)

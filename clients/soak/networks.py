@@ -1,0 +1,71 @@
+"""Model repositories of random weights, made by the real verbs: small and quick ones, and one that computes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganvas_core.cli import UserError
+
+__all__ = ["DCGAN64", "TINY", "Network", "export_version"]
+
+DCGAN64_TOML = Path(__file__).parents[1] / "bench" / "dcgan64.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A generator (and, of a VAE, an encoder) of random weights."""
+
+    name: str
+    toml: str
+    num_labels: int
+    latent_dim: int
+    can_encode: bool = False
+
+
+def _network(name: str, family: str, *, latent_dim: int, num_labels: int, size: int, channels: int) -> Network:
+    lines = [
+        f'family = "{family}"',
+        "[network]",
+        f"latent_dim = {latent_dim}",
+        f"num_classes = {num_labels}",
+        f"embedding_dim = {8 if num_labels else 0}",
+        f"image_size = {size}",
+        f"image_channels = {channels}",
+        "base_channels = 8",
+    ]
+    toml = "\n".join(lines) + "\n"
+    return Network(name=name, toml=toml, num_labels=num_labels, latent_dim=latent_dim, can_encode=family == "vae")
+
+
+TINY = (
+    _network("tiny-gan", "gan", latent_dim=16, num_labels=10, size=32, channels=1),
+    _network("tiny-vae", "vae", latent_dim=8, num_labels=10, size=32, channels=1),
+    _network("plain-gan", "gan", latent_dim=12, num_labels=0, size=16, channels=3),
+)
+"""About 20 µs an image: what they cost is the server's own."""
+
+DCGAN64 = Network(name="dcgan64", toml=DCGAN64_TOML.read_text(), num_labels=0, latent_dim=100)
+"""64x64x3, 0.21 GFLOP an image: what it costs is the computing."""
+
+
+def export_version(network: Network, repository: Path, *, seed: int = 0) -> None:
+    """Add a version with the weights of `seed` to the repository.
+
+    Raises:
+        UserError: a verb failed; the end of what it said is in the message.
+    """
+    with tempfile.TemporaryDirectory(prefix="ganvas-soak-") as scratch:
+        toml, checkpoint = Path(scratch) / "network.toml", Path(scratch) / "checkpoint"
+        toml.write_text(network.toml)
+        _run("training", "untrained", str(toml), "--out", str(checkpoint), "--seed", str(seed))
+        _run("export", "export", str(checkpoint), "--name", network.name, "--repository", str(repository))
+
+
+def _run(module: str, verb: str, *arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, verb, *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise UserError(f"{verb} failed: {done.stderr.strip()[-500:]}")

@@ -1,0 +1,56 @@
+"""The options of every scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from clients.soak.fuzz.cases import FAMILIES, Family
+from ganvas_core.cli import OPTIONS, Cli
+
+__all__ = ["FuzzOptions", "MixedOptions", "SoakOptions"]
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class SoakOptions:
+    """What every scenario has."""
+
+    env_prefix: ClassVar[None] = None
+
+    seed: Seed = 1
+    """Of everything random: a run can be repeated."""
+    repository: Annotated[Path | None, Cli(shown_default="made of random weights")] = None
+    """A model repository that an earlier run made, to save the export."""
+    serve: Annotated[tuple[str, ...], Cli(shown_default="none")] = ()
+    """Argument for `ganvas serve`, as in --serve=--log-level=error; may be given again."""
+    out: Path | None = None
+    """Folder for the report (JSON)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class MixedOptions(SoakOptions):
+    """Options of `mixed`."""
+
+    minutes: Annotated[float, Field(gt=0, le=10000)] = 30.0
+    """Length of the load."""
+    kills: Annotated[int, Field(ge=0, le=10000)] = 20
+    """Parts killed at random moments: gateway, service, Triton and its models' processes in turn."""
+    stops: Annotated[int, Field(ge=0, le=10000)] = 4
+    """How many of these are SIGSTOP instead of SIGKILL."""
+
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class FuzzOptions(SoakOptions):
+    """Options of `fuzz`."""
+
+    count: Annotated[int, Field(ge=1, le=10**8)] = 20_000
+    """Requests to send."""
+    first: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """Number of the first: with --count 1 a single one is sent again."""
+    families: tuple[Family, ...] = tuple(FAMILIES)
+    """Kind of requests; may be given again."""

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from clients.soak.processes import Watcher, part_of, parts_of, usage_of
+
+
+@pytest.mark.parametrize(
+    ("command", "part"),
+    [
+        ("/opt/tritonserver/bin/tritonserver --model-repository=/tmp/a", "triton"),
+        ("/tmp/b/python/triton_python_backend_stub /tmp/b/model.py ganvas-1", "stub"),
+        ("/x/.venv/bin/envoy -c /tmp/gateway.yaml", "gateway"),
+        ("/x/.venv/bin/python -m serving.service.rpc.server {}", "service"),
+        ("/x/.venv/bin/python -m serving serve --port 0", "other"),
+        ("/x/.venv/bin/python -I -S /x/serving/guard.py 12 9 /opt/tritonserver --grpc-port=1", "other"),
+        ("sh -c tritonserver", "other"),
+        ("", "other"),
+    ],
+)
+def test_part_is_read_off_the_command_line(command: str, part: str) -> None:
+    assert part_of(command.split()) == part
+
+
+def test_usage_counts_children_with_their_parent() -> None:
+    alone = usage_of(os.getpid())
+    code = "data = bytearray(b'x') * 50_000_000; input()"
+    child = subprocess.Popen([sys.executable, "-c", f"print(flush=True); {code}"], stdin=subprocess.PIPE)
+    try:
+        with Watcher(os.getpid(), interval_s=0.05) as watcher:
+            while watcher.peak_mib() < alone.total_mib + 45:
+                assert child.poll() is None
+        together = usage_of(os.getpid())
+        assert together.num_processes == alone.num_processes + 1
+        assert [process.pid for process in parts_of(os.getpid())["other"]] == [child.pid]
+        assert len(watcher.curve()) == len(watcher.history)
+    finally:
+        assert child.stdin is not None
+        child.kill()
+        child.stdin.close()
+        child.wait()
