@@ -3,6 +3,7 @@
 ServiceError
 ├── InvalidFieldError       a field of the request is wrong
 ├── NotFoundError           no such model or version
+├── DigestError             the model is served from another file than the caller wants
 ├── BusyError               a queue is full; says when to retry
 ├── DeadlineError           the caller's time is up
 ├── UnavailableError        starting, draining, or Triton is gone
@@ -20,6 +21,7 @@ import grpc
 __all__ = [
     "BusyError",
     "DeadlineError",
+    "DigestError",
     "InferenceError",
     "InvalidFieldError",
     "NotFoundError",
@@ -52,6 +54,10 @@ class NotFoundError(ServiceError):
     """No such model or version; the message lists those that exist."""
 
 
+class DigestError(ServiceError):
+    """The digest that the caller pins is not the served one; the message lists those that are."""
+
+
 class BusyError(ServiceError):
     """A queue is full."""
 
@@ -75,6 +81,7 @@ class InferenceError(ServiceError):
 CODES: tuple[tuple[type[ServiceError], grpc.StatusCode], ...] = (
     (InvalidFieldError, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (DigestError, grpc.StatusCode.FAILED_PRECONDITION),
     (BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),

@@ -16,6 +16,7 @@ from ganvas.v1 import sampler_pb2 as pb
 from tests.support.service import Service, failure_of
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 NAN, INFINITY = float("nan"), float("inf")
 
 
@@ -144,6 +145,16 @@ BAD = {
     "walk of 2^63 steps": (walk(steps=2**63 - 1, loop=True), INVALID, ["steps", "limit is 65536"]),
     "walk with two labels": (walk(labels=[1, 2]), INVALID, ["labels", "must hold one", "got 2"]),
     "walk with an unknown label": (walk(labels=[77]), INVALID, ["labels[0]", "got 77"]),
+    "walk from before its start": (walk(first_frame=-1), INVALID, ["first_frame", "[0, 4]", "got -1"]),
+    "walk from after its end": (walk(first_frame=5), INVALID, ["first_frame", "[0, 4]", "got 5"]),
+    "digest that is none": (sample(seeds=[1], digest="ABC"), INVALID, ["digest", "64 of 0-9 and a-f", "'ABC'"]),
+    "another digest": (sample(seeds=[1], digest="0" * 64), PRECONDITION, ["digest", "0000", "in version 1"]),
+    "another digest of a version": (encode(version="1", digest="0" * 64), PRECONDITION, ["digest", "in version 1"]),
+    "details of another digest": (
+        ("GetModel", pb.GetModelRequest(model="tiny-gan", digest="1" * 64)),
+        PRECONDITION,
+        ["digest", "1111"],
+    ),
     "details of an unknown model": (
         ("GetModel", pb.GetModelRequest(model="nobody")),
         NOT_FOUND,

@@ -165,6 +165,30 @@ def test_walk_passes_through_the_images_of_its_seeds(shared_service: Service, lo
     assert len({frame.data for frame in frames}) == len(frames)
 
 
+@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("first", [0, 1, 9, 14])
+def test_walk_from_a_later_frame_is_the_rest_of_the_walk(shared_service: Service, loop: bool, first: int) -> None:
+    def frames(first_frame: int) -> list[Any]:
+        walk = pb.WalkRequest(
+            model="tiny-gan",
+            seeds=[3, 2**64 - 1, 12],
+            steps=7,
+            loop=loop,
+            first_frame=first_frame,
+            format=pb.FORMAT_PNG,
+        )
+        return [image for reply in shared_service.stub.Walk(walk) for image in reply.images]
+
+    assert frames(first) == frames(0)[first:]
+
+
+def test_pinned_digest_gives_the_images_of_that_digest(shared_service: Service, repository: Repository) -> None:
+    digest = repository.find("tiny-gan").digest
+    pinned = shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", seeds=[5], digest=digest))
+    assert pinned.info.digest == digest
+    assert pinned.images == shared_service.stub.Sample(pb.SampleRequest(model="tiny-gan", seeds=[5])).images
+
+
 def test_walk_has_label_0_when_none_is_given(shared_service: Service) -> None:
     (reply,) = shared_service.stub.Walk(pb.WalkRequest(model="tiny-gan", seeds=[1, 2], steps=1))
     assert [frame.label for frame in reply.images] == [0, 0]

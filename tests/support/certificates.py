@@ -47,7 +47,12 @@ def certificate(name: str, role: Role, **fields: Any) -> Certificate:
 
 
 def served_model(
-    name: str = "pets", *, version: int = 1, options: ServeOptions | None = None, **fields: Any
+    name: str = "pets",
+    *,
+    version: int = 1,
+    digest: str = "d1" * 32,
+    options: ServeOptions | None = None,
+    **fields: Any,
 ) -> ServedModel:
     """Fields go to the certificates."""
     entry = ModelVersion(
@@ -55,7 +60,7 @@ def served_model(
         version=version,
         folder=Path(name) / str(version),
         file_name="model.onnx",
-        digest="d1" * 32,
+        digest=digest,
         precision="fp32",
         certificate=certificate(name, "sample", version=version, **fields),
         decode=certificate(f"{name}-decode", "decode", version=version, **fields),

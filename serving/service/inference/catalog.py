@@ -12,7 +12,7 @@ from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.names import MAX_MESSAGE_BYTES
 from serving.options import ServeOptions
 from serving.repository.reader import ModelVersion
-from serving.service.errors import InvalidFieldError, NotFoundError, shown
+from serving.service.errors import DigestError, InvalidFieldError, NotFoundError, shown
 
 __all__ = ["Catalog", "ServedModel"]
 
@@ -23,6 +23,7 @@ MAX_LISTED = 20
 """Names that an error message lists."""
 
 _VERSION = re.compile(r"[0-9]{1,18}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +134,27 @@ class Catalog:
     def versions(self, name: str) -> list[int]:
         return list(self._models[name])
 
-    def find(self, name: str, version: str) -> ServedModel:
-        """The model that a request names; an empty version is the newest.
+    def find(self, name: str, version: str, digest: str = "") -> ServedModel:
+        """The model that a request names; an empty version is the newest, of those with the digest if there is one.
 
         Raises:
-            InvalidFieldError: no name, or a version that is not a number.
+            InvalidFieldError: no name, a version that is not a number, or a digest that is none.
             NotFoundError: no such model or version; lists what there is.
+            DigestError: a version has another digest than the one asked for, or every version has.
         """
+        if digest and not _DIGEST.fullmatch(digest):
+            raise InvalidFieldError("digest", f"must be 64 of 0-9 and a-f, or empty for any; got {shown(digest)}.")
+        model = self._find(name, version)
+        if digest in ("", model.entry.digest):
+            return model
+        candidates = [model] if version else list(reversed(self._models[name].values()))
+        for candidate in candidates:
+            if candidate.entry.digest == digest:
+                return candidate
+        there_is = ", ".join(f"{entry.entry.digest[:16]}… in version {entry.version}" for entry in candidates)
+        raise DigestError(f"digest {digest[:16]}… is not served of model {shown(name)}; there is: {there_is}.")
+
+    def _find(self, name: str, version: str) -> ServedModel:
         if not name:
             raise InvalidFieldError("model", f"is empty; there is: {self._names()}.")
         versions = self._models.get(name)

@@ -28,8 +28,11 @@ class ImagePlan:
     model: ServedModel
     format: pb.Format
     count: int
+    """Images to make."""
+    first: int = 0
+    """The index of the first of them."""
     labels: NDArray[np.int64] | None
-    """[count]; None for an unconditional model."""
+    """By index; None for an unconditional model."""
     truncation: float = 1.0
 
     @property

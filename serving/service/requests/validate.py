@@ -31,7 +31,7 @@ def parse_sample(request: pb.SampleRequest, catalog: Catalog, *, stream: bool) -
     Raises:
         InvalidFieldError, NotFoundError: names the field, the value and the limit.
     """
-    model = catalog.find(request.model, request.version)
+    model = catalog.find(request.model, request.version, request.digest)
     # Which seeds, listed or as a range.
     given, ranged = len(request.seeds), request.HasField("range")
     if given and ranged:
@@ -64,7 +64,7 @@ def parse_sample(request: pb.SampleRequest, catalog: Catalog, *, stream: bool) -
 
 def parse_decode(request: pb.DecodeRequest, catalog: Catalog) -> DecodePlan:
     """Check a DecodeRequest. Raises as `parse_sample`."""
-    model = catalog.find(request.model, request.version)
+    model = catalog.find(request.model, request.version, request.digest)
     latent_shape, num_floats = model.latent_shape, len(request.latents)
     latent_size = math.prod(latent_shape)
     if num_floats % latent_size:
@@ -94,7 +94,7 @@ def parse_decode(request: pb.DecodeRequest, catalog: Catalog) -> DecodePlan:
 
 def parse_walk(request: pb.WalkRequest, catalog: Catalog) -> WalkPlan:
     """Check a WalkRequest. Raises as `parse_sample`."""
-    model = catalog.find(request.model, request.version)
+    model = catalog.find(request.model, request.version, request.digest)
     limit = model.options.max_stream_count
     num_seeds = len(request.seeds)
     if num_seeds < 2:
@@ -105,6 +105,10 @@ def parse_walk(request: pb.WalkRequest, catalog: Catalog) -> WalkPlan:
     if num_frames > limit:
         raise InvalidFieldError(
             "steps", f"{request.steps} over {num_seeds} seeds makes {num_frames} frames; the limit is {limit}."
+        )
+    if not 0 <= request.first_frame < num_frames:
+        raise InvalidFieldError(
+            "first_frame", f"must be within [0, {num_frames - 1}], frames of this walk; got {request.first_frame}."
         )
     truncation = _truncation(request, model)
     if model.entry.certificate.truncation == "network" and truncation != 1.0:
@@ -118,7 +122,8 @@ def parse_walk(request: pb.WalkRequest, catalog: Catalog) -> WalkPlan:
     return WalkPlan(
         model=model,
         format=_format(request.format),
-        count=num_frames,
+        first=request.first_frame,
+        count=num_frames - request.first_frame,
         truncation=truncation,
         seeds=np.fromiter(request.seeds, np.uint64, num_seeds),
         steps=request.steps,
@@ -128,7 +133,7 @@ def parse_walk(request: pb.WalkRequest, catalog: Catalog) -> WalkPlan:
 
 def parse_encode(request: pb.EncodeRequest, catalog: Catalog) -> EncodePlan:
     """Check an EncodeRequest, but for the contents of image files, which take a while. Raises as `parse_sample`."""
-    model = catalog.find(request.model, request.version)
+    model = catalog.find(request.model, request.version, request.digest)
     if model.entry.encode is None:
         raise InvalidFieldError(
             "model",

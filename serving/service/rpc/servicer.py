@@ -107,7 +107,7 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
         async with self._calls.accept("GetModel", request.model, context):
-            model = self.catalog.find(request.model, request.version)
+            model = self.catalog.find(request.model, request.version, request.digest)
             certificate_json = model.entry.certificate.to_json()
             return pb.GetModelResponse(model=self._describe(model), certificate_json=certificate_json)
 
@@ -145,7 +145,7 @@ class Sampler(sampler_pb2_grpc.SamplerServicer):
     def _batches(self, plan: ImagePlan, call: Call) -> Iterator[Any]:
         """One coroutine for each batch of the plan."""
         pairs = slices(plan.count, plan.model.batch_size)
-        return (self._render(plan, start, stop, call.deadline) for start, stop in pairs)
+        return (self._render(plan, plan.first + start, plan.first + stop, call.deadline) for start, stop in pairs)
 
     async def _render(self, plan: ImagePlan, start: int, stop: int, deadline: Deadline) -> Rendered:
         sent_s = time.perf_counter()

@@ -24,51 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ganvas/v1/sampler.proto\x12\tganvas.v1\")\n\tSeedRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\xbe\x01\n\rSampleRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05seeds\x18\x03 \x03(\x06\x12#\n\x05range\x18\x04 \x01(\x0b\x32\x14.ganvas.v1.SeedRange\x12\x17\n\ntruncation\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x0e\n\x06labels\x18\x06 \x03(\x03\x12!\n\x06\x66ormat\x18\x07 \x01(\x0e\x32\x11.ganvas.v1.FormatB\r\n\x0b_truncation\"P\n\x05Image\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04seed\x18\x02 \x01(\x06\x12\x12\n\x05label\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x42\x08\n\x06_label\"\xa3\x01\n\tImageInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12!\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x11.ganvas.v1.Format\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\r\n\x05width\x18\x06 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x07 \x01(\x05\x12\x12\n\ntruncation\x18\x08 \x01(\x02\"C\n\x06Timing\x12\x10\n\x08total_us\x18\x01 \x01(\x03\x12\x14\n\x0cinference_us\x18\x02 \x01(\x03\x12\x11\n\tencode_us\x18\x03 \x01(\x03\"y\n\x0eSampleResponse\x12\"\n\x04info\x18\x01 \x01(\x0b\x32\x14.ganvas.v1.ImageInfo\x12 \n\x06images\x18\x02 \x03(\x0b\x32\x10.ganvas.v1.Image\x12!\n\x06timing\x18\x03 \x01(\x0b\x32\x11.ganvas.v1.Timing\"\x82\x01\n\rDecodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07latents\x18\x03 \x03(\x02\x12\x0e\n\x06labels\x18\x04 \x03(\x03\x12!\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x11.ganvas.v1.Format\x12\r\n\x05shape\x18\x06 \x03(\x03\"y\n\x0e\x44\x65\x63odeResponse\x12\"\n\x04info\x18\x01 \x01(\x0b\x32\x14.ganvas.v1.ImageInfo\x12 \n\x06images\x18\x02 \x03(\x0b\x32\x10.ganvas.v1.Image\x12!\n\x06timing\x18\x03 \x01(\x0b\x32\x11.ganvas.v1.Timing\"b\n\rEncodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12!\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x11.ganvas.v1.Format\"\x9d\x01\n\x0e\x45ncodeResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x14\n\x0clatent_shape\x18\x08 \x03(\x05\x12\x0c\n\x04mean\x18\x05 \x03(\x02\x12\x0e\n\x06logvar\x18\x06 \x03(\x02\x12!\n\x06timing\x18\x07 \x01(\x0b\x32\x11.ganvas.v1.TimingJ\x04\x08\x04\x10\x05\"\xb4\x01\n\x0bWalkRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05seeds\x18\x03 \x03(\x06\x12\r\n\x05steps\x18\x04 \x01(\x03\x12\x0c\n\x04loop\x18\x05 \x01(\x08\x12\x17\n\ntruncation\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x0e\n\x06labels\x18\x07 \x03(\x03\x12!\n\x06\x66ormat\x18\x08 \x01(\x0e\x32\x11.ganvas.v1.FormatB\r\n\x0b_truncation\"w\n\x0cWalkResponse\x12\"\n\x04info\x18\x01 \x01(\x0b\x32\x14.ganvas.v1.ImageInfo\x12 \n\x06images\x18\x02 \x03(\x0b\x32\x10.ganvas.v1.Image\x12!\n\x06timing\x18\x03 \x01(\x0b\x32\x11.ganvas.v1.Timing\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.ganvas.v1.Model\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"M\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.ganvas.v1.Model\x12\x18\n\x10\x63\x65rtificate_json\x18\x02 \x01(\t\"\x8f\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x05 \x01(\t\x12\x0e\n\x06height\x18\x06 \x01(\x05\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x08 \x01(\x05\x12\x14\n\x0clatent_shape\x18\x0f \x03(\x05\x12\x0e\n\x06labels\x18\n \x03(\t\x12\x12\n\ncan_encode\x18\x0b \x01(\x08\x12\x11\n\tprecision\x18\x0c \x01(\t\x12!\n\x06limits\x18\r \x01(\x0b\x32\x11.ganvas.v1.Limits\x12\x0e\n\x06golden\x18\x0e \x01(\tJ\x04\x08\t\x10\n\"e\n\x06Limits\x12\x16\n\x0etruncation_max\x18\x01 \x01(\x02\x12\x11\n\tmax_count\x18\x02 \x01(\x03\x12\x18\n\x10max_stream_count\x18\x03 \x01(\x03\x12\x16\n\x0emax_batch_size\x18\x04 \x01(\x03*b\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0e\n\nFORMAT_RAW\x10\x01\x12\x0e\n\nFORMAT_PNG\x10\x02\x12\x0f\n\x0b\x46ORMAT_JPEG\x10\x03\x12\x0f\n\x0b\x46ORMAT_WEBP\x10\x04\x32\xd8\x03\n\x07Sampler\x12=\n\x06Sample\x12\x18.ganvas.v1.SampleRequest\x1a\x19.ganvas.v1.SampleResponse\x12\x45\n\x0cSampleStream\x12\x18.ganvas.v1.SampleRequest\x1a\x19.ganvas.v1.SampleResponse0\x01\x12=\n\x06\x44\x65\x63ode\x12\x18.ganvas.v1.DecodeRequest\x1a\x19.ganvas.v1.DecodeResponse\x12=\n\x06\x45ncode\x12\x18.ganvas.v1.EncodeRequest\x1a\x19.ganvas.v1.EncodeResponse\x12\x39\n\x04Walk\x12\x16.ganvas.v1.WalkRequest\x1a\x17.ganvas.v1.WalkResponse0\x01\x12I\n\nListModels\x12\x1c.ganvas.v1.ListModelsRequest\x1a\x1d.ganvas.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.ganvas.v1.GetModelRequest\x1a\x1b.ganvas.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17ganvas/v1/sampler.proto\x12\tganvas.v1\")\n\tSeedRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\xce\x01\n\rSampleRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05seeds\x18\x03 \x03(\x06\x12#\n\x05range\x18\x04 \x01(\x0b\x32\x14.ganvas.v1.SeedRange\x12\x17\n\ntruncation\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x0e\n\x06labels\x18\x06 \x03(\x03\x12!\n\x06\x66ormat\x18\x07 \x01(\x0e\x32\x11.ganvas.v1.Format\x12\x0e\n\x06\x64igest\x18\x08 \x01(\tB\r\n\x0b_truncation\"P\n\x05Image\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04seed\x18\x02 \x01(\x06\x12\x12\n\x05label\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x42\x08\n\x06_label\"\xa3\x01\n\tImageInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12!\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x11.ganvas.v1.Format\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\r\n\x05width\x18\x06 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x07 \x01(\x05\x12\x12\n\ntruncation\x18\x08 \x01(\x02\"U\n\x06Timing\x12\x10\n\x08total_us\x18\x01 \x01(\x03\x12\x14\n\x0cinference_us\x18\x02 \x01(\x03\x12\x11\n\tencode_us\x18\x03 \x01(\x03\x12\x10\n\x08queue_us\x18\x04 \x01(\x03\"y\n\x0eSampleResponse\x12\"\n\x04info\x18\x01 \x01(\x0b\x32\x14.ganvas.v1.ImageInfo\x12 \n\x06images\x18\x02 \x03(\x0b\x32\x10.ganvas.v1.Image\x12!\n\x06timing\x18\x03 \x01(\x0b\x32\x11.ganvas.v1.Timing\"\x92\x01\n\rDecodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07latents\x18\x03 \x03(\x02\x12\x0e\n\x06labels\x18\x04 \x03(\x03\x12!\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x11.ganvas.v1.Format\x12\r\n\x05shape\x18\x06 \x03(\x03\x12\x0e\n\x06\x64igest\x18\x07 \x01(\t\"y\n\x0e\x44\x65\x63odeResponse\x12\"\n\x04info\x18\x01 \x01(\x0b\x32\x14.ganvas.v1.ImageInfo\x12 \n\x06images\x18\x02 \x03(\x0b\x32\x10.ganvas.v1.Image\x12!\n\x06timing\x18\x03 \x01(\x0b\x32\x11.ganvas.v1.Timing\"r\n\rEncodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12!\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x11.ganvas.v1.Format\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\"\x9d\x01\n\x0e\x45ncodeResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x14\n\x0clatent_shape\x18\x08 \x03(\x05\x12\x0c\n\x04mean\x18\x05 \x03(\x02\x12\x0e\n\x06logvar\x18\x06 \x03(\x02\x12!\n\x06timing\x18\x07 \x01(\x0b\x32\x11.ganvas.v1.TimingJ\x04\x08\x04\x10\x05\"\xd9\x01\n\x0bWalkRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05seeds\x18\x03 \x03(\x06\x12\r\n\x05steps\x18\x04 \x01(\x03\x12\x0c\n\x04loop\x18\x05 \x01(\x08\x12\x17\n\ntruncation\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x0e\n\x06labels\x18\x07 \x03(\x03\x12!\n\x06\x66ormat\x18\x08 \x01(\x0e\x32\x11.ganvas.v1.Format\x12\x0e\n\x06\x64igest\x18\t \x01(\t\x12\x13\n\x0b\x66irst_frame\x18\n \x01(\x03\x42\r\n\x0b_truncation\"w\n\x0cWalkResponse\x12\"\n\x04info\x18\x01 \x01(\x0b\x32\x14.ganvas.v1.ImageInfo\x12 \n\x06images\x18\x02 \x03(\x0b\x32\x10.ganvas.v1.Image\x12!\n\x06timing\x18\x03 \x01(\x0b\x32\x11.ganvas.v1.Timing\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.ganvas.v1.Model\"A\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"p\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.ganvas.v1.Model\x12\x18\n\x10\x63\x65rtificate_json\x18\x02 \x01(\t\x12!\n\x06recent\x18\x03 \x01(\x0b\x32\x11.ganvas.v1.Timing\"\x8f\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x05 \x01(\t\x12\x0e\n\x06height\x18\x06 \x01(\x05\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x08 \x01(\x05\x12\x14\n\x0clatent_shape\x18\x0f \x03(\x05\x12\x0e\n\x06labels\x18\n \x03(\t\x12\x12\n\ncan_encode\x18\x0b \x01(\x08\x12\x11\n\tprecision\x18\x0c \x01(\t\x12!\n\x06limits\x18\r \x01(\x0b\x32\x11.ganvas.v1.Limits\x12\x0e\n\x06golden\x18\x0e \x01(\tJ\x04\x08\t\x10\n\"e\n\x06Limits\x12\x16\n\x0etruncation_max\x18\x01 \x01(\x02\x12\x11\n\tmax_count\x18\x02 \x01(\x03\x12\x18\n\x10max_stream_count\x18\x03 \x01(\x03\x12\x16\n\x0emax_batch_size\x18\x04 \x01(\x03*b\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0e\n\nFORMAT_RAW\x10\x01\x12\x0e\n\nFORMAT_PNG\x10\x02\x12\x0f\n\x0b\x46ORMAT_JPEG\x10\x03\x12\x0f\n\x0b\x46ORMAT_WEBP\x10\x04\x32\xd8\x03\n\x07Sampler\x12=\n\x06Sample\x12\x18.ganvas.v1.SampleRequest\x1a\x19.ganvas.v1.SampleResponse\x12\x45\n\x0cSampleStream\x12\x18.ganvas.v1.SampleRequest\x1a\x19.ganvas.v1.SampleResponse0\x01\x12=\n\x06\x44\x65\x63ode\x12\x18.ganvas.v1.DecodeRequest\x1a\x19.ganvas.v1.DecodeResponse\x12=\n\x06\x45ncode\x12\x18.ganvas.v1.EncodeRequest\x1a\x19.ganvas.v1.EncodeResponse\x12\x39\n\x04Walk\x12\x16.ganvas.v1.WalkRequest\x1a\x17.ganvas.v1.WalkResponse0\x01\x12I\n\nListModels\x12\x1c.ganvas.v1.ListModelsRequest\x1a\x1d.ganvas.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.ganvas.v1.GetModelRequest\x1a\x1b.ganvas.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ganvas.v1.sampler_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORMAT']._serialized_start=2118
-  _globals['_FORMAT']._serialized_end=2216
+  _globals['_FORMAT']._serialized_start=2272
+  _globals['_FORMAT']._serialized_end=2370
   _globals['_SEEDRANGE']._serialized_start=38
   _globals['_SEEDRANGE']._serialized_end=79
   _globals['_SAMPLEREQUEST']._serialized_start=82
-  _globals['_SAMPLEREQUEST']._serialized_end=272
-  _globals['_IMAGE']._serialized_start=274
-  _globals['_IMAGE']._serialized_end=354
-  _globals['_IMAGEINFO']._serialized_start=357
-  _globals['_IMAGEINFO']._serialized_end=520
-  _globals['_TIMING']._serialized_start=522
-  _globals['_TIMING']._serialized_end=589
-  _globals['_SAMPLERESPONSE']._serialized_start=591
-  _globals['_SAMPLERESPONSE']._serialized_end=712
-  _globals['_DECODEREQUEST']._serialized_start=715
-  _globals['_DECODEREQUEST']._serialized_end=845
-  _globals['_DECODERESPONSE']._serialized_start=847
-  _globals['_DECODERESPONSE']._serialized_end=968
-  _globals['_ENCODEREQUEST']._serialized_start=970
-  _globals['_ENCODEREQUEST']._serialized_end=1068
-  _globals['_ENCODERESPONSE']._serialized_start=1071
-  _globals['_ENCODERESPONSE']._serialized_end=1228
-  _globals['_WALKREQUEST']._serialized_start=1231
-  _globals['_WALKREQUEST']._serialized_end=1411
-  _globals['_WALKRESPONSE']._serialized_start=1413
-  _globals['_WALKRESPONSE']._serialized_end=1532
-  _globals['_LISTMODELSREQUEST']._serialized_start=1534
-  _globals['_LISTMODELSREQUEST']._serialized_end=1553
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1555
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1609
-  _globals['_GETMODELREQUEST']._serialized_start=1611
-  _globals['_GETMODELREQUEST']._serialized_end=1660
-  _globals['_GETMODELRESPONSE']._serialized_start=1662
-  _globals['_GETMODELRESPONSE']._serialized_end=1739
-  _globals['_MODEL']._serialized_start=1742
-  _globals['_MODEL']._serialized_end=2013
-  _globals['_LIMITS']._serialized_start=2015
-  _globals['_LIMITS']._serialized_end=2116
-  _globals['_SAMPLER']._serialized_start=2219
-  _globals['_SAMPLER']._serialized_end=2691
+  _globals['_SAMPLEREQUEST']._serialized_end=288
+  _globals['_IMAGE']._serialized_start=290
+  _globals['_IMAGE']._serialized_end=370
+  _globals['_IMAGEINFO']._serialized_start=373
+  _globals['_IMAGEINFO']._serialized_end=536
+  _globals['_TIMING']._serialized_start=538
+  _globals['_TIMING']._serialized_end=623
+  _globals['_SAMPLERESPONSE']._serialized_start=625
+  _globals['_SAMPLERESPONSE']._serialized_end=746
+  _globals['_DECODEREQUEST']._serialized_start=749
+  _globals['_DECODEREQUEST']._serialized_end=895
+  _globals['_DECODERESPONSE']._serialized_start=897
+  _globals['_DECODERESPONSE']._serialized_end=1018
+  _globals['_ENCODEREQUEST']._serialized_start=1020
+  _globals['_ENCODEREQUEST']._serialized_end=1134
+  _globals['_ENCODERESPONSE']._serialized_start=1137
+  _globals['_ENCODERESPONSE']._serialized_end=1294
+  _globals['_WALKREQUEST']._serialized_start=1297
+  _globals['_WALKREQUEST']._serialized_end=1514
+  _globals['_WALKRESPONSE']._serialized_start=1516
+  _globals['_WALKRESPONSE']._serialized_end=1635
+  _globals['_LISTMODELSREQUEST']._serialized_start=1637
+  _globals['_LISTMODELSREQUEST']._serialized_end=1656
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1658
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1712
+  _globals['_GETMODELREQUEST']._serialized_start=1714
+  _globals['_GETMODELREQUEST']._serialized_end=1779
+  _globals['_GETMODELRESPONSE']._serialized_start=1781
+  _globals['_GETMODELRESPONSE']._serialized_end=1893
+  _globals['_MODEL']._serialized_start=1896
+  _globals['_MODEL']._serialized_end=2167
+  _globals['_LIMITS']._serialized_start=2169
+  _globals['_LIMITS']._serialized_end=2270
+  _globals['_SAMPLER']._serialized_start=2373
+  _globals['_SAMPLER']._serialized_end=2845
 # @@protoc_insertion_point(module_scope)

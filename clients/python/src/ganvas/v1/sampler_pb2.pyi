@@ -29,7 +29,7 @@ class SeedRange(_message.Message):
     def __init__(self, first: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class SampleRequest(_message.Message):
-    __slots__ = ("model", "version", "seeds", "range", "truncation", "labels", "format")
+    __slots__ = ("model", "version", "seeds", "range", "truncation", "labels", "format", "digest")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SEEDS_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class SampleRequest(_message.Message):
     TRUNCATION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     seeds: _containers.RepeatedScalarFieldContainer[int]
@@ -44,7 +45,8 @@ class SampleRequest(_message.Message):
     truncation: float
     labels: _containers.RepeatedScalarFieldContainer[int]
     format: Format
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., seeds: _Optional[_Iterable[int]] = ..., range: _Optional[_Union[SeedRange, _Mapping]] = ..., truncation: _Optional[float] = ..., labels: _Optional[_Iterable[int]] = ..., format: _Optional[_Union[Format, str]] = ...) -> None: ...
+    digest: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., seeds: _Optional[_Iterable[int]] = ..., range: _Optional[_Union[SeedRange, _Mapping]] = ..., truncation: _Optional[float] = ..., labels: _Optional[_Iterable[int]] = ..., format: _Optional[_Union[Format, str]] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Image(_message.Message):
     __slots__ = ("index", "seed", "label", "data")
@@ -79,14 +81,16 @@ class ImageInfo(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., format: _Optional[_Union[Format, str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., truncation: _Optional[float] = ...) -> None: ...
 
 class Timing(_message.Message):
-    __slots__ = ("total_us", "inference_us", "encode_us")
+    __slots__ = ("total_us", "inference_us", "encode_us", "queue_us")
     TOTAL_US_FIELD_NUMBER: _ClassVar[int]
     INFERENCE_US_FIELD_NUMBER: _ClassVar[int]
     ENCODE_US_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_US_FIELD_NUMBER: _ClassVar[int]
     total_us: int
     inference_us: int
     encode_us: int
-    def __init__(self, total_us: _Optional[int] = ..., inference_us: _Optional[int] = ..., encode_us: _Optional[int] = ...) -> None: ...
+    queue_us: int
+    def __init__(self, total_us: _Optional[int] = ..., inference_us: _Optional[int] = ..., encode_us: _Optional[int] = ..., queue_us: _Optional[int] = ...) -> None: ...
 
 class SampleResponse(_message.Message):
     __slots__ = ("info", "images", "timing")
@@ -99,20 +103,22 @@ class SampleResponse(_message.Message):
     def __init__(self, info: _Optional[_Union[ImageInfo, _Mapping]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class DecodeRequest(_message.Message):
-    __slots__ = ("model", "version", "latents", "labels", "format", "shape")
+    __slots__ = ("model", "version", "latents", "labels", "format", "shape", "digest")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LATENTS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     latents: _containers.RepeatedScalarFieldContainer[float]
     labels: _containers.RepeatedScalarFieldContainer[int]
     format: Format
     shape: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., latents: _Optional[_Iterable[float]] = ..., labels: _Optional[_Iterable[int]] = ..., format: _Optional[_Union[Format, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+    digest: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., latents: _Optional[_Iterable[float]] = ..., labels: _Optional[_Iterable[int]] = ..., format: _Optional[_Union[Format, str]] = ..., shape: _Optional[_Iterable[int]] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class DecodeResponse(_message.Message):
     __slots__ = ("info", "images", "timing")
@@ -125,16 +131,18 @@ class DecodeResponse(_message.Message):
     def __init__(self, info: _Optional[_Union[ImageInfo, _Mapping]] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class EncodeRequest(_message.Message):
-    __slots__ = ("model", "version", "images", "format")
+    __slots__ = ("model", "version", "images", "format", "digest")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     images: _containers.RepeatedScalarFieldContainer[bytes]
     format: Format
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[bytes]] = ..., format: _Optional[_Union[Format, str]] = ...) -> None: ...
+    digest: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[bytes]] = ..., format: _Optional[_Union[Format, str]] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
     __slots__ = ("model", "version", "digest", "latent_shape", "mean", "logvar", "timing")
@@ -155,7 +163,7 @@ class EncodeResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., latent_shape: _Optional[_Iterable[int]] = ..., mean: _Optional[_Iterable[float]] = ..., logvar: _Optional[_Iterable[float]] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class WalkRequest(_message.Message):
-    __slots__ = ("model", "version", "seeds", "steps", "loop", "truncation", "labels", "format")
+    __slots__ = ("model", "version", "seeds", "steps", "loop", "truncation", "labels", "format", "digest", "first_frame")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SEEDS_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +172,8 @@ class WalkRequest(_message.Message):
     TRUNCATION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FRAME_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     seeds: _containers.RepeatedScalarFieldContainer[int]
@@ -172,7 +182,9 @@ class WalkRequest(_message.Message):
     truncation: float
     labels: _containers.RepeatedScalarFieldContainer[int]
     format: Format
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., seeds: _Optional[_Iterable[int]] = ..., steps: _Optional[int] = ..., loop: _Optional[bool] = ..., truncation: _Optional[float] = ..., labels: _Optional[_Iterable[int]] = ..., format: _Optional[_Union[Format, str]] = ...) -> None: ...
+    digest: str
+    first_frame: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., seeds: _Optional[_Iterable[int]] = ..., steps: _Optional[int] = ..., loop: _Optional[bool] = ..., truncation: _Optional[float] = ..., labels: _Optional[_Iterable[int]] = ..., format: _Optional[_Union[Format, str]] = ..., digest: _Optional[str] = ..., first_frame: _Optional[int] = ...) -> None: ...
 
 class WalkResponse(_message.Message):
     __slots__ = ("info", "images", "timing")
@@ -195,20 +207,24 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
-    __slots__ = ("model", "version")
+    __slots__ = ("model", "version", "digest")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+    digest: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "certificate_json")
+    __slots__ = ("model", "certificate_json", "recent")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_JSON_FIELD_NUMBER: _ClassVar[int]
+    RECENT_FIELD_NUMBER: _ClassVar[int]
     model: Model
     certificate_json: str
-    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., certificate_json: _Optional[str] = ...) -> None: ...
+    recent: Timing
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., certificate_json: _Optional[str] = ..., recent: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "versions", "digest", "family", "height", "width", "channels", "latent_shape", "labels", "can_encode", "precision", "limits", "golden")
