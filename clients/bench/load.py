@@ -86,7 +86,7 @@ def closed_loop(target: Target, *, concurrency: int, seconds: float, warmup_s: f
         latencies_ms: list[float] = []
         requests = itertools.cycle(target.requests)
         start = time.perf_counter() + warmup_s
-        async with grpc.aio.insecure_channel(target.address, options=_channel_options()) as channel:
+        async with grpc.aio.insecure_channel(target.address, options=channel_options()) as channel:
             call = channel.unary_unary(target.method, request_serializer=None, response_deserializer=None)
 
             async def caller() -> None:
@@ -105,7 +105,7 @@ def closed_loop(target: Target, *, concurrency: int, seconds: float, warmup_s: f
 def paced(target: Target, *, interval_ms: float, seconds: float, warmup_s: float = 1.0) -> LoadResult:
     """One caller that begins a call every interval_ms (at once, when the last one took longer)."""
     latencies_ms = []
-    with grpc.insecure_channel(target.address, options=_channel_options()) as channel:
+    with grpc.insecure_channel(target.address, options=channel_options()) as channel:
         call = channel.unary_unary(target.method, request_serializer=None, response_deserializer=None)
         requests = itertools.cycle(target.requests)
         start = time.perf_counter() + warmup_s
@@ -121,5 +121,6 @@ def paced(target: Target, *, interval_ms: float, seconds: float, warmup_s: float
     return LoadResult(batch_size=target.batch_size, elapsed_s=elapsed_s, latencies_ms=tuple(latencies_ms))
 
 
-def _channel_options() -> list[tuple[str, int]]:
+def channel_options() -> list[tuple[str, int]]:
+    """Messages of any size the service sends, over a connection of its own."""
     return [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.use_local_subchannel_pool", 1)]

@@ -18,8 +18,10 @@ from clients.soak.fuzz.run import judge as judge_fuzz
 from clients.soak.fuzz.run import run_fuzz
 from clients.soak.kills import plan_kills
 from clients.soak.mixed import judge, run_mixed, warm
-from clients.soak.networks import TINY, Network, export_version
-from clients.soak.options import FuzzOptions, MixedOptions, SoakOptions
+from clients.soak.networks import DCGAN64, TINY, Network, export_version
+from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, SoakOptions
+from clients.soak.overload import judge as judge_overload
+from clients.soak.overload import run_overload
 from clients.soak.serving import running_trial
 from clients.soak.truth import Truth
 from ganvas_core.cli import run_verbs
@@ -66,6 +68,22 @@ def fuzz(options: FuzzOptions) -> int:
     return _end(report, options)
 
 
+def overload(options: OverloadOptions) -> int:
+    """Up to three times the load that a 64x64x3 DCGAN generator can bear, and bulk beside single images.
+
+    Example: python -m clients.soak overload --out benchmarks/results
+    """
+    report = _report("overload", options)
+    with _repository(options, [DCGAN64]) as repository, running_trial(repository, arguments=options.serve) as trial:
+        result = run_overload(
+            trial.server, DCGAN64.name, images=options.images, seconds=options.seconds, say=console.print
+        )
+    judge_overload(result, report)
+    report.demand("left behind", trial.leavings.count, limit=0)
+    report.figures["left"] = vars(trial.leavings)
+    return _end(report, options)
+
+
 def _report(scenario: str, options: SoakOptions) -> Report:
     return Report(scenario=scenario, options=dataclasses.asdict(options))
 
@@ -100,4 +118,4 @@ def _progress(total: float) -> Iterator[Callable[[float, str], None]]:
 
 
 if __name__ == "__main__":
-    run_verbs(mixed, fuzz)
+    run_verbs(mixed, overload, fuzz)

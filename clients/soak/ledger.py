@@ -12,7 +12,8 @@ __all__ = ["Ending", "Ledger"]
 Ending = Literal["ok", "refused", "lost", "wrong"]
 """refused: RESOURCE_EXHAUSTED, an answer. lost: any other failure before the caller's deadline, or at it."""
 
-MAX_LISTED = 50
+MAX_LISTED = 10
+"""Of one kind and ending."""
 
 
 @dataclass(kw_only=True)
@@ -27,7 +28,7 @@ class Ledger:
     def add(self, kind: str, ending: Ending, *, begun_s: float, num_images: int = 0, detail: str = "") -> None:
         self.endings.setdefault(kind, Counter())[ending] += 1
         self.num_images += num_images
-        if ending != "ok" and len(self.listed) < MAX_LISTED:
+        if ending != "ok" and self.endings[kind][ending] <= MAX_LISTED:
             now = time.monotonic()
             self.listed.append(
                 {

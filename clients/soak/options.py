@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from clients.soak.fuzz.cases import FAMILIES, Family
 from ganvas_core.cli import OPTIONS, Cli
 
-__all__ = ["FuzzOptions", "MixedOptions", "SoakOptions"]
+__all__ = ["FuzzOptions", "MixedOptions", "OverloadOptions", "SoakOptions"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -54,3 +54,13 @@ class FuzzOptions(SoakOptions):
     """Number of the first: with --count 1 a single one is sent again."""
     families: tuple[Family, ...] = tuple(FAMILIES)
     """Kind of requests; may be given again."""
+
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class OverloadOptions(SoakOptions):
+    """Options of `overload`."""
+
+    seconds: Annotated[float, Field(ge=2, le=3600)] = 20.0
+    """Of one measurement; with 60 s deadlines four times as long."""
+    images: Annotated[int, Field(ge=1, le=256)] = 8
+    """Of one call of the open loop."""
