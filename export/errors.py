@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ganvas_core.cli import UsageError, UserError
 
-__all__ = ["GateError", "InputError", "PublishError"]
+__all__ = ["BatchDependenceError", "GateError", "InputError", "PublishError"]
 
 
 class InputError(UsageError):
@@ -20,6 +20,10 @@ class InputError(UsageError):
 
 class GateError(UserError):
     """A graph failed its proof: parity, noise, batch invariance or the sampler contract."""
+
+
+class BatchDependenceError(GateError):
+    """An image depends on the batch it was computed in, which one fixed batch size may prevent."""
 
 
 class PublishError(UserError):

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.adapters.source import Source
-from export.graph.build import build_graphs, export_networks
+from export.errors import BatchDependenceError, GateError
+from export.graph.build import Graphs, Networks, build_graphs, export_networks
 from export.options import ExportOptions
-from export.proof.prove import prove
+from export.proof.cases import batch_sizes
+from export.proof.prove import Proof, prove
 from export.publish.certify import certificates, golden_png
 from export.publish.publish import publish
 from export.publish.repository import check_folder, check_new_version, locked, staging, versions_of
 from export.publish.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, config_text
+from export.surgery.batch_invariance import first_dependent_node, invariance_feeds, make_batch_invariant
 from ganvas_core.certificate import Certificate
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, FP32_FILE, GOLDEN_FILE
 
@@ -53,10 +56,11 @@ def export_model(
     check_new_version(repository, source, options)
 
     report("building the graphs")
-    graphs = build_graphs(source, export_networks(source), keep_fp32=options.fp32_nodes)
+    networks = _rewrite_batch_dependent(export_networks(source), source, options)
+    graphs = build_graphs(source, networks, keep_fp32=options.fp32_nodes)
 
     report("proving them against PyTorch")
-    proof = prove(source, graphs, options)
+    proof = _prove_or_pin(source, graphs, options)
 
     report("publishing")
     with locked(repository):
@@ -68,7 +72,13 @@ def export_model(
         models: dict[str, dict[str, bytes]] = {}
         for role, certificate in written.items():
             configs = {
-                config_name: config_text(config_name, certificate.name, source.interface(role), options).encode()
+                config_name: config_text(
+                    config_name,
+                    certificate.name,
+                    source.interface(role),
+                    options,
+                    pinned_batch=certificate.pinned_batch,
+                ).encode()
                 for config_name in CONFIG_NAMES
             }
             models[certificate.name] = {
@@ -88,3 +98,37 @@ def export_model(
         certificate=written["sample"],
         seconds=time.monotonic() - start,
     )
+
+
+def _rewrite_batch_dependent(networks: Networks, source: Source, options: ExportOptions) -> Networks:
+    """Write the products another way whose rows depend on the batch that they are computed in."""
+    batches = batch_sizes(options.max_batch_size)
+    feeds, encoder_feeds = invariance_feeds(source, max(batches))
+    generator, rewritten = make_batch_invariant(networks.generator, feeds, batches, threads=options.threads)
+    encoder = networks.encoder
+    if encoder is not None:
+        encoder, more = make_batch_invariant(encoder, encoder_feeds, batches, threads=options.threads)
+        rewritten |= more
+    return Networks(generator=generator, encoder=encoder, rewritten=rewritten)
+
+
+def _prove_or_pin(source: Source, graphs: Graphs, options: ExportOptions) -> Proof:
+    """Prove the graphs in every batch size, or where an image depends on its batch, pinned to one.
+
+    Raises:
+        GateError: an image depends on what else is in its batch, or another proof failed.
+    """
+    try:
+        return prove(source, graphs, options)
+    except BatchDependenceError:
+        pinned = options.max_batch_size
+    try:
+        return prove(source, graphs, options, pinned_batch=pinned)
+    except BatchDependenceError as error:
+        feeds, _ = invariance_feeds(source, pinned)
+        node = first_dependent_node(graphs.network.model, feeds, batch_sizes(pinned), threads=options.threads)
+        first = f" The first node that does is {node}." if node else ""
+        raise GateError(
+            f"{error}{first} Batches filled up to {pinned}, always, do not prevent it: make the network compute each "
+            "image from its own row alone."
+        ) from None

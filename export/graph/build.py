@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onnx import ModelProto
 
@@ -31,6 +31,8 @@ class Networks:
     """(latent, truncation, label) → image_float."""
     encoder: ModelProto | None
     """image_float → (mean, logvar)."""
+    rewritten: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that were written another way to be batch-invariant, and how."""
 
 
 @dataclass(frozen=True, kw_only=True)

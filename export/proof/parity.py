@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.errors import GateError
+from export.errors import BatchDependenceError, GateError
 from export.proof.cases import Cases
 from ganvas_core.certificate import FloatParity, PixelParity
 from ganvas_core.session import CpuSession
@@ -111,7 +111,7 @@ def check_batch_invariance(
     """Run every case in every slot of every batch size: the same bytes as `alone`, which is each case by itself.
 
     Raises:
-        GateError: one byte differs.
+        BatchDependenceError: one byte differs.
     """
     num_rows = len(alone[0])
     for batch in batches:
@@ -120,7 +120,7 @@ def check_batch_invariance(
             outputs = graph.run({name: array[rows] for name, array in feeds.items()})
             for made, wanted in zip(outputs, alone, strict=True):
                 if (slot := _first_difference(made, wanted[rows])) is not None:
-                    raise GateError(
+                    raise BatchDependenceError(
                         f"{what} depends on its batch: {cases.describe(int(rows[slot]) % len(cases.seeds))} gives "
                         f"other bytes in slot {slot} of a batch of {batch} than alone."
                     )
@@ -138,13 +138,13 @@ def check_equal(
     """Run every case once in every batch size: the same bytes as `expected`.
 
     Raises:
-        GateError: one byte differs.
+        BatchDependenceError: one byte differs.
     """
     for batch in batches:
         for made, wanted in zip(graph.run_in_batches(feeds, batch), expected, strict=True):
             if (row := _first_difference(made, wanted)) is not None:
                 levels = int(np.abs(made[row].astype(np.int16) - wanted[row].astype(np.int16)).max())
-                raise GateError(
+                raise BatchDependenceError(
                     f"{what} is not the image that sample gives: {cases.describe(row)} differs by {levels} levels in "
                     f"a batch of {batch}."
                 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -38,6 +40,8 @@ class Proof:
     num_golden: int
     """The first so many cases are golden."""
     batches: tuple[int, ...]
+    pinned_batch: int | None
+    """The one batch size that the graphs were run in. None: every one of batches."""
     float_parity: FloatParity
     posterior_parity: dict[str, FloatParity]
     """By file name; empty without an encoder."""
@@ -47,10 +51,13 @@ class Proof:
     """By file name: the images of every case, each made alone, [S, H, W, C]."""
 
 
-def prove(source: Source, graphs: Graphs, options: ExportOptions) -> Proof:
+def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batch: int | None = None) -> Proof:
     """Run every check.
 
+    Args:
+        pinned_batch: prove the graphs in batches of this size alone, smaller ones filled up.
     Raises:
+        BatchDependenceError: an image depends on its batch.
         GateError: the first that failed, with the worst case and the figure.
     """
     cases = make_cases(
@@ -58,17 +65,21 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions) -> Proof:
         num_more=options.num_parity_seeds - options.num_golden,
         num_labels=len(source.labels),
     )
-    batches, threads = batch_sizes(options.max_batch_size), options.threads
+    batches = batch_sizes(options.max_batch_size)
+    open_graph = partial(CpuSession, threads=options.threads, pinned_batch=pinned_batch)
     sample = sample_inputs(cases.seeds, cases.truncation, cases.labels)
     latents = noise.latents(cases.seeds, source.latent_shape)
 
     # Noise, bit for bit; then the network in float, against PyTorch with batch norm and all.
-    parity.check_noise(CpuSession(graphs.noise.data, threads=threads), cases, latents)
+    parity.check_noise(open_graph(graphs.noise.data), cases, latents)
     network_inputs = sample | {"latent": latents}
     with torch.inference_mode():
         names = ("latent", "truncation", "label") if source.labels else ("latent", "truncation")
         floats = wrap_generator(source)(*(torch.from_numpy(network_inputs[name]) for name in names)).numpy()
-    network = CpuSession(graphs.network.data, threads=threads)
+    network = open_graph(graphs.network.data)
+    # Batch invariance in float first, since rounding to uint8 hides most differences of a few seeds.
+    alone = network.run_in_batches(network_inputs, 1)
+    parity.check_batch_invariance(network, network_inputs, alone, cases, batches, what="the network")
     float_parity = parity.check_floats(network, network_inputs, [floats], cases, batches)
 
     # The published files: the same bytes in every batch, from decode too, and close to PyTorch's.
@@ -76,11 +87,11 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions) -> Proof:
     images: dict[str, NDArray[np.uint8]] = {}
     pixel_parity: dict[str, PixelParity] = {}
     for file_name in PRECISIONS:
-        sampler = CpuSession(graphs.files["sample", file_name].data, threads=threads)
+        sampler = open_graph(graphs.files["sample", file_name].data)
         alone = sampler.run_in_batches(sample, 1)
         images[file_name] = alone[0]
         parity.check_batch_invariance(sampler, sample, alone, cases, batches, what=f"{file_name}: sample")
-        _check_decode(source, graphs, file_name, cases, batches, images[file_name], threads=threads)
+        _check_decode(source, graphs, file_name, cases, batches, images[file_name], open_graph)
         try:
             pixel_parity[file_name] = _check_pixels(file_name, images[file_name], expected, cases)
         except GateError as error:
@@ -91,8 +102,9 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions) -> Proof:
         cases=cases,
         num_golden=options.num_golden,
         batches=batches,
+        pinned_batch=pinned_batch,
         float_parity=float_parity,
-        posterior_parity=_prove_posterior(source, graphs, images[FP32_FILE], cases, batches, threads=threads),
+        posterior_parity=_prove_posterior(source, graphs, images[FP32_FILE], cases, batches, open_graph),
         pixel_parity=pixel_parity,
         images=images,
     )
@@ -105,11 +117,10 @@ def _check_decode(
     cases: Cases,
     batches: tuple[int, ...],
     images: NDArray[np.uint8],
-    *,
-    threads: int,
+    open_graph: Callable[[bytes], CpuSession],
 ) -> None:
     """decode(latent · truncation) is the sampler's image: for a network with its own truncation, at truncation 1."""
-    decode = CpuSession(graphs.files["decode", file_name].data, threads=threads)
+    decode = open_graph(graphs.files["decode", file_name].data)
     latents = noise.truncated_latents(cases.seeds, cases.truncation, source.latent_shape)
     inputs, what = decode_inputs(latents, cases.labels), f"{file_name}: decode(latent(seed) * truncation)"
     if source.truncation == "latent":
@@ -160,8 +171,7 @@ def _prove_posterior(
     images: NDArray[np.uint8],
     cases: Cases,
     batches: tuple[int, ...],
-    *,
-    threads: int,
+    open_graph: Callable[[bytes], CpuSession],
 ) -> dict[str, FloatParity]:
     """The encoder on the model's own images and on as many of noise: parity and batch invariance."""
     if source.encoder is None:
@@ -174,7 +184,7 @@ def _prove_posterior(
         posterior = [output.numpy() for output in source.encoder(floats)]
     found: dict[str, FloatParity] = {}
     for file_name, precision in PRECISIONS.items():
-        encoder = CpuSession(graphs.files["encode", file_name].data, threads=threads)
+        encoder = open_graph(graphs.files["encode", file_name].data)
         atol = parity.FLOAT_ATOL if file_name == FP32_FILE else _FP16_POSTERIOR_ATOL
         found[file_name] = parity.check_floats(
             encoder, inputs, posterior, cases, batches, precision=f"{precision} encode", atol=atol

@@ -69,6 +69,7 @@ def certificates(
             created=created,
             tools=tools,
             source=source.provenance,
+            pinned_batch=proof.pinned_batch,
         )
         for role in graphs.roles
     }

@@ -24,8 +24,19 @@ CONFIG_NAMES = ("cpu", "gpu", "gpu-fp16", "tensorrt")
 DEFAULT_CONFIG = "cpu"
 
 
-def config_text(config_name: str, triton_name: str, interface: Interface, options: ExportOptions) -> str:
-    """The text of configs/{config_name}.pbtxt."""
+def config_text(
+    config_name: str,
+    triton_name: str,
+    interface: Interface,
+    options: ExportOptions,
+    *,
+    pinned_batch: int | None = None,
+) -> str:
+    """The text of configs/{config_name}.pbtxt.
+
+    Args:
+        pinned_batch: the one batch size to run, to which our backend fills up smaller ones.
+    """
     config = triton.ModelConfig(
         name=triton_name,
         backend="onnxruntime",
@@ -50,6 +61,8 @@ def config_text(config_name: str, triton_name: str, interface: Interface, option
             zeros = triton.ModelWarmup.Input(data_type=_data_type(tensor), dims=tensor.dims, zero_data=True)
             warm_up.inputs[tensor.name].CopyFrom(zeros)
     _place(config, config_name, options)
+    if pinned_batch is not None:
+        _set(config, batch_buckets=str(pinned_batch))
     return str(text_format.MessageToString(config))
 
 

@@ -62,7 +62,7 @@ class _Graphs:
         if part.name not in self._sessions:
             path = self.version.folder.parent.parent / part.name / str(self.version.version) / self.file_name
             try:
-                self._sessions[part.name] = CpuSession(path)
+                self._sessions[part.name] = CpuSession(path, pinned_batch=part.pinned_batch)
             except SessionError as error:
                 raise CheckError(str(error)) from None
         return self._sessions[part.name]

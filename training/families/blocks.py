@@ -1,8 +1,6 @@
 """What the convolutional families share: their network configuration, and the layers of a DCGAN.
 
-The exported networks hold no Linear layer: a CPU rounds a matrix product differently for one row than for many,
-while it works on every image of a convolution by itself. So the image of a latent does not depend on the batch it
-was made in. For the same reason their transposed convolutions are only (4, 1, 0) and (4, 2, 1).
+Their transposed convolutions are only (4, 1, 0) and (4, 2, 1), whose padding is symmetric: others leave the GPU.
 
 Source: DCGAN (arXiv:1511.06434).
 """

@@ -136,6 +136,8 @@ class Certificate:
     """Name to version: python, torch, onnx, onnxruntime, numpy."""
     source: dict[str, Any]
     """Where the weights came from: checkpoint digest, preset, dataset, kimg, metrics, git revision."""
+    pinned_batch: int | None = None
+    """The one batch size that this model is proven in: smaller batches are filled up with their last row. None: any."""
 
     def __post_init__(self) -> None:
         for field_name in ("version", "height", "width", "channels", "max_batch_size"):

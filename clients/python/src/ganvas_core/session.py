@@ -26,11 +26,12 @@ class CpuSession:
     Args:
         model: an ONNX file, or its bytes.
         threads: compute threads.
+        pinned_batch: run batches of this size alone, smaller ones filled up with their last row as serving does.
     Raises:
         SessionError: names the file and ONNX Runtime's reason.
     """
 
-    def __init__(self, model: Path | bytes, *, threads: int = 1) -> None:
+    def __init__(self, model: Path | bytes, *, threads: int = 1, pinned_batch: int | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -41,12 +42,18 @@ class CpuSession:
         except Exception as error:  # ONNX Runtime has an exception type per status, with no base class of their own
             name = model if isinstance(model, Path) else "the graph"
             raise SessionError(f"ONNX Runtime cannot load {name}: {error}") from None
+        self.pinned_batch = pinned_batch
         self.input_names = [entry.name for entry in self.session.get_inputs()]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Every output, in the graph's order. Feeds that the graph has no input for are ignored."""
-        outputs: list[NDArray[Any]] = self.session.run(None, {name: feeds[name] for name in self.input_names})
-        return outputs
+        taken = {name: feeds[name] for name in self.input_names}
+        num_rows = len(next(iter(taken.values()), ()))
+        missing = max(self.pinned_batch - num_rows, 0) if self.pinned_batch else 0
+        if missing:
+            taken = {name: np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) for name, rows in taken.items()}
+        outputs: list[NDArray[Any]] = self.session.run(None, taken)
+        return [output[:num_rows] for output in outputs] if missing else outputs
 
     def run_in_batches(self, feeds: Mapping[str, NDArray[Any]], batch_size: int) -> list[NDArray[Any]]:
         """Every output of all rows, `batch_size` rows at a time, the last batch smaller."""
