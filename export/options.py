@@ -19,7 +19,7 @@ __all__ = ["CheckpointExportOptions", "ExportOptions"]
 class ExportOptions:
     """Options of an export from any source."""
 
-    env_prefix: ClassVar[None] = None
+    env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
 
     name: str
     """Name of the model; a new version is added where it exists."""

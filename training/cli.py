@@ -1,4 +1,8 @@
-"""The verbs `train` and `untrained`. The options of `train` are the fields of every family's configuration."""
+"""The verbs `train` and `untrained`.
+
+`TrainOptions` is made at import: RunOptions, and each field of each family's configuration, all optional. mypy sees
+RunOptions.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ __all__ = ["TrainOptions", "UntrainedOptions", "train", "untrained"]
 class RunOptions:
     """What `train` takes beside the fields of a configuration."""
 
-    env_prefix: ClassVar[None] = None
+    env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
 
     preset: Annotated[str, Cli(positional=True)]
     """What to train: a preset's name, or a .toml file like those in training/presets."""
@@ -162,14 +166,14 @@ def resume_config(preset: str, folder: Path, given: Mapping[str, Any]) -> TrainC
 class UntrainedOptions:
     """Options of `untrained`."""
 
-    env_prefix: ClassVar[None] = None
+    env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
 
     network: Annotated[Path, Cli(positional=True)]
     """A .toml file with `family` and a [network] table: a preset will do."""
     out: Path
     """Checkpoint folder to write."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of the random weights."""
+    """Seed of the random weights."""
 
 
 def untrained(options: UntrainedOptions) -> None:

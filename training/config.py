@@ -13,7 +13,7 @@ from training.data import DatasetName
 __all__ = ["STRICT", "NetworkConfig", "Positive", "TrainConfig"]
 
 STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, arbitrary_types_allowed=True)
-"""Of configurations and of what is read back from disk: no unknown field, and no text where a number belongs."""
+"""For configurations and for files read back from disk: unknown fields and text for a number are errors."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -40,7 +40,7 @@ class NetworkConfig(Protocol):
 class TrainConfig:
     """Every field but the first three is an option of `ganvas train`: its docstring is the help."""
 
-    env_prefix: ClassVar[None] = None
+    env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
 
     preset: str
     """Name of the preset that the run started from."""
@@ -51,20 +51,21 @@ class TrainConfig:
     dataset: DatasetName = "digits"
     """What to train on."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Fixes the whole run: same seed, same machine, same weights."""
+    """Seed of the run, for weights, noise and image order; it has nothing to do with the seeds of images."""
+    # The whole budget, so that a run never depends on the clock.
     total_kimg: Annotated[Positive, Cli(flag="--kimg")]
-    """Thousands of images to train on."""  # The whole budget, so that a run never depends on the clock.
+    """Thousands of images to train on."""
     batch_size: Annotated[int, Field(ge=2, le=4096)]
     """Images per step."""
     learning_rate: Positive
-    """Of Adam; in a GAN, the generator's."""
-    precision: Annotated[Literal["fp32", "bf16"], Cli(env="GANVAS_TRAIN_PRECISION")] = "fp32"
-    """Of the convolutions in training: bf16 is faster on a CPU that has it."""
+    """Learning rate of Adam; in a GAN, of the generator."""
     # A CPU that emulates bf16 is several times slower. Weights, losses and the checkpoint are float32 either way.
-    threads: Annotated[int, Field(ge=1, le=256), Cli(env="GANVAS_TRAIN_THREADS")] = 1
-    """PyTorch's compute threads."""
+    precision: Annotated[Literal["fp32", "bf16"], Cli(env="GANVAS_TRAIN_PRECISION")] = "fp32"
+    """Precision of the convolutions in training; bf16 is faster on a CPU that has it."""
     # Networks this small gain from a second thread only on an idle machine: elsewhere each layer waits for the slower
     # one. Another number rounds differently, so a resumed run needs the same.
+    threads: Annotated[int, Field(ge=1, le=256), Cli(env="GANVAS_TRAIN_THREADS")] = 1
+    """PyTorch's compute threads."""
     save_kimg: Positive
     """Save every so many thousand images."""
     samples_kimg: Positive

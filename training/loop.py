@@ -17,7 +17,7 @@ from training.data import load_dataset
 from training.data.dataset import batch_indices
 from training.families import FAMILIES
 from training.metrics.measures import measure
-from training.run.checkpoint import CheckpointError, DatasetInfo, ImageInfo, ModelInfo, load_model, save_model
+from training.run.checkpoint import CheckpointError, CheckpointInfo, DatasetInfo, ImageFormat, load_model, save_model
 from training.run.folder import CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME, git_revision
 from training.run.resume import RESUME_NAME, load_resume, save_resume
 from training.run.samples import reconstruction_grid, sample_grid, write_examples
@@ -86,7 +86,7 @@ def train(
 
 
 class Run:
-    """A run in memory, as its seed makes it or as its resume state has it: what the loop advances, draws and saves."""
+    """One training run: data, trainer, random state and step. Starts from its seed, or from resume.safetensors."""
 
     def __init__(self, config: TrainConfig, folder: Path) -> None:
         self.config = config
@@ -166,11 +166,11 @@ class Run:
         save_resume(self.folder / RESUME_NAME, step=self.step, trainer=self.trainer, rng=self.rng)
         config, dataset = self.config, self.dataset
         height, width, channels = config.network.image_shape
-        info = ModelInfo(
+        info = CheckpointInfo(
             family=config.family,
             preset=config.preset,
             network=config.network,
-            image=ImageInfo(height=height, width=width, channels=channels, range=self.image_range),
+            image=ImageFormat(height=height, width=width, channels=channels, range=self.image_range),
             labels=dataset.label_names if config.network.num_classes else (),
             dataset=DatasetInfo(name=dataset.name, size=len(dataset), sha256=dataset.sha256),
             metrics=metrics,

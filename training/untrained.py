@@ -9,7 +9,7 @@ from torch import nn
 
 from training.config import NetworkConfig
 from training.families import FAMILIES
-from training.run.checkpoint import DatasetInfo, ImageInfo, ModelInfo, save_model
+from training.run.checkpoint import CheckpointInfo, DatasetInfo, ImageFormat, save_model
 
 __all__ = ["save_untrained"]
 
@@ -27,11 +27,11 @@ def save_untrained(folder: Path, *, family: str, network: NetworkConfig, seed: i
             if module is not None:
                 _randomize(module)
     height, width, channels = network.image_shape
-    info = ModelInfo(
+    info = CheckpointInfo(
         family=family,
         preset="untrained",
         network=network,
-        image=ImageInfo(height=height, width=width, channels=channels, range=FAMILIES[family].image_range),
+        image=ImageFormat(height=height, width=width, channels=channels, range=FAMILIES[family].image_range),
         labels=tuple(str(i) for i in range(network.num_classes)),
         dataset=DatasetInfo(name="none", size=0, sha256=""),
         kimg=0.0,

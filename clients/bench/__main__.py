@@ -22,7 +22,7 @@ NETWORK = Path(__file__).with_name("dcgan64.toml")
 class BenchVerbOptions(BenchOptions):
     """Options of `bench`."""
 
-    env_prefix: ClassVar[None] = None
+    env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
 
     out: Path | None = None
     """Folder for the report (Markdown and JSON)."""

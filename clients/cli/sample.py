@@ -40,7 +40,7 @@ __all__ = ["SampleOptions", "sample"]
 class SampleOptions:
     """Options of `sample`."""
 
-    env_prefix: ClassVar[None] = None
+    env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
 
     name: Annotated[str, Cli(positional=True)]
     """A model that the service has ready."""
@@ -51,7 +51,7 @@ class SampleOptions:
     label: Annotated[str | None, Cli(shown_default="seed modulo number of labels")] = None
     """Label of every image, name or index."""
     truncation: float = 1.0
-    """1 is the model as trained, 0 its mean image."""
+    """Scales the latent: 1 leaves it as drawn, 0 gives the image of the zero latent."""
     version: Annotated[int | None, Cli(shown_default="newest")] = None
     """Model version."""
     format: Annotated[FileFormat | None, Cli(shown_default="by the name of --out, else png")] = None
@@ -65,8 +65,8 @@ class SampleOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Order:
-    """The options, checked against the model."""
+class Job:
+    """A checked request: model, seeds and label."""
 
     options: SampleOptions
     model: ModelInfo
@@ -84,72 +84,72 @@ def sample(options: SampleOptions) -> None:
         file_format = _file_format(target, options.format)
         with Sampler(options.address) as sampler:
             model = sampler.model(options.name, version=options.version, timeout_s=min(options.timeout_s, 60.0))
-            order = Order(
+            job = Job(
                 options=options,
                 model=model,
                 seeds=parse_seeds(options.seeds, max_count=model.limits.max_stream_count),
                 label=_label_index(options.label, model),
             )
             if _is_folder(target):
-                info = _save_files(sampler, order, Path(target), file_format)
+                info = _save_files(sampler, job, Path(target), file_format)
             else:
-                info = _save_grid(sampler, order, Path(target), file_format)
+                info = _save_grid(sampler, job, Path(target), file_format)
     except (InvalidArgumentError, NotFoundError, ValueError) as error:
         raise UsageError(str(error)) from None
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}.") from None
     except GanvasError as error:
         raise UserError(str(error)) from None
-    images = "1 image" if len(order.seeds) == 1 else f"{len(order.seeds)} images"
+    images = "1 image" if len(job.seeds) == 1 else f"{len(job.seeds)} images"
     print(f"{images} of {info.model} version {info.version} ({info.digest[:16]}…): {target}")
 
 
-def _save_files(sampler: Sampler, order: Order, folder: Path, file_format: FileFormat) -> ImageInfo:
+def _save_files(sampler: Sampler, job: Job, folder: Path, file_format: FileFormat) -> ImageInfo:
     """One file an image, named after model and seed, as the service made it."""
     suffix = next(suffix for suffix, name in SUFFIXES.items() if name == file_format)
-    for image in _images(sampler, order, file_format):
+    for image in _images(sampler, job, file_format):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / f"{order.model.name}-{image.seed}{suffix}", image.bytes)
+        write_atomic(folder / f"{job.model.name}-{image.seed}{suffix}", image.bytes)
     return image.info
 
 
-def _save_grid(sampler: Sampler, order: Order, path: Path, file_format: FileFormat) -> ImageInfo:
+def _save_grid(sampler: Sampler, job: Job, path: Path, file_format: FileFormat) -> ImageInfo:
     """All images side by side, in the order of the seeds, as close to a square as their number allows."""
-    count, model = len(order.seeds), order.model
+    count, model = len(job.seeds), job.model
     pixels = np.zeros((count, model.height, model.width, model.channels), np.uint8)
-    for image in _images(sampler, order, "raw"):
+    for image in _images(sampler, job, "raw"):
         pixels[image.index] = image.array
-    num_columns = order.options.columns or math.ceil(math.sqrt(count * model.height / model.width))
+    num_columns = job.options.columns or math.ceil(math.sqrt(count * model.height / model.width))
     sheet = image_grid(pixels, num_columns=min(num_columns, count))
     info = image.info
     fields = {
         "model": info.model,
         "version": info.version,
         "digest": info.digest,
-        "seeds": order.options.seeds,
+        "seeds": job.options.seeds,
         "truncation": f"{info.truncation:.7g}",
-        "label": order.label,
+        "label": job.label,
     }
     text = image_text("A grid of AI-generated images.", fields)
     write_image(path, sheet, text, file_format)
     return image.info
 
 
-def _images(sampler: Sampler, order: Order, format: Format) -> Iterator[Image]:
-    """Every image of the order, as they finish, with a progress bar on a terminal."""
+def _images(sampler: Sampler, job: Job, format: Format) -> Iterator[Image]:
+    """Every image of the job, as they finish, with a progress bar on a terminal."""
     stream = sampler.sample_stream(
-        order.model.name,
-        order.seeds,
-        labels=order.label,
-        truncation=order.options.truncation,
-        version=order.model.version,
+        job.model.name,
+        job.seeds,
+        labels=job.label,
+        truncation=job.options.truncation,
+        version=job.model.version,
         format=format,
-        timeout_s=order.options.timeout_s,
+        timeout_s=job.options.timeout_s,
     )
     yield from track(
         stream,
-        total=len(order.seeds),
-        description=order.model.name,
+        total=len(job.seeds),
+        description=job.model.name,
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),

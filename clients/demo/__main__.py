@@ -19,7 +19,7 @@ from ganvas_core.cli import OPTIONS, run_verbs
 class DemoOptions:
     """Options of `demo`."""
 
-    env_prefix: ClassVar[None] = None
+    env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
 
     out: Path = Path("out/demo")
     """Folder for everything the demo makes; replaced."""

@@ -4,7 +4,7 @@ from ganvas_core.cli import UserError
 
 
 class DemoError(UserError):
-    """A stage of the demo failed; the message says which and why."""
+    """A step of the demo failed; the message says which and why."""
 
 
 class GalleryError(DemoError):

@@ -1,4 +1,4 @@
-"""The demo: train, export, verify, serve, look, measure. Each stage runs as its verb."""
+"""The demo: train, export, verify, serve, look, measure. Each step runs as its verb."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> None:
     """Run everything into `out`.
 
     Raises:
-        DemoError: a stage failed, or `out` holds something that is not a demo's.
+        DemoError: a step failed, or `out` holds something that is not a demo's.
         LocalServerError, BareError, GanvasError: serving, measuring or a call failed.
     """
     start = time.monotonic()

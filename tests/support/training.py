@@ -13,7 +13,7 @@ from training.config import TrainConfig
 from training.families import FAMILIES
 from training.families.blocks import DcganConfig
 from training.presets import load_preset
-from training.run.checkpoint import DatasetInfo, ImageInfo, ModelInfo, save_model
+from training.run.checkpoint import CheckpointInfo, DatasetInfo, ImageFormat, save_model
 from training.run.folder import CHECKPOINT_NAME
 
 TINY = DcganConfig(latent_dim=4, num_classes=10, embedding_dim=3, image_size=8, image_channels=1, base_channels=4)
@@ -28,14 +28,14 @@ def tiny_config(family: str, **options: Any) -> TrainConfig:
     return dataclasses.replace(load_preset(f"digits-{family}"), **(small | options))
 
 
-def tiny_info(family: str, **changes: Any) -> ModelInfo:
+def tiny_info(family: str, **changes: Any) -> CheckpointInfo:
     network = changes.get("network", TINY)
     height, width, channels = network.image_shape
-    info = ModelInfo(
+    info = CheckpointInfo(
         family=family,
         preset="tiny",
         network=network,
-        image=ImageInfo(height=height, width=width, channels=channels, range=FAMILIES[family].image_range),
+        image=ImageFormat(height=height, width=width, channels=channels, range=FAMILIES[family].image_range),
         labels=tuple("0123456789"[: network.num_classes]),
         dataset=DatasetInfo(name="digits", size=1797, sha256="0" * 64),
         metrics={"label_accuracy": 0.5},

@@ -30,7 +30,7 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """Of the pixels, then the labels as int64, both in order."""
+        """SHA-256 of the pixels, then of the labels as int64, both in order."""
         digest = hashlib.sha256(self.images.numpy().tobytes())
         if self.labels is not None:
             digest.update(self.labels.numpy().astype("<i8").tobytes())

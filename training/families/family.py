@@ -64,7 +64,7 @@ class Family:
     network_type: type[Any]
     """A pydantic dataclass that is a NetworkConfig."""
     image_range: tuple[float, float]
-    """Of the generator's output, and of what the encoder and the discriminator see."""
+    """Range of the generator's output, and of the images given to the encoder and the discriminator."""
     build: Callable[[Any], Networks]
     """Network configuration → fresh networks, drawn from PyTorch's global random stream."""
     trainer: Callable[[Any], Trainer]

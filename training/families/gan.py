@@ -41,11 +41,11 @@ class GanConfig(TrainConfig):
     """Options of a GAN."""
 
     network: DcganConfig
-    """Of the generator."""
+    """Network of the generator."""
     discriminator_channels: Annotated[int, Field(ge=1, le=1024)]
     """Channels of the discriminator at half the image's size; they double as the image halves."""
     discriminator_learning_rate: Positive
-    """Of Adam. If it is not above the generator's, the discriminator lags and samples collapse."""
+    """Learning rate of the discriminator; if not above the generator's, it lags and samples collapse."""
     loss: LossName = "non-saturating"
     """Adversarial loss."""
     r1_gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -35,7 +35,7 @@ class VaeConfig(TrainConfig):
     """Options of a VAE. The learning rate decays to zero along a cosine."""
 
     network: DcganConfig
-    """Of the decoder; the encoder mirrors it."""
+    """Network of the decoder; the encoder mirrors it."""
     beta: Positive
     """KL weight: a low one improves reconstructions and ruins samples."""
 
@@ -117,7 +117,7 @@ class VaeTrainer:
         return {"vae": self.optimizer}
 
     def step(self, step: int, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> dict[str, float]:
-        """One step up the evidence lower bound, then the averages: as Trainer.step. Losses in nats per image."""
+        """One optimizer step on the negative ELBO, then the averages: as Trainer.step. Losses in nats per image."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.num_steps))

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 NUM_SAMPLES = 1000
 NUM_COMPONENTS = 40
-"""Principal components of real images in which neighbors are sought: 94 % of the digits' variance."""
+"""Principal components of real images in which neighbors are searched for: 94 % of the digits' variance."""
 NUM_NEIGHBORS = 5
 
 
@@ -44,7 +44,7 @@ class Evaluation:
     encoder: nn.Module | None
     latent_shape: tuple[int, ...]
     num_classes: int
-    """Of the generator; 0: unconditional."""
+    """Classes of the generator; 0: unconditional."""
     image_range: tuple[float, float]
     real: Floats
     """[N, pixels] in [0, 1]: the whole data set."""

@@ -28,10 +28,10 @@ from training.families import FAMILIES
 __all__ = [
     "FORMAT",
     "CheckpointError",
+    "CheckpointInfo",
     "DatasetInfo",
-    "ImageInfo",
+    "ImageFormat",
     "LoadedModel",
-    "ModelInfo",
     "load_model",
     "save_model",
 ]
@@ -48,12 +48,12 @@ class CheckpointError(UserError):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ImageInfo:
+class ImageFormat:
     height: int
     width: int
     channels: int
     range: tuple[float, float]
-    """Of the network's output: (-1, 1) for a GAN's tanh, (0, 1) for a VAE's sigmoid."""
+    """Range of the network's output: (-1, 1) for a GAN's tanh, (0, 1) for a VAE's sigmoid."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -61,7 +61,7 @@ class DatasetInfo:
     name: str
     size: int
     sha256: str
-    """Of the prepared uint8 images and labels: see training.data."""
+    """SHA-256 of the prepared uint8 images and labels: see training.data."""
 
 
 def _parse_network(value: Any, info: ValidationInfo) -> Any:
@@ -72,7 +72,7 @@ def _parse_network(value: Any, info: ValidationInfo) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ModelInfo:
+class CheckpointInfo:
     """model.json."""
 
     format: int = FORMAT
@@ -80,7 +80,7 @@ class ModelInfo:
     preset: str
     network: Annotated[SerializeAsAny[NetworkConfig], BeforeValidator(_parse_network)]
     """The family's network_type."""
-    image: ImageInfo
+    image: ImageFormat
     labels: tuple[str, ...]
     """One name per class; empty where unconditional."""
     dataset: DatasetInfo
@@ -106,16 +106,16 @@ class ModelInfo:
 class LoadedModel:
     """A checkpoint in memory, on the CPU, in eval mode."""
 
-    info: ModelInfo
+    info: CheckpointInfo
     generator: nn.Module
     """(z [N, *latent_shape] float32, label [N] int64 where conditional) → [N, C, H, W] float32 in info.image.range."""
     encoder: nn.Module | None
     """x [N, C, H, W] float32 in info.image.range → mean and logvar, [N, *latent_shape] each."""
     sha256: str
-    """Of model.safetensors."""
+    """SHA-256 of model.safetensors."""
 
 
-def save_model(folder: Path, info: ModelInfo, generator: nn.Module, encoder: nn.Module | None = None) -> None:
+def save_model(folder: Path, info: CheckpointInfo, generator: nn.Module, encoder: nn.Module | None = None) -> None:
     """Write a whole checkpoint folder, or leave what was there.
 
     Raises:
@@ -124,7 +124,7 @@ def save_model(folder: Path, info: ModelInfo, generator: nn.Module, encoder: nn.
     weights = _named_weights(generator, encoder)
     _check_finite(weights, folder)
     data = safetensors.torch.save(weights, metadata={"format": "pt"})
-    record = TypeAdapter(ModelInfo).dump_python(info, mode="json") | {
+    record = TypeAdapter(CheckpointInfo).dump_python(info, mode="json") | {
         "weights_sha256": hashlib.sha256(data).hexdigest()
     }
     try:
@@ -187,7 +187,7 @@ def load_model(folder: Path) -> LoadedModel:
     return LoadedModel(info=info, generator=generator, encoder=encoder, sha256=sha256)
 
 
-def _read_info(path: Path) -> tuple[ModelInfo, str | None]:
+def _read_info(path: Path) -> tuple[CheckpointInfo, str | None]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -204,7 +204,7 @@ def _read_info(path: Path) -> tuple[ModelInfo, str | None]:
     weights_sha256 = record.pop("weights_sha256", None)
     try:
         # As JSON, since in strict mode pydantic takes a list for a tuple only there.
-        return TypeAdapter(ModelInfo).validate_json(json.dumps(record)), weights_sha256
+        return TypeAdapter(CheckpointInfo).validate_json(json.dumps(record)), weights_sha256
     except ValidationError as error:
         raise CheckpointError(f"{path}: {describe_validation_error(error)}") from None
 

@@ -17,7 +17,7 @@ from training.data.dataset import Dataset
 __all__ = ["draw_samples", "reconstruction_grid", "sample_grid", "to_uint8", "write_examples"]
 
 NUM_EXAMPLES = 10
-"""Of a data set without labels."""
+"""Images to draw of a data set without labels."""
 
 
 def write_examples(folder: Path, dataset: Dataset) -> None:

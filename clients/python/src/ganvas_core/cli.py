@@ -83,7 +83,7 @@ class Cli:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One field of an options dataclass, as its user meets it."""
+    """One field of an options dataclass, as the user sees it."""
 
     field: str
     type: Any
@@ -155,7 +155,7 @@ def describe_validation_error(error: ValidationError, options: Iterable[Option] 
     where = ".".join(str(part) for part in first["loc"])
     option = next((option for option in options if option.field == where), None)
     name = option.typed if option else where
-    if first["type"] == "value_error":  # raised by a check of ours, which says it all
+    if first["type"] == "value_error":  # from our own validators: already a whole message
         message = first["msg"].removeprefix("Value error, ")
         return message if not name else f"{name} {message}"
     if first["type"] == "literal_error":
@@ -219,7 +219,7 @@ def _command(verb: Verb) -> Callable[..., int | None]:
             raise UsageError(describe_validation_error(error, options)) from None
         try:
             return verb(parsed)
-        except KeyboardInterrupt:  # which typer would end without a word
+        except KeyboardInterrupt:  # typer would exit without a message
             raise InterruptedVerb from None
 
     run.__doc__ = verb.__doc__
@@ -229,7 +229,7 @@ def _command(verb: Verb) -> Callable[..., int | None]:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    """The option as typer takes it: as text, which pydantic then parses, so that there is one judge of values."""
+    """The option as typer takes it: as text. pydantic parses it, so values are checked in one place."""
     limits = f" ({option.limits})" if option.limits else ""
     kind, metavar = _text_type(option.type)
     names = [f"{option.typed}/--no-{option.typed[2:]}" if option.default is True else option.typed]

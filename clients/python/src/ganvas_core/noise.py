@@ -37,7 +37,7 @@ __all__ = [
 UInt64s = NDArray[np.uint64]
 
 ALGORITHM = "squares32-gaussian-table"
-"""What a certificate calls this noise. Another noise, even one bit of it, is another name."""
+"""What a certificate calls this noise. Change the name if the noise changes in any bit."""
 
 KEY = 0x93D7A65CB8E4F163
 """Odd, half of its bits set, and no hexadecimal digit repeats within either half: the paper's rule for keys."""
@@ -45,7 +45,7 @@ KEY = 0x93D7A65CB8E4F163
 SQRT2 = np.float32(1.4142135)
 
 QUANTILES_SHA256 = "1cfbba1e07e34386a57626f82aeb43e6ed54ba70a3ea6b7d964dc66a841074a8"
-"""Of the table's 65,536 little-endian float32."""
+"""SHA-256 of the table's 65,536 little-endian float32."""
 
 _HALF = np.uint64(32)
 
