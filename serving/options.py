@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from ganvas_core.cli import OPTIONS, Cli
 from ganvas_core.names import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_REPOSITORY
 
-__all__ = ["LogLevel", "NetworkOptions", "ServeOptions", "address_of"]
+__all__ = ["GatewayOptions", "LogLevel", "NetworkOptions", "ServeOptions", "address_of", "is_loopback"]
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -25,15 +26,14 @@ class NetworkOptions:
     repository: Path = DEFAULT_REPOSITORY
     """Model repository folder: what ganvas export writes."""
     host: str = DEFAULT_HOST
-    """Where the sampling service listens."""
+    """Where serve listens: the gateway, or without it the sampling service. Beyond loopback it takes TLS and
+    authentication, or --insecure."""
     port: Port = DEFAULT_PORT
-    """Port of the sampling service; 0: a free one."""
-    triton_host: str = DEFAULT_HOST
-    """Where Triton itself listens."""
+    """The one port for clients: ganvas.v1.Sampler and KServe v2, by gRPC, gRPC-Web and HTTP; 0: a free one."""
     triton_grpc_port: Port = 8001
-    """Triton's gRPC port; 0: a free one."""
+    """Triton's own gRPC port, on loopback always; 0: a free one."""
     triton_http_port: Port = 8000
-    """Triton's HTTP port; 0: a free one."""
+    """Triton's own HTTP port, on loopback always; 0: a free one."""
     triton_metrics_port: Port = 8002
     """Triton's metrics port; 0: a free one."""
 
@@ -41,14 +41,65 @@ class NetworkOptions:
         """Option of each port to the host and port it names."""
         return {
             "--port": (self.host, self.port),
-            "--triton-grpc-port": (self.triton_host, self.triton_grpc_port),
-            "--triton-http-port": (self.triton_host, self.triton_http_port),
-            "--triton-metrics-port": (self.triton_host, self.triton_metrics_port),
+            "--triton-grpc-port": (DEFAULT_HOST, self.triton_grpc_port),
+            "--triton-http-port": (DEFAULT_HOST, self.triton_http_port),
+            "--triton-metrics-port": (DEFAULT_HOST, self.triton_metrics_port),
         }
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class ServeOptions(NetworkOptions):
+class GatewayOptions(NetworkOptions):
+    """Who may call through the gateway, and how much."""
+
+    gateway: bool = True
+    """Put the gateway (Envoy) before the service and Triton. Without it both answer for themselves, on loopback."""
+    tls_cert: Path | None = None
+    """Certificate chain, PEM; a renewed one that is moved into its place is taken over without a restart."""
+    tls_key: Path | None = None
+    """Private key of --tls-cert, PEM."""
+    tls_client_ca: Path | None = None
+    """Certificates of the authorities that sign clients' certificates, PEM: every client must show one (mTLS)."""
+    keys_file: Path | None = None
+    """Ask every caller for an API key of this file, which ganvas keys writes; changes are followed while it runs."""
+    insecure: bool = False
+    """Listen beyond loopback although TLS or authentication is missing."""
+    max_connections: Count = 4096
+    """Connections to the gateway."""
+    max_connection_streams: Count = 256
+    """Calls at the same time on one connection; clients queue what goes beyond."""
+    max_direct_requests: Count = 256
+    """Requests at Triton at the same time by gRPC past the service, and as many by HTTP; more get
+    RESOURCE_EXHAUSTED."""
+    max_direct_mib: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Size of a request to Triton past the service, each message of a stream."""
+    gateway_memory_mib: Annotated[int, Field(ge=128, le=2**20)] = 1024
+    """Memory of the gateway; near it the calls that hold most are ended, at it no more are taken."""
+    stream_idle_s: Annotated[float, Field(ge=1, le=86400)] = 120.0
+    """A call ends when for so long neither side sends or takes a byte."""
+    connection_idle_s: Annotated[float, Field(ge=1, le=86400)] = 600.0
+    """A connection without a call is closed after this."""
+
+    def exposure_problem(self) -> str | None:
+        """Why these options may not listen where they ask to; None if they may."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            return "--tls-cert and --tls-key belong together; give both."
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            return "--tls-client-ca needs --tls-cert and --tls-key."
+        if not self.gateway and (self.tls_cert or self.keys_file):
+            return "--no-gateway has neither TLS nor keys; leave it out."
+        if is_loopback(self.host):
+            return None
+        if not self.gateway:
+            return f"--no-gateway listens on loopback only; got --host {self.host}."
+        missing = [] if self.tls_cert else ["--tls-cert and --tls-key"]
+        missing += [] if self.keys_file or self.tls_client_ca else ["--keys-file or --tls-client-ca"]
+        if missing and not self.insecure:
+            return f"--host {self.host} is beyond loopback: add {', and '.join(missing)}; or --insecure."
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class ServeOptions(GatewayOptions):
     """Options of `serve`. The service process gets them as JSON."""
 
     config_name: Annotated[str | None, Cli(shown_default="config.pbtxt")] = None
@@ -68,16 +119,27 @@ class ServeOptions(NetworkOptions):
     ready_file: Annotated[Path | None, Cli(env="")] = None
     """Write addresses and process ids to this file, as JSON, once everything is ready; deleted at the end."""
     log_dir: Path | None = None
-    """Keep triton.log and service.log in this folder. Without it the service logs to stderr."""
+    """Keep triton.log, service.log, envoy.log and gateway.log, the access log, in this folder. Without it the service
+    logs to stderr, and there is no access log."""
     log_level: LogLevel = "info"
     """Of the service's log; info has a line for every call."""
 
     def __post_init__(self) -> None:
+        if problem := self.exposure_problem():
+            raise ValueError(problem)
         taken: dict[int, str] = {}
         for option, (_, port) in self.addresses().items():
             if port and port in taken:
                 raise ValueError(f"{option} and {taken[port]} are both {port}; give each its own, or 0.")
             taken[port] = option
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def address_of(host: str, port: int) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ganvas_core.cli import options_of
 from ganvas_core.files import write_atomic
-from serving.options import ServeOptions, address_of
+from serving.options import ServeOptions, address_of, is_loopback
 from serving.repository.reader import Repository
 
 __all__ = ["Ready", "print_ready", "print_start", "write_ready_file"]
@@ -26,13 +26,15 @@ class Ready:
     """Where everything is, once it answers."""
 
     service: str
-    """host:port of ganvas.v1.Sampler."""
+    """host:port for clients: of the gateway, or without one of ganvas.v1.Sampler."""
     triton_grpc: str
     triton_http: str
     triton_metrics: str
     pid: int
     service_pid: int
     triton_pid: int
+    gateway_pid: int | None
+    """None: there is no gateway."""
     models: Sequence[dict[str, Any]]
     rejected: Sequence[dict[str, Any]]
 
@@ -46,8 +48,10 @@ def print_start(console: Console, options: ServeOptions, repository: Repository)
     )
     lines = [
         f"Serving {models} from {repository.folder}",
-        f"Starting Triton on {triton} and the service on {service} …",
+        f"Starting {'the gateway' if options.gateway else 'the service'} on {service} and Triton on {triton} …",
     ]
+    if not is_loopback(options.host) and options.insecure:
+        lines.append(f"--insecure: whoever reaches {options.host} may call this server or read along.")
     changed = [
         f"{option.typed} {value}"
         for option in options_of(ServeOptions)
@@ -62,7 +66,11 @@ def print_start(console: Console, options: ServeOptions, repository: Repository)
 def print_ready(console: Console, ready: Ready) -> None:
     """Where everything listens and which models are served."""
     table = Table.grid(padding=(0, 2))
-    table.add_row("service", f"[bold]{escape(ready.service)}[/]  gRPC, ganvas.v1.Sampler")
+    if ready.gateway_pid is None:
+        table.add_row("service", f"[bold]{escape(ready.service)}[/]  gRPC, ganvas.v1.Sampler")
+    else:
+        table.add_row("clients", f"[bold]{escape(ready.service)}[/]  ganvas.v1.Sampler and KServe v2")
+        table.add_row("", "by gRPC, gRPC-Web and HTTP, through the gateway")
     table.add_row("Triton", f"{escape(ready.triton_grpc)}  gRPC, KServe v2")
     table.add_row("", f"http://{escape(ready.triton_http)}  HTTP, KServe v2")
     table.add_row("", f"http://{escape(ready.triton_metrics)}/metrics  Prometheus")

@@ -41,6 +41,8 @@ class ServicePart:
 
     Args:
         triton: host:port of Triton's gRPC endpoint.
+        listen: where it listens behind the gateway: host:port, or the path of a socket. None: on the options' host and
+            port.
         secret: opens Triton's restricted endpoints.
         environ: more variables for its environment.
         log: where its log goes.
@@ -50,7 +52,14 @@ class ServicePart:
     label = "service"
 
     def __init__(
-        self, options: ServeOptions, *, triton: str, secret: str, environ: Mapping[str, str], log: Output
+        self,
+        options: ServeOptions,
+        *,
+        triton: str,
+        listen: str | None,
+        secret: str,
+        environ: Mapping[str, str],
+        log: Output,
     ) -> None:
         self.port: int | None = None
         """Known once it has listened; it comes back there."""
@@ -59,6 +68,7 @@ class ServicePart:
         """Known once it serves."""
         self._options = options
         self._triton = triton
+        self._listen = listen
         self._secret = secret
         self._environ = environ
         self._log = log
@@ -73,7 +83,7 @@ class ServicePart:
             sys.executable,
             *("-I", "-S", str(GUARD), str(os.getpid()), str(int(signal.SIGKILL))),
             *(sys.executable, "-m", "serving.service.rpc.server"),
-            *(TypeAdapter(ServeOptions).dump_json(options).decode(), self._triton),
+            *(TypeAdapter(ServeOptions).dump_json(options).decode(), self._triton, *filter(None, [self._listen])),
             cwd=CHECKOUT,
             env=os.environ | self._environ,
             stdin=asyncio.subprocess.PIPE,

@@ -10,6 +10,7 @@ import secrets
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from ganvas_core.cli import UserError
 from serving.options import ServeOptions, address_of
 from serving.repository.reader import Repository, RepositoryError, read_repository
 from serving.service.logs import set_up_logging
+from serving.supervise.gateway_part import GatewayPart, settings_of
 from serving.supervise.output import Output, TextOutput
 from serving.supervise.part import Keeper, Part
 from serving.supervise.ready import Ready, print_ready, print_start, write_ready_file
@@ -28,12 +30,14 @@ from serving.supervise.service_part import ServicePart
 from serving.supervise.staging import stage
 from serving.supervise.triton_part import TritonPart
 from serving.triton.ports import choose_ports
-from serving.triton.process import TritonOptions, reachable
+from serving.triton.process import TritonOptions
 
 __all__ = ["ServeError", "supervise"]
 
 logger = logging.getLogger("ganvas.supervisor")
 
+MAX_SOCKET_PATH = 107
+"""Bytes, by the kernel."""
 SERVICE_GRACE_S = 5.0
 """Extra time after drain_s before the service is killed."""
 
@@ -98,7 +102,6 @@ class Supervisor:
             TritonOptions(
                 repository=folder / "models",
                 models=repository.triton_models(),
-                host=options.triton_host,
                 grpc_port=options.triton_grpc_port,
                 http_port=options.triton_http_port,
                 metrics_port=options.triton_metrics_port,
@@ -110,9 +113,15 @@ class Supervisor:
             ),
             ready_s=options.start_s,
         )
-        triton = address_of(reachable(options.triton_host), options.triton_grpc_port)
-        self._service = ServicePart(options, triton=triton, secret=secret, environ={}, log=log)
+        triton = address_of("127.0.0.1", options.triton_grpc_port)
+        socket = _service_socket(folder) if options.gateway else None
+        self._service = ServicePart(options, triton=triton, listen=socket, secret=secret, environ={}, log=log)
+        self._gateway: GatewayPart | None = None
         parts: list[Part] = [self._triton, self._service]
+        if socket is not None:
+            settings = settings_of(options, service=[socket])
+            self._gateway = GatewayPart(settings, folder, keys_file=options.keys_file)
+            parts.append(self._gateway)
         self.keepers = [Keeper(part, say=logger.warning, up=self._on_up) for part in parts]
         """Started together, in any order; each copes with the others being away."""
         self._announced = False
@@ -188,12 +197,13 @@ class Supervisor:
         options = self._options
         return Ready(
             service=address_of(options.host, options.port),
-            triton_grpc=address_of(options.triton_host, options.triton_grpc_port),
-            triton_http=address_of(options.triton_host, options.triton_http_port),
-            triton_metrics=address_of(options.triton_host, options.triton_metrics_port),
+            triton_grpc=address_of("127.0.0.1", options.triton_grpc_port),
+            triton_http=address_of("127.0.0.1", options.triton_http_port),
+            triton_metrics=address_of("127.0.0.1", options.triton_metrics_port),
             pid=os.getpid(),
             service_pid=self._service.pid or 0,
             triton_pid=self._triton.pid or 0,
+            gateway_pid=self._gateway.pid if self._gateway else None,
             models=self._service.models,
             rejected=self._service.rejected,
         )
@@ -202,6 +212,8 @@ class Supervisor:
         if self._stopping:
             self._tell("stopping now: unfinished calls get UNAVAILABLE")
             self._service.hurry()
+            if self._gateway is not None:
+                self._gateway.grace_s = 0.0
         self._signal = self._signal or number
         self._signalled.set()
 
@@ -215,11 +227,23 @@ class Supervisor:
         if self._options.ready_file is not None:
             self._options.ready_file.unlink(missing_ok=True)
         self._tell(f"stopping: accepted calls have up to {self._options.drain_s:g} s; a second Ctrl-C stops at once")
+        deadline_s = time.monotonic() + self._options.drain_s
         self._service.drain()
         await self._service.stop(self._options.drain_s + SERVICE_GRACE_S)
+        if self._gateway is not None and self._gateway.grace_s:
+            # Replies that have left the service may still be on their way to slow readers.
+            self._gateway.grace_s = max(deadline_s - time.monotonic(), self._gateway.grace_s)
         for keeper in reversed(self.keepers):
             await keeper.part.stop()
         self._tell("stopped")
+
+
+def _service_socket(folder: Path) -> str:
+    """Where the service listens behind the gateway: a socket in the run's folder, which only our user may enter."""
+    path = str(folder / "service.sock")
+    if len(path.encode()) <= MAX_SOCKET_PATH:
+        return path
+    return address_of("127.0.0.1", choose_ports({"--port": ("127.0.0.1", 0)})["--port"])
 
 
 def _delete_ready_file(options: ServeOptions) -> None:

@@ -74,6 +74,5 @@ def _explain(option: str, host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"{option} {port} needs privileges on {host}. Choose a port above 1023; 0 picks a free one."
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        host_option = "--triton-host" if option.startswith("--triton") else "--host"
-        return f"{host_option} {host} is not an address of this machine. 127.0.0.1 always is; 0.0.0.0 is all of them."
+        return f"--host {host} is not an address of this machine. 127.0.0.1 always is; 0.0.0.0 is all of them."
     return f"{option} {port} cannot be listened on at {host}: {error.strerror}."

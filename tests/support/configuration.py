@@ -11,6 +11,7 @@ from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions
 from export.options import CheckpointExportOptions
 from ganvas_core.cli import options_of
 from serving.cli.doctor import DoctorOptions
+from serving.cli.keys import KeysOptions
 from serving.cli.models import ModelsOptions
 from serving.cli.verify import VerifyOptions
 from serving.options import ServeOptions
@@ -25,6 +26,7 @@ VERBS: dict[str, type] = {
     "verify": VerifyOptions,
     "models": ModelsOptions,
     "serve": ServeOptions,
+    "keys": KeysOptions,
     "sample": SampleOptions,
     "bench": BenchVerbOptions,
     "python -m clients.soak mixed": MixedOptions,

@@ -1,7 +1,8 @@
-"""The sampling service's process: `python -m serving.service.rpc.server CONFIG_JSON`, which `ganvas serve` starts.
+"""The sampling service's process: `python -m serving.service.rpc.server OPTIONS_JSON TRITON [LISTEN]`.
 
-It binds its port at once (health: NOT_SERVING), waits for Triton, re-makes the golden seeds, and serves until SIGTERM;
-then it drains. It hears from its parent and reports to it as `supervision` says.
+`ganvas serve` starts it. It binds its port or socket at once (health: NOT_SERVING), waits for Triton, re-makes the
+golden seeds, and serves until SIGTERM; then it drains. It hears from its parent and reports to it as `supervision`
+says.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import logging
 import signal
 import sys
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -63,9 +65,18 @@ class SamplingServer:
         repository: the versions to serve once Triton has them ready.
         triton: host:port of its gRPC endpoint.
         secret: opens its restricted endpoints.
+        listen: host:port, or the path of a Unix socket. None: the options' host and port.
     """
 
-    def __init__(self, options: ServeOptions, repository: Repository, *, triton: str, secret: str = "") -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        repository: Repository,
+        *,
+        triton: str,
+        secret: str = "",
+        listen: str | None = None,
+    ) -> None:
         self.options = options
         self.port = options.port
         self.calls = Calls(options.max_calls)
@@ -74,6 +85,7 @@ class SamplingServer:
         self.sampler = Sampler(calls=self.calls, triton=self.triton, coder=self.coder)
         self.rejected = repository.rejected
         self._repository = repository
+        self._listen = listen
         self._health = Health([health.OVERALL_HEALTH, SAMPLER])
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         self._hurry = asyncio.Event()
@@ -87,7 +99,10 @@ class SamplingServer:
         sampler_pb2_grpc.add_SamplerServicer_to_server(self.sampler, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([SAMPLER, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
-        address = address_of(self.options.host, self.options.port)
+        address = self._listen or address_of(self.options.host, self.options.port)
+        if address.startswith("/"):
+            Path(address).unlink(missing_ok=True)  # a killed service leaves it
+            address = f"unix:{address}"
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError:
@@ -149,12 +164,12 @@ class SamplingServer:
         self.coder.close()
 
 
-async def run(options: ServeOptions, triton: str) -> int:
+async def run(options: ServeOptions, triton: str, listen: str | None) -> int:
     """Serve until SIGTERM, then drain; SIGINT cuts the drain short. Returns the exit code."""
     commands = await open_commands()
     first = await read_command(commands)
     repository = read_repository(options.repository, options.config_name)
-    server = SamplingServer(options, repository, triton=triton, secret=first["secret"] if first else "")
+    server = SamplingServer(options, repository, triton=triton, secret=first["secret"] if first else "", listen=listen)
     stopping = asyncio.Event()
 
     def stop_now() -> None:
@@ -214,7 +229,7 @@ def main(arguments: list[str]) -> int:
     options = TypeAdapter(ServeOptions).validate_json(arguments[0])
     set_up_logging(options.log_level)
     try:
-        return asyncio.run(run(options, arguments[1]))
+        return asyncio.run(run(options, arguments[1], arguments[2] if len(arguments) > 2 else None))
     except (RepositoryError, PortInUseError) as error:
         tell(event="failed", message=str(error))
         return 1

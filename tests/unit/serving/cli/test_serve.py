@@ -84,7 +84,8 @@ def test_every_verb_has_help_with_an_example(verb: Callable[[Any], int | None]) 
 def test_serve_blames_the_host_when_the_host_is_wrong(
     model_repository: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code, error = run("--repository", str(model_repository), "--host", "203.0.113.7", "--port", "0")
+    free = [f"--{name}port=0" for name in ("", "triton-grpc-", "triton-http-", "triton-metrics-")]
+    code, error = run("--repository", str(model_repository), "--host", "203.0.113.7", "--insecure", *free)
     assert code == 1
     assert error.startswith("serve: --host 203.0.113.7 is not an address of this machine.")
     assert "--port" not in error

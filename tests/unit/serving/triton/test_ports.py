@@ -46,7 +46,7 @@ def test_ports_reject_the_same_port_twice() -> None:
 def test_ports_say_so_when_the_host_is_not_this_machine(host: str) -> None:
     problem = str(port_problem("--port", host, 0))
     assert problem.startswith(f"--host {host} is not an address of this machine.")
-    assert str(port_problem("--triton-grpc-port", host, 0)).startswith(f"--triton-host {host} is not")
+    assert str(port_problem("--triton-grpc-port", host, 0)).startswith(f"--host {host} is not")
 
 
 def test_ports_are_free_again_right_after_a_connection() -> None:

@@ -1,0 +1,304 @@
+"""A gateway subprocess: configured, validated, started, watched, changed while it runs, drained and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ganvas_core.cli import UserError
+from ganvas_core.files import write_atomic
+from serving.gateway.admin import Admin
+from serving.gateway.bootstrap import ADMIN_SOCKET, BOOTSTRAP, changing_files, fixed_files, whole
+from serving.gateway.install import find_envoy
+from serving.gateway.settings import GatewaySettings
+from serving.keys.store import Key, read_keys
+
+__all__ = ["GatewayError", "GatewayProcess"]
+
+GUARD = Path(__file__).resolve().parents[1] / "guard.py"
+POLL_S = 0.05
+KEYS_POLL_S = 0.5
+VALIDATE_TIMEOUT_S = 60.0
+CHANGE_TIMEOUT_S = 10.0
+TAIL_LINES = 20
+TAIL_BYTES = 65536
+MAX_LOG_BYTES = 64 * 2**20
+FILE_DESCRIPTORS_SPARE = 1024
+
+logger = logging.getLogger("ganvas.gateway")
+
+
+class GatewayError(UserError):
+    """The gateway cannot be started, or has ended."""
+
+
+class GatewayProcess:
+    """One run of Envoy. Any thread may use it; it listens at once and answers UNAVAILABLE for what is not there yet.
+
+    Args:
+        folder: empty or missing, for its configuration, its sockets and, without a log_dir, its log.
+        keys_file: followed while it runs: a change is taken over within a second, without a dropped connection.
+    """
+
+    def __init__(self, settings: GatewaySettings, folder: Path, *, keys_file: Path | None = None) -> None:
+        self.settings = settings
+        self.folder = folder.absolute()
+        self.keys_file = keys_file
+        self.admin = Admin(self.folder / ADMIN_SOCKET)
+        self.port = settings.port
+        """Where it listens; known once it is ready."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = threading.Event()
+        self._changing = threading.Lock()
+
+    def start(self) -> None:
+        """Write its configuration, have Envoy check it, start Envoy; returns once the process exists.
+
+        Raises:
+            UserError: no Envoy, a port that is taken, a certificate or a keys file that is none.
+        """
+        if self._process is not None:
+            raise RuntimeError("this gateway was started before; make a new GatewayProcess.")
+        envoy = find_envoy()
+        if self.keys_file is not None:
+            self._keys_seen = _fingerprint(self.keys_file)
+            self.settings = dataclasses.replace(self.settings, keys=read_keys(self.keys_file))
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        for name, data in (
+            fixed_files(self.settings, self.folder) | changing_files(self.settings, self.folder)
+        ).items():
+            write_atomic(self.folder / name, data)
+        self._validate(envoy)
+        _raise_descriptor_limit(self.settings.max_connections)
+        self._process = self._spawn(
+            [
+                *(str(envoy), "-c", BOOTSTRAP, "--concurrency", str(self.settings.workers)),
+                *("--log-path", str(self.log_file), "--log-level", "warning"),
+                # Hot restart would keep shared memory that a killed Envoy leaves behind.
+                "--disable-hot-restart",
+            ]
+        )
+        if self.keys_file is not None:
+            threading.Thread(target=self._follow_keys, name="gateway-keys", daemon=True).start()
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Wait until it listens.
+
+        Raises:
+            GatewayError: it ended, or did not listen in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self.admin.is_ready():
+            if (code := self.poll()) is not None:
+                raise GatewayError(f"the gateway ended with exit code {code}. Its log ends:\n{self.log_tail()}")
+            if time.monotonic() >= deadline:
+                raise GatewayError(
+                    f"the gateway was not ready within {timeout_s:g} s. Its log ends:\n{self.log_tail()}"
+                )
+            time.sleep(POLL_S)
+        self.port = self.admin.port("gateway") or self.port
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    @property
+    def log_file(self) -> Path:
+        """Envoy's own log: warnings and errors."""
+        return (self.settings.log_dir or self.folder).absolute() / "envoy.log"
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it runs."""
+        return self._running().poll()
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        return self._running().wait()
+
+    def update(self, **changes: object) -> None:
+        """Change keys, addresses behind it or limits of requests while it runs; connections and streams stay.
+
+        Args:
+            changes: fields of GatewaySettings. host, port, tls, connections and logs cannot change.
+        Raises:
+            GatewayError: Envoy did not take them over; it goes on with what it had.
+        """
+        with self._changing:
+            settings = dataclasses.replace(self.settings, **changes)  # type: ignore[arg-type]
+            if fixed_files(settings, self.folder) != fixed_files(self.settings, self.folder):
+                raise GatewayError("this needs a restart of the gateway.")
+            before, after = (changing_files(it, self.folder) for it in (self.settings, settings))
+            for name, kind in (("cds.json", "cluster_manager.cds"), ("rds.json", "http.gateway.rds.routes")):
+                if before[name] != after[name]:
+                    self._replace(name, after[name], kind)
+            self.settings = settings
+
+    def reload_keys(self) -> bool:
+        """Take over the keys file if it changed; returns whether it did.
+
+        Raises:
+            KeysFileError: it cannot be used; the keys stay as they were.
+            GatewayError: Envoy did not take the keys over.
+        """
+        assert self.keys_file is not None
+        seen = _fingerprint(self.keys_file)
+        if seen == self._keys_seen:
+            return False
+        keys: Sequence[Key] = read_keys(self.keys_file)
+        self.update(keys=keys)
+        self._keys_seen = seen
+        return True
+
+    def read_metrics(self) -> str:
+        """Envoy's statistics in Prometheus' text format; empty while it does not answer."""
+        try:
+            return self.admin.metrics()
+        except (OSError, http.client.HTTPException):
+            return ""
+
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        with contextlib.suppress(OSError), self.log_file.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
+        return ""
+
+    def stop(self, grace_s: float = 10.0) -> None:
+        """Take no more connections, wait until every reply has left (at most grace_s), then end it.
+
+        Does nothing if nothing runs.
+        """
+        self._stopped.set()
+        if self._process is None:
+            return
+        deadline = time.monotonic() + grace_s
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self.admin.drain()
+            while self.poll() is None and time.monotonic() < deadline and self._is_busy():
+                time.sleep(POLL_S)
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.wait(max(1.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _is_busy(self) -> bool:
+        """Whether a request is being answered, or bytes wait for a client."""
+        return any(self.admin.stats(r"^http\.gateway\.downstream_(rq_active|cx_tx_bytes_buffered)$").values())
+
+    def _validate(self, envoy: Path) -> None:
+        path = self.folder / "check.json"
+        write_atomic(path, whole(self.settings, self.folder))
+        command = [str(envoy), "-c", path.name, "--mode", "validate", "--disable-hot-restart", "-l", "error"]
+        result = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=VALIDATE_TIMEOUT_S, check=False
+        )
+        if result.returncode != 0:
+            words = (result.stderr or result.stdout).strip().splitlines()
+            raise GatewayError(f"Envoy rejects its configuration: {words[-1] if words else 'no reason given'}")
+
+    def _replace(self, name: str, data: bytes, kind: str) -> None:
+        """Replace a file and wait until Envoy says what it makes of it."""
+        pattern = rf"^{kind}\.update_(success|rejected|failure)$".replace("\\", "%5C").replace("|", "%7C")
+        before = self.admin.stats(pattern)
+        write_atomic(self.folder / name, data)
+        deadline = time.monotonic() + CHANGE_TIMEOUT_S
+        while time.monotonic() < deadline:
+            now = self.admin.stats(pattern)
+            if now.get(f"{kind}.update_success", 0) > before.get(f"{kind}.update_success", 0):
+                return
+            for outcome in ("rejected", "failure"):
+                if now.get(f"{kind}.update_{outcome}", 0) > before.get(f"{kind}.update_{outcome}", 0):
+                    raise GatewayError(f"Envoy rejects {name}. Its log ends:\n{self.log_tail()}")
+            time.sleep(POLL_S)
+        raise GatewayError(f"Envoy did not read {name} within {CHANGE_TIMEOUT_S:g} s.")
+
+    def _follow_keys(self) -> None:
+        while not self._stopped.wait(KEYS_POLL_S) and self.poll() is None:
+            self._bound_log()
+            try:
+                if self.reload_keys():
+                    logger.info("event=keys-reloaded keys=%d", len(self.settings.keys or ()))
+            except (UserError, OSError, http.client.HTTPException) as error:
+                logger.warning("event=keys-not-reloaded reason=%r", str(error))
+
+    def _bound_log(self) -> None:
+        """Start the log again when it has grown large; Envoy appends to what there is."""
+        with contextlib.suppress(OSError):
+            if self.log_file.stat().st_size > MAX_LOG_BYTES:
+                os.truncate(self.log_file, 0)
+
+    def _spawn(self, arguments: list[str]) -> subprocess.Popen[bytes]:
+        """Start the process from a thread that lives as long: the kernel ends it when that thread ends."""
+        started: list[subprocess.Popen[bytes] | OSError] = []
+        done = threading.Event()
+
+        def run() -> None:
+            guarded = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), str(int(signal.SIGKILL)), *arguments]
+            try:
+                process = subprocess.Popen(
+                    guarded,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                started.append(error)
+                return done.set()
+            started.append(process)
+            done.set()
+            process.wait()
+            return None
+
+        threading.Thread(target=run, name="gateway", daemon=True).start()
+        done.wait()
+        if isinstance(started[0], OSError):
+            raise GatewayError(f"Envoy cannot be started: {started[0]}.")
+        return started[0]
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("this gateway was not started.")
+        return self._process
+
+    def _signal(self, number: signal.Signals) -> None:
+        process = self._running()
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+    """Differs when the file was replaced or written to."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _raise_descriptor_limit(connections: int) -> None:
+    """Envoy inherits our limit of open files: two for each connection, as far as the hard limit goes."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + FILE_DESCRIPTORS_SPARE
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,163 @@
+"""What may be asked for, path by path, as Envoy's route configuration; everything else is 404 whatever the method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.route.v3.route_components_pb2 import Route, VirtualHost
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.filters.http.buffer.v3.buffer_pb2 import BufferPerRoute
+from envoy.extensions.filters.http.lua.v3.lua_pb2 import LuaPerRoute
+from google.protobuf.message import Message
+
+from ganvas.v1 import sampler_pb2
+from serving.gateway.clusters import SERVICE, TRITON_GRPC, TRITON_HTTP
+from serving.gateway.messages import count, inline, packed, seconds
+from serving.gateway.rates import rate_limits
+from serving.gateway.scripts import access_script, frames_script, json_script
+from serving.gateway.settings import GatewaySettings
+
+__all__ = ["PUBLIC_PATHS", "ROUTES_NAME", "inner_routes", "routes"]
+
+ROUTES_NAME = "routes"
+ACCESS, BODY, SIZE, RATE = "ganvas.access", "ganvas.body", "ganvas.size", "ganvas.rate"
+"""The names of our filters, by which routes configure them."""
+
+SAMPLER = sampler_pb2.DESCRIPTOR.services_by_name["Sampler"]
+KSERVE = "/inference.GRPCInferenceService/"
+UNARY_KSERVE = (
+    "ServerLive",
+    "ServerReady",
+    "ModelReady",
+    "ServerMetadata",
+    "ModelMetadata",
+    "ModelConfig",
+    "ModelInfer",
+)
+STREAM_KSERVE = "ModelStreamInfer"
+REFLECTION = tuple(f"/grpc.reflection.{v}.ServerReflection/ServerReflectionInfo" for v in ("v1", "v1alpha"))
+HEALTH, WATCH, HEALTH_LIST = (f"/grpc.health.v1.Health/{method}" for method in ("Check", "Watch", "List"))
+STREAMED_SAMPLER = {"SampleStream", "Walk"}
+UPLOADING_SAMPLER = {"Decode", "Encode"}
+"""Up to 64 MiB, which the service counts as it reads; they pass as they come."""
+
+MODEL = r"/v2/models/[A-Za-z0-9_.-]+(/versions/[0-9]+)?"
+HTTP_GET = (r"/v2/?", r"/v2/health/(live|ready)", MODEL + r"(/ready|/config)?")
+HTTP_INFER = MODEL + "/infer"
+WATCH_IDLE_S = 3600.0
+
+PUBLIC_PATHS = (
+    *(HEALTH, WATCH, HEALTH_LIST),
+    *(KSERVE + method for method in ("ServerLive", "ServerReady")),
+    *("/v2/health/live", "/v2/health/ready"),
+)
+"""Health needs no key."""
+
+
+def routes(settings: GatewaySettings) -> Any:
+    """The whole list. What depends on keys is in here too, so that a change of keys is a change of routes alone."""
+    host = VirtualHost(
+        name="gateway",
+        domains=["*"],
+        routes=[
+            _refuse({"prefix": KSERVE}, "grpc-encoding", 415, "a request must not be compressed."),
+            _refuse({"prefix": "/ganvas.v1."}, "grpc-encoding", 415, "a request must not be compressed."),
+            *_sampler_routes(settings),
+            *_infrastructure_routes(settings),
+            *_triton_routes(settings),
+            Route(
+                name="not-listed",
+                match={"prefix": "/"},
+                direct_response={
+                    "status": 404,
+                    "body": inline("there is no such call here. docs/security.md lists what there is."),
+                },
+            ),
+        ],
+        typed_per_filter_config={
+            ACCESS: packed(LuaPerRoute(source_code=inline(access_script(settings.keys, PUBLIC_PATHS)))),
+            **({RATE: packed(limits)} if (limits := rate_limits(settings.keys or ())) else {}),
+        },
+    )
+    return RouteConfiguration(name=ROUTES_NAME, virtual_hosts=[host], validate_clusters={"value": False})
+
+
+def inner_routes() -> Any:
+    """For requests that passed the list and their key's quota: where each path is answered."""
+    ends = {"/ganvas.v1.": SERVICE, "/grpc.": SERVICE, "/inference.": TRITON_GRPC, "/v2": TRITON_HTTP}
+    return RouteConfiguration(
+        name="inner",
+        virtual_hosts=[
+            VirtualHost(
+                name="inner",
+                domains=["*"],
+                routes=[
+                    Route(match={"prefix": path}, route={"cluster": cluster, "timeout": seconds(0)})
+                    for path, cluster in ends.items()
+                ],
+            )
+        ],
+        validate_clusters={"value": False},
+    )
+
+
+def _sampler_routes(settings: GatewaySettings) -> list[Any]:
+    found = []
+    for method in SAMPLER.methods:
+        limit = settings.max_stream_bytes if method.name in STREAMED_SAMPLER else settings.max_sample_bytes
+        size = None if method.name in UPLOADING_SAMPLER else limit
+        found.append(_route({"path": f"/{SAMPLER.full_name}/{method.name}"}, "POST", max_bytes=size))
+    return found
+
+
+def _infrastructure_routes(settings: GatewaySettings) -> list[Any]:
+    checks = [_route({"path": path}, "POST", max_bytes=settings.max_sample_bytes) for path in (HEALTH, HEALTH_LIST)]
+    watch = _route({"path": WATCH}, "POST", max_bytes=settings.max_sample_bytes)
+    watch.route.idle_timeout.CopyFrom(seconds(WATCH_IDLE_S))
+    return [*checks, watch, *(_route({"path": path}, "POST") for path in REFLECTION)]
+
+
+def _triton_routes(settings: GatewaySettings) -> list[Any]:
+    infer = {"safe_regex": {"regex": HTTP_INFER}}
+    json = packed(LuaPerRoute(source_code=inline(json_script(settings.max_json_depth))))
+    frames = packed(LuaPerRoute(source_code=inline(frames_script(settings.max_direct_bytes))))
+    return [
+        *(_route({"path": KSERVE + method}, "POST", max_bytes=settings.max_direct_bytes) for method in UNARY_KSERVE),
+        _route({"path": KSERVE + STREAM_KSERVE}, "POST", body=frames),
+        *(_route({"safe_regex": {"regex": path}}, "GET", max_bytes=settings.max_sample_bytes) for path in HTTP_GET),
+        _refuse(infer, "content-encoding", 415, "a request must not be compressed: send it without content-encoding."),
+        _route(infer, "POST", max_bytes=settings.max_direct_bytes, body=json),
+    ]
+
+
+def _route(path: dict[str, Any], method: str, *, max_bytes: int | None = None, body: Message | None = None) -> Any:
+    """One way through. The cluster is in a header that access.lua sets, by the path or the key's quota.
+
+    Args:
+        max_bytes: held until the request is whole, or refused. None: passed on as it comes.
+    """
+    filters: dict[str, Any] = {}
+    if max_bytes is not None:
+        filters[SIZE] = packed(BufferPerRoute(buffer={"max_request_bytes": count(max_bytes)}))
+    if body is not None:
+        filters[BODY] = body
+    return Route(
+        match={**path, "headers": [{"name": ":method", "string_match": {"exact": method}}]},
+        route={"cluster_header": "x-ganvas-cluster", "timeout": seconds(0)},
+        request_headers_to_remove=["x-ganvas-cluster"],
+        typed_per_filter_config=filters,
+    )
+
+
+def _refuse(path: dict[str, Any], header: str, status: int, message: str) -> Any:
+    """Any value of this header but identity."""
+    return Route(
+        match={
+            **path,
+            "headers": [
+                {"name": header, "present_match": True},
+                {"name": header, "string_match": {"exact": "identity", "ignore_case": True}, "invert_match": True},
+            ],
+        },
+        direct_response={"status": status, "body": inline(message)},
+    )

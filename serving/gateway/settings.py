@@ -1,0 +1,70 @@
+"""What the gateway is to be: where it listens, what is behind it, who may call, and every limit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.keys.store import Key
+
+__all__ = ["GatewaySettings", "Tls"]
+
+MIB = 2**20
+MOST_WORKERS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """The server's certificate; Envoy takes a renewed one that is moved into its folder, without a restart."""
+
+    certificate: Path
+    """Chain, PEM."""
+    key: Path
+    client_ca: Path | None = None
+    """mTLS: a client must show a certificate that this authority signed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """One gateway. Sizes in bytes, times in seconds."""
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    """0: a free one."""
+    service: Sequence[str] = ()
+    """Where ganvas.v1 answers: paths of Unix sockets, or host:port, on this machine or others."""
+    triton_grpc: Sequence[str] = ()
+    """host:port of each Triton."""
+    triton_http: Sequence[str] = ()
+    tls: Tls | None = None
+    keys: Sequence[Key] | None = None
+    """None: nobody is asked for a key."""
+
+    max_connections: int = 4096
+    max_connection_streams: int = 256
+    """Calls at the same time on one connection."""
+    max_direct_requests: int = 256
+    """At Triton at the same time by gRPC, and as many by HTTP."""
+    max_sample_bytes: int = MIB
+    """Of a Sample, GetModel, ListModels or health request."""
+    max_stream_bytes: int = 4 * MIB
+    """Of a SampleStream or Walk request."""
+    max_direct_bytes: int = 16 * MIB
+    """Of a request to Triton, each message of a stream; held until it is whole."""
+    max_heap_bytes: int = 1024 * MIB
+    """Near it the gateway resets the streams that hold most; at it, it takes no more requests."""
+    max_json_depth: int = 32
+    stream_idle_s: float = 120.0
+    """A call is ended when so long neither side sent or took a byte."""
+    connection_idle_s: float = 600.0
+    """A connection without a call."""
+    workers: int = min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+
+    log_dir: Path | None = None
+    """Holds the access log, gateway.log; None: there is none."""
+    otlp_endpoint: str | None = None
+    """http://host:port of an OpenTelemetry collector that takes OTLP by gRPC."""
+    trace_fraction: float = 1.0
+    """Of the requests that bring no decision of their own."""

@@ -1,0 +1,1 @@
+"""API keys: made once, kept as hashes, read by the gateway."""

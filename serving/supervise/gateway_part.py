@@ -1,0 +1,114 @@
+"""The gateway as a part of `ganvas serve`: a new Envoy on the same port each time it starts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ganvas_core.cli import UserError
+from serving.gateway.process import GatewayProcess
+from serving.gateway.settings import GatewaySettings, Tls
+from serving.options import ServeOptions, address_of
+from serving.supervise.service_part import describe_end
+from serving.supervise.triton_part import wait_for_end
+
+__all__ = ["GatewayPart", "settings_of"]
+
+READY_S = 30.0
+GRACE_S = 2.0
+MIB = 2**20
+REQUEST_BYTES, SAMPLE_BYTES, STREAM_BYTES = 64 * 1024, 64, 32
+"""A request without its images, and what each image adds: seed, label and room."""
+
+
+class GatewayPart:
+    """One gateway after the other.
+
+    Args:
+        settings: with a port that is not 0.
+        folder: of the whole run; the gateway's own is in it.
+        keys_file: followed while it runs.
+    """
+
+    name = "the gateway"
+    label = "gateway"
+
+    def __init__(self, settings: GatewaySettings, folder: Path, *, keys_file: Path | None) -> None:
+        self.grace_s = GRACE_S
+        """How long stop waits for replies on their way out."""
+        self._settings = settings
+        self._folder = folder / "gateway"
+        self._keys_file = keys_file
+        self._process: GatewayProcess | None = None
+        self._starting: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        process = GatewayProcess(self._settings, self._folder, keys_file=self._keys_file)
+        # Cancelled or not, the thread goes on: stop waits for it.
+        self._starting = asyncio.create_task(asyncio.to_thread(process.start))
+        await asyncio.shield(self._starting)
+        self._process = process
+
+    async def wait_ready(self) -> None:
+        await asyncio.to_thread(self._running().wait_ready, READY_S)
+
+    async def wait(self) -> str:
+        process = self._running()
+        await wait_for_end(process.pid)
+        while (code := process.poll()) is None:
+            await asyncio.sleep(0.01)
+        return f"{describe_end(code)}.\nIts log ends:\n{process.log_tail()}"
+
+    def read_metrics(self) -> str:
+        """Envoy's, in Prometheus' text format; empty while it is away. It asks over a socket, so not on the loop."""
+        return "" if self._process is None else self._process.read_metrics()
+
+    async def stop(self) -> None:
+        if self._starting is not None:
+            with contextlib.suppress(UserError):
+                await self._starting
+        if self._process is not None:
+            await asyncio.to_thread(self._process.stop, self.grace_s)
+            self._process = None
+
+    def _running(self) -> GatewayProcess:
+        if self._process is None:
+            raise RuntimeError("the gateway was not started.")
+        return self._process
+
+
+def settings_of(options: ServeOptions, *, service: Sequence[str]) -> GatewaySettings:
+    """The gateway of these options, whose ports are chosen.
+
+    Args:
+        service: where the sampling service answers.
+    """
+    tls = None
+    if options.tls_cert is not None and options.tls_key is not None:
+        tls = Tls(certificate=options.tls_cert, key=options.tls_key, client_ca=options.tls_client_ca)
+    return GatewaySettings(
+        host="127.0.0.1" if options.host == "localhost" else options.host,
+        port=options.port,
+        service=service,
+        triton_grpc=[address_of("127.0.0.1", options.triton_grpc_port)],
+        triton_http=[address_of("127.0.0.1", options.triton_http_port)],
+        tls=tls,
+        max_connections=options.max_connections,
+        max_connection_streams=options.max_connection_streams,
+        max_direct_requests=options.max_direct_requests,
+        max_direct_bytes=options.max_direct_mib * MIB,
+        max_sample_bytes=REQUEST_BYTES + SAMPLE_BYTES * options.max_count,
+        max_stream_bytes=REQUEST_BYTES + STREAM_BYTES * options.max_stream_count,
+        max_heap_bytes=options.gateway_memory_mib * MIB,
+        stream_idle_s=options.stream_idle_s,
+        connection_idle_s=options.connection_idle_s,
+        log_dir=options.log_dir,
+    )
