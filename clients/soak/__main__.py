@@ -19,10 +19,12 @@ from clients.soak.fuzz.run import run_fuzz
 from clients.soak.kills import plan_kills
 from clients.soak.mixed import judge, run_mixed, warm
 from clients.soak.networks import DCGAN64, TINY, Network, export_version
-from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, SoakOptions
+from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, SoakOptions, StreamsOptions
 from clients.soak.overload import judge as judge_overload
 from clients.soak.overload import run_overload
 from clients.soak.serving import running_trial
+from clients.soak.streams import Clients, run_streams
+from clients.soak.streams import judge as judge_streams
 from clients.soak.truth import Truth
 from ganvas_core.cli import run_verbs
 
@@ -84,6 +86,32 @@ def overload(options: OverloadOptions) -> int:
     return _end(report, options)
 
 
+def streams(options: StreamsOptions) -> int:
+    """One stream of a million images, then idle connections and unread streams beside a client that is served.
+
+    Example: python -m clients.soak streams --out benchmarks/results
+    """
+    report = _report("streams", options)
+    arguments = [f"--max-stream-count={max(options.images, 65536)}", *options.serve]
+    with _repository(options, TINY[:1]) as repository:
+        truth = Truth(repository, TINY[0])
+        with running_trial(repository, arguments=arguments) as trial, _progress(options.images) as told:
+            result = run_streams(
+                trial.server,
+                truth,
+                images=options.images,
+                connections=options.connections,
+                unread=options.unread,
+                seconds=options.seconds,
+                clients=Clients(),
+                progress=told,
+            )
+        judge_streams(result, report, images=options.images)
+        report.demand("left behind", trial.leavings.count, limit=0)
+        report.figures["left"] = vars(trial.leavings)
+    return _end(report, options)
+
+
 def _report(scenario: str, options: SoakOptions) -> Report:
     return Report(scenario=scenario, options=dataclasses.asdict(options))
 
@@ -118,4 +146,4 @@ def _progress(total: float) -> Iterator[Callable[[float, str], None]]:
 
 
 if __name__ == "__main__":
-    run_verbs(mixed, overload, fuzz)
+    run_verbs(mixed, overload, streams, fuzz)

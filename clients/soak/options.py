@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from clients.soak.fuzz.cases import FAMILIES, Family
 from ganvas_core.cli import OPTIONS, Cli
 
-__all__ = ["FuzzOptions", "MixedOptions", "OverloadOptions", "SoakOptions"]
+__all__ = ["FuzzOptions", "MixedOptions", "OverloadOptions", "SoakOptions", "StreamsOptions"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -64,3 +64,17 @@ class OverloadOptions(SoakOptions):
     """Of one measurement; with 60 s deadlines four times as long."""
     images: Annotated[int, Field(ge=1, le=256)] = 8
     """Of one call of the open loop."""
+
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class StreamsOptions(SoakOptions):
+    """Options of `streams`."""
+
+    images: Annotated[int, Field(ge=1, le=2**31 - 1)] = 1_000_000
+    """Of the one long stream."""
+    connections: Annotated[int, Field(ge=0, le=10**5)] = 2000
+    """Idle connections."""
+    unread: Annotated[int, Field(ge=0, le=10**5)] = 1024
+    """Streams of one client that are never read."""
+    seconds: Annotated[float, Field(ge=1, le=3600)] = 10.0
+    """How long another client is measured beside them."""

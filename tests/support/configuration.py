@@ -7,7 +7,7 @@ from pathlib import Path
 from clients.bench.__main__ import BenchVerbOptions
 from clients.cli.sample import SampleOptions
 from clients.demo.__main__ import DemoOptions
-from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions
+from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, StreamsOptions
 from export.options import CheckpointExportOptions
 from ganvas_core.cli import options_of
 from serving.cli.doctor import DoctorOptions
@@ -31,6 +31,7 @@ VERBS: dict[str, type] = {
     "bench": BenchVerbOptions,
     "python -m clients.soak mixed": MixedOptions,
     "python -m clients.soak overload": OverloadOptions,
+    "python -m clients.soak streams": StreamsOptions,
     "python -m clients.soak fuzz": FuzzOptions,
 }
 HEAD = """# Configuration
