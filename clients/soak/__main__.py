@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,12 +20,14 @@ from clients.soak.fuzz.run import run_fuzz
 from clients.soak.kills import plan_kills
 from clients.soak.mixed import judge, run_mixed, warm
 from clients.soak.networks import DCGAN64, TINY, Network, export_version
-from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, SoakOptions, StreamsOptions
+from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, SoakOptions, StreamsOptions, SwapsOptions
 from clients.soak.overload import judge as judge_overload
 from clients.soak.overload import run_overload
 from clients.soak.serving import running_trial
 from clients.soak.streams import Clients, run_streams
 from clients.soak.streams import judge as judge_streams
+from clients.soak.swaps import judge as judge_swaps
+from clients.soak.swaps import run_swaps
 from clients.soak.truth import Truth
 from ganvas_core.cli import run_verbs
 
@@ -49,6 +52,23 @@ def mixed(options: MixedOptions) -> int:
             load = run_mixed(trial.server, truths, plan, seconds=seconds, rng=rng, progress=progress)
             result = asyncio.run(load)
         judge(result, trial.leavings, report)
+    return _end(report, options)
+
+
+def swaps(options: SwapsOptions) -> int:
+    """New versions exported into the repository of a server under load, one after another.
+
+    Example: python -m clients.soak swaps --swaps 20 --out benchmarks/results
+    """
+    report = _report("swaps", options)
+    with _repository(options, TINY[:1]) as source, tempfile.TemporaryDirectory(prefix="ganvas-soak-") as scratch:
+        repository = Path(scratch) / "repository"  # a copy, because versions are added
+        shutil.copytree(source, repository)
+        with running_trial(repository, arguments=options.serve) as trial, _progress(options.swaps) as told:
+            result = run_swaps(trial.server, repository, TINY[0], count=options.swaps, progress=told)
+        judge_swaps(result, report, count=options.swaps)
+        report.demand("left behind", trial.leavings.count, limit=0)
+        report.figures["left"] = vars(trial.leavings)
     return _end(report, options)
 
 
@@ -146,4 +166,4 @@ def _progress(total: float) -> Iterator[Callable[[float, str], None]]:
 
 
 if __name__ == "__main__":
-    run_verbs(mixed, overload, streams, fuzz)
+    run_verbs(mixed, overload, streams, swaps, fuzz)

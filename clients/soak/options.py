@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from clients.soak.fuzz.cases import FAMILIES, Family
 from ganvas_core.cli import OPTIONS, Cli
 
-__all__ = ["FuzzOptions", "MixedOptions", "OverloadOptions", "SoakOptions", "StreamsOptions"]
+__all__ = ["FuzzOptions", "MixedOptions", "OverloadOptions", "SoakOptions", "StreamsOptions", "SwapsOptions"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -78,3 +78,11 @@ class StreamsOptions(SoakOptions):
     """Streams of one client that are never read."""
     seconds: Annotated[float, Field(ge=1, le=3600)] = 10.0
     """How long another client is measured beside them."""
+
+
+@dataclass(frozen=True, kw_only=True, config=OPTIONS)
+class SwapsOptions(SoakOptions):
+    """Options of `swaps`."""
+
+    swaps: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Versions to export while it serves."""

@@ -17,7 +17,7 @@ from clients.soak.demands import Report
 from clients.soak.load import LoadJob, LoadReport, RunningLoad, run_load
 from clients.soak.processes import Watcher
 
-__all__ = ["OverloadResult", "judge", "run_overload"]
+__all__ = ["OverloadResult", "judge", "recovery_s", "run_overload"]
 
 FACTORS = (0.5, 1.0, 1.5, 3.0)
 """Of the sustainable rate."""
@@ -145,7 +145,8 @@ def _open_loop(bench: _Bench, factor: float) -> None:
         probes = RunningLoad(bench.probe(bench.seconds + AFTER_S))
         report = load.report()
         end_s = max(due_s for due_s, _, _ in report.calls)
-        bench.result.recovery_s[name] = _recovery_s(bench, probes.report(), end_s)
+        bound_ms = max(50.0, LATENCY_FACTOR * bench.result.alone_p99_ms)
+        bench.result.recovery_s[name] = recovery_s(probes.report(), end_s=end_s, bound_ms=bound_ms)
         return report
 
     bench.result.open_loop[factor] = bench.step(name, measure)
@@ -166,9 +167,8 @@ def _large_calls(bench: _Bench) -> None:
     bench.result.closed_loop[name] = bench.step(name, measure)
 
 
-def _recovery_s(bench: _Bench, probes: LoadReport, end_s: float) -> float:
-    """From the load's end until STREAK one-image calls in a row are as quick as may be; infinity if never."""
-    bound_ms = max(50.0, LATENCY_FACTOR * bench.result.alone_p99_ms)
+def recovery_s(probes: LoadReport, *, end_s: float, bound_ms: float) -> float:
+    """From the load's end until STREAK one-image calls in a row are within bound_ms; infinity if never."""
     after = sorted(call for call in probes.calls if call[0] >= end_s)
     good = [status == "OK" and took_ms <= bound_ms for _, took_ms, status in after]
     for i in range(len(after) - STREAK + 1):

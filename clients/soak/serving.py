@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from clients.soak.processes import SHARED_MEMORY
 
 __all__ = ["Leavings", "Trial", "running_trial"]
 
+REGION = re.compile(rf"{SHARED_MEMORY}/([a-z]+(?:-[A-Za-z0-9_]+){{2}})")
+"""ganvas-, and two parts that say of which run."""
 GONE_S = 10.0
 """Patience for children of a server that has stopped."""
 
@@ -57,7 +60,7 @@ def running_trial(
     Raises:
         LocalServerError: it did not start.
     """
-    leavings, before, ended = Leavings(), _shared_memory(), False
+    leavings, ended = Leavings(), False
     with tempfile.TemporaryDirectory(prefix="ganvas-soak-") as scratch:
         folder, log_file = Path(scratch) / "tmp", Path(scratch) / "serve.log"
         folder.mkdir()
@@ -71,7 +74,7 @@ def running_trial(
                 stderr=None if read_log else written,
             ) as server:
                 yield Trial(server=server, log_file=log_file, leavings=leavings)
-                members, ended = _below(server.pid), True
+                members, stems, ended = _below(server.pid), _stems(server.pid), True
                 stop = time.monotonic()
         except LocalServerError as error:
             if not ended:
@@ -83,7 +86,7 @@ def running_trial(
         leavings.stop_s = time.monotonic() - stop
         _, alive = psutil.wait_procs(members, timeout=GONE_S)
         leavings.processes = [f"{process.pid} {process.name()}" for process in alive]
-        leavings.shared_memory = sorted(_shared_memory() - before)
+        leavings.shared_memory = sorted(path.name for path in SHARED_MEMORY.iterdir() if path.name.startswith(stems))
         leavings.files = sorted(str(path.relative_to(folder)) for path in folder.iterdir())
 
 
@@ -103,15 +106,13 @@ def _unread(pipe: int) -> str:
         return ""
 
 
-def _shared_memory() -> set[str]:
-    """Names of our regions that no process maps any more: others may work on this machine too."""
-    regions = {path.name for path in SHARED_MEMORY.iterdir() if path.name.startswith("ganvas")}
-    if not regions:
-        return regions
-    for maps in Path("/proc").glob("[0-9]*/maps"):
+def _stems(pid: int) -> tuple[str, ...]:
+    """How the names of this server's shared memory begin, by what its processes map: others may run beside it."""
+    found = set()
+    for process in _below(pid):
         try:
-            mapped = maps.read_text(errors="replace")
+            mapped = Path(f"/proc/{process.pid}/maps").read_text(errors="replace")
         except OSError:
             continue
-        regions -= {name for name in regions if f"{SHARED_MEMORY}/{name}" in mapped}
-    return regions
+        found |= {match[1] for match in REGION.finditer(mapped)}
+    return tuple(sorted(found))

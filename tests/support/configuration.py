@@ -7,7 +7,7 @@ from pathlib import Path
 from clients.bench.__main__ import BenchVerbOptions
 from clients.cli.sample import SampleOptions
 from clients.demo.__main__ import DemoOptions
-from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, StreamsOptions
+from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, StreamsOptions, SwapsOptions
 from export.options import CheckpointExportOptions
 from ganvas_core.cli import options_of
 from serving.cli.doctor import DoctorOptions
@@ -32,6 +32,7 @@ VERBS: dict[str, type] = {
     "python -m clients.soak mixed": MixedOptions,
     "python -m clients.soak overload": OverloadOptions,
     "python -m clients.soak streams": StreamsOptions,
+    "python -m clients.soak swaps": SwapsOptions,
     "python -m clients.soak fuzz": FuzzOptions,
 }
 HEAD = """# Configuration

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from clients.soak.demands import Report
+from clients.soak.load import LoadReport
+from clients.soak.overload import OverloadResult, judge, recovery_s
+
+
+def load(*calls: tuple[float, float, str], images: int = 1) -> LoadReport:
+    endings = {status: sum(call[2] == status for call in calls) for status in {call[2] for call in calls}}
+    return LoadReport(images=images, elapsed_s=1.0, endings=endings, calls=list(calls), cpu_share=0.1)
+
+
+QUICK = [(10 + i / 20, 4.0, "OK") for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("probes", "expected"),
+    [
+        pytest.param(QUICK, 0.004, id="at once"),
+        pytest.param([(10 + i / 20, 900.0, "OK") for i in range(8)] + QUICK[8:], 0.404, id="slow for a while"),
+        pytest.param([(10.0, 4.0, "UNAVAILABLE"), *QUICK[1:]], 0.054, id="failed once"),
+        pytest.param([(10 + i / 20, 900.0, "OK") for i in range(40)], float("inf"), id="never"),
+        pytest.param([(9.0, 900.0, "OK"), *QUICK], 0.004, id="slow before the end"),
+    ],
+)
+def test_recovery_is_the_first_of_a_row_of_quick_calls(probes: list[tuple[float, float, str]], expected: float) -> None:
+    assert recovery_s(load(*probes), end_s=10.0, bound_ms=50.0) == pytest.approx(expected)
+
+
+def test_demands_are_missed_when_goodput_collapses() -> None:
+    result = OverloadResult(
+        open_loop={3.0: load((0.0, 10.0, "OK"), (0.1, 80.0, "RESOURCE_EXHAUSTED"))},
+        ratios={"0.5 times": 0.5, "3 times": 0.4},
+        alone=[load((0.0, 5.0, "OK"))],
+        beside={"beside 1 bulk stream": load((0.0, 16.0, "OK"))},
+        recovery_s={"3 times": 0.2},
+        memory_mib={"1 times": 300.0, "3 times": 310.0},
+    )
+    report = Report(scenario="overload", options={})
+    judge(result, report)
+    missed = [demand.title for demand in report.demands if not demand.met]
+    assert missed == [
+        "goodput of what it can do, 3 times",
+        "one image p99, beside 1 bulk stream ÷ alone",
+        "refusals, p99",
+    ]
