@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from clients.local_server import LocalServer, LocalServerError, local_server
-from clients.soak.processes import SHARED_MEMORY
+from clients.soak.processes import SHARED_MEMORY, parts_of
 
 __all__ = ["Leavings", "Trial", "running_trial"]
 
@@ -45,6 +46,7 @@ class Trial:
     """A running server."""
 
     server: LocalServer
+    """Its KServe addresses are those of clients: the gateway's, if there is one."""
     log_file: Path
     leavings: Leavings
 
@@ -73,7 +75,7 @@ def running_trial(
                 log_file=log_file,
                 stderr=None if read_log else written,
             ) as server:
-                yield Trial(server=server, log_file=log_file, leavings=leavings)
+                yield Trial(server=_as_clients_see_it(server), log_file=log_file, leavings=leavings)
                 members, stems, ended = _below(server.pid), _stems(server.pid), True
                 stop = time.monotonic()
         except LocalServerError as error:
@@ -88,6 +90,12 @@ def running_trial(
         leavings.processes = [f"{process.pid} {process.name()}" for process in alive]
         leavings.shared_memory = sorted(path.name for path in SHARED_MEMORY.iterdir() if path.name.startswith(stems))
         leavings.files = sorted(str(path.relative_to(folder)) for path in folder.iterdir())
+
+
+def _as_clients_see_it(server: LocalServer) -> LocalServer:
+    if "gateway" not in parts_of(server.pid):
+        return server
+    return dataclasses.replace(server, triton_grpc=server.service, triton_http=server.service)
 
 
 def _below(pid: int) -> list[psutil.Process]:
