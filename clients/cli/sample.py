@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import grpc
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -60,6 +61,10 @@ class SampleOptions:
     """Columns of the grid."""
     address: Annotated[str, Cli(env="GANVAS_ADDRESS")] = DEFAULT_ADDRESS
     """HOST:PORT of the service."""
+    tls_ca: Annotated[Path | None, Cli(env="GANVAS_TLS_CA")] = None
+    """Speak TLS, and trust the certificate authorities of this PEM file."""
+    api_key: Annotated[str | None, Cli(env="GANVAS_API_KEY", secret=True)] = None
+    """Key of the gateway: a variable only, since a list of processes shows every command line."""
     timeout_s: Annotated[float, Field(ge=0.001)] = 600.0
     """Seconds to wait for all images."""
 
@@ -77,12 +82,14 @@ class Job:
 def sample(options: SampleOptions) -> None:
     """Request images from a running service and save them as a grid or, into a folder, one by one.
 
+    A gateway's key is read from GANVAS_API_KEY.
+
     Example: ganvas sample digits-gan --seeds 0-63 --out grid.png
     """
     target = options.out or f"out/{options.name}.png"
     try:
         file_format = _file_format(target, options.format)
-        with Sampler(options.address) as sampler:
+        with Sampler(options.address, api_key=options.api_key, credentials=_credentials(options.tls_ca)) as sampler:
             model = sampler.model(options.name, version=options.version, timeout_s=min(options.timeout_s, 60.0))
             job = Job(
                 options=options,
@@ -102,6 +109,16 @@ def sample(options: SampleOptions) -> None:
         raise UserError(str(error)) from None
     images = "1 image" if len(job.seeds) == 1 else f"{len(job.seeds)} images"
     print(f"{images} of {info.model} version {info.version} ({info.digest[:16]}…): {target}")
+
+
+def _credentials(tls_ca: Path | None) -> grpc.ChannelCredentials | None:
+    """For TLS; None: plaintext."""
+    if tls_ca is None:
+        return None
+    try:
+        return grpc.ssl_channel_credentials(root_certificates=tls_ca.read_bytes())
+    except OSError as error:
+        raise ValueError(f"--tls-ca {tls_ca}: {error.strerror or error}.") from None
 
 
 def _save_files(sampler: Sampler, job: Job, folder: Path, file_format: FileFormat) -> ImageInfo:

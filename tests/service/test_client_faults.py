@@ -6,25 +6,24 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import pytest
 
-from ganvas.v1 import sampler_pb2 as pb
 from ganvas_client import (
     AsyncSampler,
     DeadlineExceededError,
     GanvasError,
     Image,
-    Images,
     ResourceExhaustedError,
     Sampler,
     UnavailableError,
+    UnimplementedError,
 )
 from serving.repository.reader import Repository
 from tests.support.kserve import KServe
+from tests.support.scripted import Scripted, serving
 from tests.support.service import LoopThread, Service, running_service
 
 
@@ -95,77 +94,28 @@ def test_closing_a_sampler_ends_its_calls(breakable: Sampler, peer: KServe, loop
 def test_full_queue_says_when_to_try_again(breakable: Sampler, peer: KServe) -> None:
     peer.failure = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
     with pytest.raises(ResourceExhaustedError, match="Retry in 100 ms") as caught:
-        breakable.sample("tiny-gan", 1)
+        breakable.sample("tiny-gan", 1, timeout_s=0.3)
     assert caught.value.retry_after_s == 0.1
 
 
-class Scripted(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-    """A service that is unavailable a given number of times, which our own cannot be made to be."""
-
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
-        self.attempts = 0
-
-    def service(self, details: Any) -> Any:
-        def unary(request: bytes, context: Any) -> bytes:
-            self._fail(context)
-            return pb.SampleResponse(images=[pb.Image(seed=7)]).SerializeToString()
-
-        def stream(request: bytes, context: Any) -> Iterator[bytes]:
-            yield unary(request, context)
-
-        if details.method.endswith("Stream"):
-            return grpc.unary_stream_rpc_method_handler(stream)
-        return grpc.unary_unary_rpc_method_handler(unary)
-
-    def _fail(self, context: Any) -> None:
-        self.attempts += 1
-        if self.attempts <= self.failures:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "draining; try again later.")
-
-
-@contextmanager
-def serving(handler: Scripted, port: int = 0, credentials: Any = None) -> Iterator[str]:
-    with ThreadPoolExecutor(2) as threads:
-        server = grpc.server(threads, handlers=[handler], options=[("grpc.so_reuseport", 0)])
-        address = f"127.0.0.1:{port}"
-        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-        server.start()
-        try:
-            yield f"127.0.0.1:{bound}"
-        finally:
-            server.stop(None).wait()
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_calls_are_repeated_while_the_service_is_unavailable(streaming: bool) -> None:
-    handler = Scripted(failures=3)
-    with serving(handler) as address, Sampler(address) as sampler:
-        images: Images | list[Image] = list(sampler.sample_stream("m", 7)) if streaming else sampler.sample("m", 7)
-        assert [image.seed for image in images] == [7]
-    assert handler.attempts == 4
-
-
-def test_call_gives_up_when_the_service_stays_unavailable() -> None:
-    handler = Scripted(failures=100)
-    rejected = pytest.raises(UnavailableError, match=r"^draining; try again later\.$")
-    with serving(handler) as address, Sampler(address) as sampler, rejected:
-        sampler.sample("m", 7)
-    assert handler.attempts == 4
-
-
 def test_waiting_client_is_answered_once_the_service_is_up() -> None:
-    with serving(Scripted(failures=0)) as address:
+    with serving(Scripted()) as address:
         port = int(address.rpartition(":")[2])
     with Sampler(f"127.0.0.1:{port}", wait_for_ready=True) as sampler, ThreadPoolExecutor(1) as thread:
         call = thread.submit(sampler.sample, "m", 7, timeout_s=30)
         assert not wait([call], timeout=0.3).done
-        with serving(Scripted(failures=0), port):
+        with serving(Scripted(), port):
             assert call.result(timeout=30)[0].seed == 7
 
 
+def test_another_grpc_server_at_the_address_is_named_as_such(peer: KServe) -> None:
+    other = pytest.raises(UnimplementedError, match=f"what answers at {peer.address} is no sampling service")
+    with Sampler(peer.address) as sampler, other:
+        sampler.models()
+
+
 def test_nobody_at_the_address_says_what_to_start() -> None:
-    with serving(Scripted(failures=0)) as address:
+    with serving(Scripted()) as address:
         pass
     unreachable = pytest.raises(UnavailableError, match=f"no sampling service answers at {address} .*: ganvas serve")
     with Sampler(address) as sampler, unreachable:
@@ -173,7 +123,7 @@ def test_nobody_at_the_address_says_what_to_start() -> None:
 
 
 def test_credentials_make_the_connection_secure(loop_thread: LoopThread) -> None:
-    with serving(Scripted(failures=0), credentials=grpc.local_server_credentials()) as address:
+    with serving(Scripted(), credentials=grpc.local_server_credentials()) as address:
         with Sampler(address, credentials=grpc.local_channel_credentials()) as sampler:
             assert sampler.sample("m", 7)[0].seed == 7
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from ganvas_core.formats import SUFFIXES
 from ganvas_core.grid import GUTTER
 from serving.repository.reader import Repository
 from tests.support import cli
+from tests.support.scripted import Failure, Scripted, serving
 from tests.support.service import Service
 
 Run = Callable[..., cli.Result]
@@ -184,3 +186,48 @@ def test_grid_is_as_square_as_can_be_unless_told_otherwise(
     assert run("plain-gan", "--seeds", seeds, "--out", "grid.png", *arguments).exit_code == 0
     with Image.open("grid.png") as image:
         assert image.size == (columns * (16 + GUTTER) + GUTTER, rows * (16 + GUTTER) + GUTTER)
+
+
+GATE = Failure(code=grpc.StatusCode.NOT_FOUND, details="no such model.")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[bytes, Path]:
+    """The key of a self-signed certificate for 127.0.0.1, and the certificate's file."""
+    key, file = tmp_path / "key.pem", tmp_path / "ca.pem"
+    subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *subject]
+    subprocess.run([*command, "-keyout", key, "-out", file], check=True, capture_output=True)
+    return key.read_bytes(), file
+
+
+def test_sample_sends_its_key_over_tls(certificate: tuple[bytes, Path]) -> None:
+    key, ca = certificate
+    handler = Scripted(failures=[GATE], forever=True)
+    credentials = grpc.ssl_server_credentials([(key, ca.read_bytes())])
+    with serving(handler, credentials=credentials) as address:
+        arguments = ["m", "--address", address, "--tls-ca", str(ca)]
+        result = cli.run(sample, arguments, {"GANVAS_API_KEY": "gv-secret"})
+    assert (result.exit_code, result.stderr) == (2, "sample: no such model.\n")
+    assert handler.metadata[0]["authorization"] == "Bearer gv-secret"
+
+
+def test_sample_names_a_missing_file_of_authorities(tmp_path: Path) -> None:
+    result = cli.run(sample, ["m", "--tls-ca", str(tmp_path / "none.pem")])
+    assert result.exit_code == 2
+    assert result.stderr == f"sample: --tls-ca {tmp_path}/none.pem: No such file or directory.\n"
+
+
+def test_sample_repeats_no_key(tmp_path: Path) -> None:
+    result = cli.run(sample, ["m"], {"GANVAS_API_KEY": "gv secret"})
+    assert (result.exit_code, result.stderr) == (2, "sample: api_key must be printable ASCII without spaces.\n")
+    assert "No such option" in cli.run(sample, ["m", "--api-key", "gv-secret"]).stderr
+    assert "GANVAS_API_KEY" in cli.run(sample, ["--help"]).stdout
+
+
+def test_sample_at_another_grpc_server_says_so() -> None:
+    handler = Scripted(failures=[Failure(code=grpc.StatusCode.UNIMPLEMENTED, details="")], forever=True)
+    with serving(handler) as address:
+        result = cli.run(sample, ["m", "--address", address])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"sample: what answers at {address} is no sampling service: it knows no ")

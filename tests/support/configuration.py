@@ -52,8 +52,9 @@ def page() -> str:
         for option in options_of(options_type):
             limits = f" ({option.limits})" if option.limits else ""
             env = f"`{option.env}`" if option.env else ""
+            typed = "" if option.cli.secret else f"`{option.typed}`"
             meaning = (option.help + limits).replace("|", "\\|")
-            parts.append(f"| `{option.typed}` | {env} | {option.shown_default} | {meaning} |\n")
+            parts.append(f"| {typed} | {env} | {option.shown_default} | {meaning} |\n")
     return "".join(parts)
 
 

@@ -191,7 +191,7 @@ def test_label_names_become_indices_once_the_model_is_known() -> None:
 
 def model_info(labels: tuple[str, ...]) -> Any:
     reply = sampler_pb2.GetModelResponse(model=sampler_pb2.Model(name="m", version="1", labels=labels))
-    return calls.model("m").parse(reply)
+    return calls.model("m").parse(reply, "id")
 
 
 def test_decode_sends_the_shape_of_the_latents() -> None:

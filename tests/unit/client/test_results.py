@@ -58,7 +58,7 @@ def as_file(pixels: Any, kind: str) -> bytes:
 
 
 def parsed(pixels: Any, kind: str = "RAW") -> Images:
-    return calls.sample("m", range(10, 13)).parse(reply(pixels, kind))
+    return calls.sample("m", range(10, 13)).parse(reply(pixels, kind), "id")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -92,7 +92,7 @@ def test_images_carry_what_was_made_and_how_long_it_took() -> None:
 def test_image_of_an_unconditional_model_has_no_label_and_of_a_latent_no_seed() -> None:
     image = sampler_pb2.Image(data=b"x")
     info = sampler_pb2.ImageInfo(height=1, width=1, channels=1, format=sampler_pb2.FORMAT_RAW)
-    made = calls.decode("m", [0.0]).parse(sampler_pb2.DecodeResponse(info=info, images=[image]))
+    made = calls.decode("m", [0.0]).parse(sampler_pb2.DecodeResponse(info=info, images=[image]), "id")
     assert made.labels is None
     assert made.seeds is None
     assert made[0].label is None
@@ -117,14 +117,14 @@ def test_pil_says_how_to_get_pillow_when_it_is_missing(monkeypatch: pytest.Monke
 
 def test_posterior_has_a_row_a_image() -> None:
     message = sampler_pb2.EncodeResponse(latent_shape=[2], mean=[1, 2, 3, 4], logvar=[5, 6, 7, 8])
-    posterior = calls.encode("m", PIXELS).parse(message)
+    posterior = calls.encode("m", PIXELS).parse(message, "id")
     assert posterior.mean.tolist() == [[1, 2], [3, 4]]
     assert posterior.logvar.tolist() == [[5, 6], [7, 8]]
 
 
 def test_certificate_is_rejected_when_none_came_with_the_model() -> None:
     message = sampler_pb2.ListModelsResponse(models=[sampler_pb2.Model(name="m")])
-    (info,) = calls.models().parse(message)
+    (info,) = calls.models().parse(message, "id")
     with pytest.raises(CertificateError):
         info.certificate()
 
@@ -141,6 +141,9 @@ class FailedCall(grpc.RpcError):
 
     def trailing_metadata(self) -> tuple[tuple[str, str], ...]:  # type: ignore[override]
         return self.parts[2]
+
+    def initial_metadata(self) -> None:
+        return None
 
 
 def translated(code: grpc.StatusCode, details: str | None, **options: Any) -> GanvasError:
@@ -159,7 +162,7 @@ def test_messages_of_the_service_are_passed_on_as_they_are() -> None:
     assert isinstance(translated(grpc.StatusCode.INVALID_ARGUMENT, "x"), InvalidArgumentError)
     assert isinstance(translated(grpc.StatusCode.INVALID_ARGUMENT, "x"), ValueError)
     assert isinstance(translated(grpc.StatusCode.CANCELLED, "x"), CallCancelledError)
-    assert str(translated(grpc.StatusCode.DATA_LOSS, None)) == "Sample at h:1 failed with DATA_LOSS: no details"
+    assert str(translated(grpc.StatusCode.DATA_LOSS, None)) == "Sample at h:1 failed with DATA_LOSS: it gives no reason"
     assert isinstance(translated(grpc.StatusCode.DATA_LOSS, None), InternalError)
 
 

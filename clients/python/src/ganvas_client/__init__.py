@@ -8,6 +8,7 @@ with Sampler("127.0.0.1:50051") as sampler:
 from ganvas_client.errors import (
     CallCancelledError,
     DeadlineExceededError,
+    FailedPreconditionError,
     GanvasError,
     InternalError,
     InvalidArgumentError,
@@ -29,6 +30,7 @@ __all__ = [
     "Certificate",
     "CertificateError",
     "DeadlineExceededError",
+    "FailedPreconditionError",
     "Format",
     "GanvasError",
     "Image",

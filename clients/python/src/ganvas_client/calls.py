@@ -7,7 +7,7 @@ the method of the same name on both classes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -28,7 +28,7 @@ from ganvas_client.arguments import (
     whole,
 )
 from ganvas_client.errors import InvalidArgumentError
-from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
+from ganvas_client.results import Format, Images, ModelInfo, Posterior
 
 __all__ = ["StreamCall", "UnaryCall", "decode", "encode", "model", "models", "sample", "sample_stream", "walk"]
 
@@ -43,19 +43,30 @@ class UnaryCall(Generic[T]):
 
     rpc: str
     request: Request
-    parse: Callable[[Any], T]
+    parse: Callable[[Any, str], T]
+    """Of a reply and the call's request id."""
+    digest_of: Callable[[Any], str] = lambda reply: str(reply.info.digest)
+    """Of a reply."""
     timeout_s: float | None
     named_labels: tuple[int | str, ...] = ()
     """Labels of which some are names: they become indices once the model is known, before the call is sent."""
 
+    def read(self, reply: Any, request_id: str) -> T:
+        """The result.
+
+        Raises:
+            FailedPreconditionError: the reply is of another digest than the caller pins.
+        """
+        replies.check_digest(getattr(self.request, "digest", ""), self.digest_of(reply))
+        return self.parse(reply, request_id)
+
 
 @dataclass(frozen=True, kw_only=True)
-class StreamCall(Generic[T]):
-    """A call whose replies come one after another, each with several items."""
+class StreamCall:
+    """A call whose replies come one after another, each with several images."""
 
     rpc: str
     request: Request
-    parse: Callable[[Any], Iterable[T]]
     timeout_s: float | None
     named_labels: tuple[int | str, ...] = ()
 
@@ -68,6 +79,7 @@ def sample(
     truncation: float | None = None,
     format: Format = "raw",
     version: int | str | None = None,
+    digest: str | None = None,
     timeout_s: float | None = 60.0,
 ) -> UnaryCall[Images]:
     """The images of the seeds, in order, in one reply.
@@ -78,11 +90,12 @@ def sample(
             seed modulo the number of labels.
         truncation: how far from the mean latents may be: 1 (the default) leaves them, 0 gives the mean.
         version: None is the newest.
-        timeout_s: None waits without limit.
+        digest: SHA-256 of the ONNX file that must answer, as in ImageInfo.digest. None: any.
+        timeout_s: None waits without limit. It includes further attempts, while the service is busy or unavailable.
     Raises:
         GanvasError: see ganvas_client.errors. NotFoundError and InvalidArgumentError say what there is.
     """
-    request, named = _sample_request(model, seeds, labels, truncation, format, version)
+    request, named = _sample_request(model, seeds, labels, truncation, format, version, digest)
     return UnaryCall(rpc="Sample", request=request, parse=replies.images, timeout_s=timeout_s, named_labels=named)
 
 
@@ -94,17 +107,17 @@ def sample_stream(
     truncation: float | None = None,
     format: Format = "raw",
     version: int | str | None = None,
+    digest: str | None = None,
     timeout_s: float | None = 600.0,
-) -> StreamCall[Image]:
+) -> StreamCall:
     """The images of the seeds one by one, as batches finish: Image.index is the place among the seeds.
 
-    Leaving the iterator cancels what is not made yet. Arguments and errors are those of sample; a stream may ask for
-    more images (ModelInfo.limits.max_stream_count).
+    A stream that breaks off goes on with the images that are missing, of the same version and digest. Leaving the
+    iterator cancels what is not made yet. Arguments and errors are those of sample; a stream may ask for more images
+    (ModelInfo.limits.max_stream_count).
     """
-    request, named = _sample_request(model, seeds, labels, truncation, format, version)
-    return StreamCall(
-        rpc="SampleStream", request=request, parse=replies.images, timeout_s=timeout_s, named_labels=named
-    )
+    request, named = _sample_request(model, seeds, labels, truncation, format, version, digest)
+    return StreamCall(rpc="SampleStream", request=request, timeout_s=timeout_s, named_labels=named)
 
 
 def decode(
@@ -114,6 +127,7 @@ def decode(
     labels: Labels | None = None,
     format: Format = "raw",
     version: int | str | None = None,
+    digest: str | None = None,
     timeout_s: float | None = 60.0,
 ) -> UnaryCall[Images]:
     """The images of latents.
@@ -133,13 +147,19 @@ def decode(
         shape=array.shape,
         labels=indices,
         format=format_code(format),
+        digest=digest,
     )
     parse = functools.partial(replies.images, of_latents=True)
     return UnaryCall(rpc="Decode", request=request, parse=parse, timeout_s=timeout_s, named_labels=named)
 
 
 def encode(
-    model: str, images: ImagesLike, *, version: int | str | None = None, timeout_s: float | None = 60.0
+    model: str,
+    images: ImagesLike,
+    *,
+    version: int | str | None = None,
+    digest: str | None = None,
+    timeout_s: float | None = 60.0,
 ) -> UnaryCall[Posterior]:
     """The posterior of images, by the encoder of a VAE.
 
@@ -149,8 +169,14 @@ def encode(
         GanvasError: see ganvas_client.errors. InvalidArgumentError when the model has no encoder.
     """
     data, kind = image_fields(images)
-    request = sampler_pb2.EncodeRequest(model=model, version=_version(version), images=data, format=kind)
-    return UnaryCall(rpc="Encode", request=request, parse=replies.posterior, timeout_s=timeout_s)
+    request = sampler_pb2.EncodeRequest(model=model, version=_version(version), images=data, format=kind, digest=digest)
+    return UnaryCall(
+        rpc="Encode",
+        request=request,
+        parse=replies.posterior,
+        digest_of=lambda reply: str(reply.digest),
+        timeout_s=timeout_s,
+    )
 
 
 def walk(
@@ -163,11 +189,13 @@ def walk(
     truncation: float | None = None,
     format: Format = "raw",
     version: int | str | None = None,
+    digest: str | None = None,
     timeout_s: float | None = 600.0,
-) -> StreamCall[Image]:
+) -> StreamCall:
     """The frames of a walk through latent space from seed to seed, in order; Image.index is the frame number.
 
-    Leaving the iterator cancels the frames that are not made yet.
+    A walk that breaks off goes on after the last frame, with the same version and digest. Leaving the iterator cancels
+    the frames that are not made yet.
 
     Args:
         seeds: two or more to pass through.
@@ -187,24 +215,35 @@ def walk(
         truncation=truncation,
         labels=indices,
         format=format_code(format),
+        digest=digest,
     )
-    return StreamCall(rpc="Walk", request=request, parse=replies.images, timeout_s=timeout_s, named_labels=named)
+    return StreamCall(rpc="Walk", request=request, timeout_s=timeout_s, named_labels=named)
 
 
 def models(*, timeout_s: float | None = 60.0) -> UnaryCall[list[ModelInfo]]:
     """Every model that is ready, in its newest version."""
     request = sampler_pb2.ListModelsRequest()
-    return UnaryCall(rpc="ListModels", request=request, parse=replies.models, timeout_s=timeout_s)
+    return UnaryCall(
+        rpc="ListModels", request=request, parse=replies.models, digest_of=lambda reply: "", timeout_s=timeout_s
+    )
 
 
-def model(name: str, *, version: int | str | None = None, timeout_s: float | None = 60.0) -> UnaryCall[ModelInfo]:
+def model(
+    name: str, *, version: int | str | None = None, digest: str | None = None, timeout_s: float | None = 60.0
+) -> UnaryCall[ModelInfo]:
     """One model: shapes, labels, limits, digest and certificate.
 
     Raises:
         NotFoundError: no such model or version; says what there is.
     """
-    request = sampler_pb2.GetModelRequest(model=name, version=_version(version))
-    return UnaryCall(rpc="GetModel", request=request, parse=replies.model, timeout_s=timeout_s)
+    request = sampler_pb2.GetModelRequest(model=name, version=_version(version), digest=digest)
+    return UnaryCall(
+        rpc="GetModel",
+        request=request,
+        parse=replies.model,
+        digest_of=lambda reply: str(reply.model.digest),
+        timeout_s=timeout_s,
+    )
 
 
 def _sample_request(
@@ -214,6 +253,7 @@ def _sample_request(
     truncation: float | None,
     format: Format,
     version: int | str | None,
+    digest: str | None,
 ) -> tuple[sampler_pb2.SampleRequest, tuple[int | str, ...]]:
     listed, consecutive = seed_fields(seeds)
     indices, named = _labels(labels)
@@ -225,6 +265,7 @@ def _sample_request(
         truncation=truncation,
         labels=indices,
         format=format_code(format),
+        digest=digest,
     )
     return request, named
 
@@ -240,15 +281,16 @@ def _labels(labels: Labels | None) -> tuple[list[int], tuple[int | str, ...]]:
     return (indices, ()) if len(indices) == len(listed) else ([], tuple(listed))
 
 
-def label_lookup(call: UnaryCall[Any] | StreamCall[Any]) -> UnaryCall[ModelInfo]:
+def label_lookup(call: UnaryCall[Any] | StreamCall) -> UnaryCall[ModelInfo]:
     """The call that tells the names of the labels of a call's model.
 
     It is asked anew each time, since a newer version of the model may have other labels.
     """
-    return model(call.request.model, version=call.request.version, timeout_s=call.timeout_s)
+    request = call.request
+    return model(request.model, version=request.version, digest=request.digest or None, timeout_s=call.timeout_s)
 
 
-def fill_labels(call: UnaryCall[Any] | StreamCall[Any], info: ModelInfo) -> None:
+def fill_labels(call: UnaryCall[Any] | StreamCall, info: ModelInfo) -> None:
     """Put the indices of a call's named labels into its request.
 
     Raises:

@@ -3,10 +3,11 @@
 GanvasError
 ├── InvalidArgumentError (also a ValueError)   a field is wrong; says which, its value and the limit
 ├── NotFoundError                              no such model or version; says what there is
-├── ResourceExhaustedError                     the queue is full or a message too large; says what to do
+├── FailedPreconditionError                    the digest that you pin is not the one that is served
+├── ResourceExhaustedError                     the service is too busy or a message too large; says what to do
 ├── DeadlineExceededError                      timeout_s passed
-├── UnavailableError                           no service answers, or it is starting or draining; try again
-├── UnauthenticatedError                       the service wants credentials
+├── UnavailableError                           no service answers, or none did until timeout_s passed
+├── UnauthenticatedError                       the service wants another key or other credentials
 ├── UnimplementedError                         the service or the model cannot do this
 ├── CallCancelledError                         the call was cancelled
 └── InternalError                              anything else: a fault of the service
@@ -21,6 +22,7 @@ import grpc
 __all__ = [
     "CallCancelledError",
     "DeadlineExceededError",
+    "FailedPreconditionError",
     "GanvasError",
     "InternalError",
     "InvalidArgumentError",
@@ -30,7 +32,14 @@ __all__ = [
     "UnavailableError",
     "UnimplementedError",
     "from_rpc_error",
+    "header",
+    "nobody_there",
+    "retry_hint_s",
 ]
+
+NOBODY = ("failed to connect", "errors resolving", "DNS resolution failed")
+LOST = "Stream removed"
+"""How gRPC's own errors begin: no connection at all, and one that broke under a call, whatever its status."""
 
 
 class GanvasError(Exception):
@@ -38,6 +47,8 @@ class GanvasError(Exception):
 
     code = grpc.StatusCode.UNKNOWN
     """The gRPC status."""
+    request_id: str = ""
+    """By this the service's log has the call."""
 
 
 class InvalidArgumentError(GanvasError, ValueError):
@@ -48,11 +59,15 @@ class NotFoundError(GanvasError):
     code = grpc.StatusCode.NOT_FOUND
 
 
+class FailedPreconditionError(GanvasError):
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
 class ResourceExhaustedError(GanvasError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
     retry_after_s: float | None = None
-    """When to retry, if the service says so because a queue was full."""
+    """When to retry, if the service says so because it is busy: timeout_s left no time for it."""
 
 
 class DeadlineExceededError(GanvasError):
@@ -86,25 +101,45 @@ _BY_CODE[grpc.StatusCode.PERMISSION_DENIED] = UnauthenticatedError
 
 def from_rpc_error(error: grpc.RpcError, *, address: str, rpc: str, timeout_s: float | None) -> GanvasError:
     """The exception for a failed call, with the service's message."""
-    code, details = error.code(), error.details() or "no details"
+    code, details = error.code(), error.details() or ""
     kind = _BY_CODE.get(code, InternalError)
+    if details.startswith(LOST) and kind is not DeadlineExceededError:
+        return UnavailableError(f"the connection to {address} broke during {rpc} ({details}).")
+    if nobody_there(error):
+        return UnavailableError(f"no sampling service answers at {address} ({details}). Start one: ganvas serve.")
     if kind is DeadlineExceededError:
         limit = "its deadline" if timeout_s is None else f"timeout_s {timeout_s:g}"
         return kind(f"{rpc} at {address} did not finish within {limit}.")
-    if kind is UnavailableError and details.startswith(("failed to connect", "DNS resolution failed")):
-        return kind(f"no sampling service answers at {address} ({details}). Start one: ganvas serve.")
-    if kind is InternalError:
-        return kind(f"{rpc} at {address} failed with {code.name}: {details}")
+    if kind is UnimplementedError and details in ("", "Method not found!"):
+        return kind(
+            f"what answers at {address} is no sampling service: it knows no ganvas.v1.Sampler/{rpc}. Give the address "
+            "that ganvas serve prints."
+        )
+    if kind is InternalError or not details:
+        return kind(f"{rpc} at {address} failed with {code.name}: {details or 'it gives no reason'}")
     failure = kind(details)
     if isinstance(failure, ResourceExhaustedError):
-        failure.retry_after_s = _retry_after_s(error)
+        failure.retry_after_s = retry_hint_s(error)
     return failure
 
 
-def _retry_after_s(error: grpc.RpcError) -> float | None:
-    """The service's hint, in the metadata of gRFC A6."""
-    metadata: Any = error.trailing_metadata() or ()
-    for key, value in metadata:
-        if key == "grpc-retry-pushback-ms" and value.isdecimal():
-            return int(value) / 1000
-    return None
+def nobody_there(error: grpc.RpcError) -> bool:
+    """Whether there was no connection to make the call on."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and (error.details() or "").startswith(NOBODY)
+
+
+def retry_hint_s(error: grpc.RpcError) -> float | None:
+    """When to retry, as the service says in the metadata of gRFC A6, or a proxy in HTTP's retry-after."""
+    if (milliseconds := header(error, "grpc-retry-pushback-ms")).isdecimal():
+        return int(milliseconds) / 1000
+    seconds = header(error, "retry-after")
+    return float(seconds) if seconds.isdecimal() else None
+
+
+def header(call: Any, name: str) -> str:
+    """One value of a finished call's trailing or initial metadata; empty if there is none."""
+    for metadata in (call.trailing_metadata(), call.initial_metadata()):
+        for key, value in metadata or ():
+            if key == name and isinstance(value, str):
+                return value
+    return ""

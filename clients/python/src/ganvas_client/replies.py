@@ -8,15 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.v1 import sampler_pb2
+from ganvas_client.errors import FailedPreconditionError
 from ganvas_client.results import Format, Image, ImageInfo, Images, Limits, ModelInfo, Posterior, Timing
 
-__all__ = ["images", "model", "models", "posterior"]
+__all__ = ["check_digest", "images", "model", "models", "posterior"]
 
 _FORMATS: dict[int, Format] = {sampler_pb2.Format.Value(f"FORMAT_{name.upper()}"): name for name in get_args(Format)}
 
 
+def check_digest(wanted: str, served: str) -> None:
+    """Compare the digest that the caller pins, if it pins one, with that of a reply.
+
+    Raises:
+        FailedPreconditionError: a service that does not know pins has answered from another file.
+    """
+    if wanted and wanted != served:
+        raise FailedPreconditionError(f"digest {wanted[:16]}… was asked for, and {served[:16]}… answered.")
+
+
 def images(
     reply: sampler_pb2.SampleResponse | sampler_pb2.DecodeResponse | sampler_pb2.WalkResponse,
+    request_id: str,
     *,
     of_latents: bool = False,
 ) -> Images:
@@ -29,6 +41,7 @@ def images(
         width=reply.info.width,
         channels=reply.info.channels,
         truncation=reply.info.truncation,
+        request_id=request_id,
     )
     made = (
         Image(
@@ -43,7 +56,7 @@ def images(
     return Images(info=info, timing=_timing(reply.timing), images=tuple(made))
 
 
-def posterior(reply: sampler_pb2.EncodeResponse) -> Posterior:
+def posterior(reply: sampler_pb2.EncodeResponse, request_id: str) -> Posterior:
     return Posterior(
         model=reply.model,
         version=reply.version,
@@ -51,18 +64,20 @@ def posterior(reply: sampler_pb2.EncodeResponse) -> Posterior:
         mean=_rows(reply.mean, reply.latent_shape),
         logvar=_rows(reply.logvar, reply.latent_shape),
         timing=_timing(reply.timing),
+        request_id=request_id,
     )
 
 
-def models(reply: sampler_pb2.ListModelsResponse) -> list[ModelInfo]:
-    return [_model(entry, "") for entry in reply.models]
+def models(reply: sampler_pb2.ListModelsResponse, request_id: str) -> list[ModelInfo]:
+    return [_model(entry, "", None) for entry in reply.models]
 
 
-def model(reply: sampler_pb2.GetModelResponse) -> ModelInfo:
-    return _model(reply.model, reply.certificate_json)
+def model(reply: sampler_pb2.GetModelResponse, request_id: str) -> ModelInfo:
+    recent = _timing(reply.recent) if reply.HasField("recent") else None
+    return _model(reply.model, reply.certificate_json, recent)
 
 
-def _model(entry: sampler_pb2.Model, certificate_json: str) -> ModelInfo:
+def _model(entry: sampler_pb2.Model, certificate_json: str, recent: Timing | None) -> ModelInfo:
     limits = Limits(
         truncation_max=entry.limits.truncation_max,
         max_count=entry.limits.max_count,
@@ -85,11 +100,17 @@ def _model(entry: sampler_pb2.Model, certificate_json: str) -> ModelInfo:
         limits=limits,
         golden=entry.golden,
         certificate_json=certificate_json,
+        recent=recent,
     )
 
 
 def _timing(timing: sampler_pb2.Timing) -> Timing:
-    return Timing(total_us=timing.total_us, inference_us=timing.inference_us, encode_us=timing.encode_us)
+    return Timing(
+        total_us=timing.total_us,
+        queue_us=timing.queue_us,
+        inference_us=timing.inference_us,
+        encode_us=timing.encode_us,
+    )
 
 
 def _rows(values: Any, latent_shape: Any) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -40,6 +40,8 @@ class ImageInfo:
     width: int
     channels: int
     truncation: float
+    request_id: str = field(default="", compare=False)
+    """By this the service's log has the call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class Timing:
     """Where the time of a reply went inside the service, in microseconds."""
 
     total_us: int
+    queue_us: int
+    """Waiting for admission."""
     inference_us: int
     """Waiting for and inside Triton."""
     encode_us: int
@@ -154,6 +158,8 @@ class Posterior:
     logvar: NDArray[np.float32]
     """[N, *latent_shape] float32: the logarithm of the variance."""
     timing: Timing
+    request_id: str = ""
+    """By this the service's log has the call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +201,8 @@ class ModelInfo:
     """Either "exact": on that machine the golden seeds gave the certificate's bytes; "equivalent": within its bound."""
     certificate_json: str
     """certificate.json as exported; empty in a list of models."""
+    recent: Timing | None = None
+    """The mean of this version's last calls, of at most 100; None before the first, and in a list of models."""
 
     def certificate(self) -> Certificate:
         """The proof of export, parsed.

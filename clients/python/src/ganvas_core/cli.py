@@ -16,6 +16,7 @@ The docstring below a field is its help. docs/adr/0006 says why this is not a li
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import types
 import typing
@@ -79,6 +80,8 @@ class Cli:
     """Environment variable. None: GANVAS_FIELD_NAME, after the class's env_prefix; "": none."""
     shown_default: str | None = None
     """What to show for a default that is decided later."""
+    secret: bool = False
+    """Whether it comes from its variable alone: a list of processes shows every command line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,8 @@ class Option:
         """How a user writes it: `--port`, or NAME for an argument."""
         if self.cli.positional:
             return self.field.upper()
+        if self.cli.secret:
+            return self.env or self.field
         return self.cli.flag or "--" + self.field.replace("_", "-")
 
     @property
@@ -213,6 +218,9 @@ def _command(verb: Verb) -> Callable[..., int | None]:
 
     def run(**values: Any) -> int | None:
         given = {name: value for name, value in values.items() if value not in (None, [])}
+        for option in options:
+            if option.cli.secret and option.env and (value := os.environ.get(option.env)):
+                given[option.field] = value
         try:
             parsed = options_type(**given)
         except ValidationError as error:
@@ -223,7 +231,7 @@ def _command(verb: Verb) -> Callable[..., int | None]:
             raise InterruptedVerb from None
 
     run.__doc__ = verb.__doc__
-    vars(run)["__signature__"] = inspect.Signature([_parameter(option) for option in options])
+    vars(run)["__signature__"] = inspect.Signature([_parameter(option) for option in options if not option.cli.secret])
     run.__annotations__ = {}
     return run
 
