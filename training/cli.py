@@ -28,6 +28,7 @@ from training.families import FAMILIES
 from training.presets import load_preset, read_toml, vary
 from training.run.folder import CHECKPOINT_NAME, SAMPLES_NAME, create, read_config
 from training.run.progress import TrainingProgress
+from training.run.resume import RESUME_NAME
 from training.untrained import save_untrained
 
 __all__ = ["TrainOptions", "UntrainedOptions", "train", "untrained"]
@@ -80,11 +81,11 @@ else:
 
 
 def train(options: TrainOptions) -> int:
-    """Train a preset and write OUT/checkpoint, which `ganvas export` reads.
+    """Train a preset and write OUT/checkpoint, which `./ganvas export` reads.
 
     Ctrl-C saves; --resume continues and ends in the same weights as an uninterrupted run.
 
-    Example: ganvas train digits-gan --out out/digits-gan --seed 7
+    Example: ./ganvas train digits-gan --out out/digits-gan --seed 7
     """
     folder = options.out or Path("out") / Path(options.preset).stem
     values = {name: getattr(options, name) for name in _config_options()}
@@ -93,6 +94,8 @@ def train(options: TrainOptions) -> int:
         raise UsageError("--resume and --overwrite exclude each other.")
     if options.resume:
         config = resume_config(options.preset, folder, given)
+        if not (folder / RESUME_NAME).exists():
+            print(f"train: {folder} has no saved state yet: starting from the beginning.", file=sys.stderr)
     else:
         config = vary(load_preset(options.preset), given)
         network = config.network
@@ -114,7 +117,7 @@ def train(options: TrainOptions) -> int:
     )
 
     # Train until the budget is spent or a signal asks to stop.
-    resume_command = f"ganvas train {options.preset} --out {folder} --resume"
+    resume_command = f"./ganvas train {options.preset} --out {folder} --resume"
     start_s = time.monotonic()
     try:
         with _stop_requests() as stopped, TrainingProgress(config, console) as progress:

@@ -38,7 +38,7 @@ class NetworkConfig(Protocol):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainConfig:
-    """Every field but the first three is an option of `ganvas train`: its docstring is the help."""
+    """Every field but the first three is an option of `./ganvas train`: its docstring is the help."""
 
     env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
 

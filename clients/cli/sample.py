@@ -51,7 +51,7 @@ class SampleOptions:
     """File of the grid, or a folder for single images."""
     label: Annotated[str | None, Cli(shown_default="seed modulo number of labels")] = None
     """Label of every image, name or index."""
-    truncation: float = 1.0
+    truncation: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """Scales the latent: 1 leaves it as drawn, 0 gives the image of the zero latent."""
     version: Annotated[int | None, Cli(shown_default="newest")] = None
     """Model version."""
@@ -65,7 +65,7 @@ class SampleOptions:
     """Speak TLS, and trust the certificate authorities of this PEM file."""
     api_key: Annotated[str | None, Cli(env="GANVAS_API_KEY", secret=True)] = None
     """Key of the gateway: a variable only, since a list of processes shows every command line."""
-    timeout_s: Annotated[float, Field(ge=0.001)] = 600.0
+    timeout_s: Annotated[float, Field(ge=0.001, allow_inf_nan=False)] = 600.0
     """Seconds to wait for all images."""
 
 
@@ -84,7 +84,7 @@ def sample(options: SampleOptions) -> None:
 
     A gateway's key is read from GANVAS_API_KEY.
 
-    Example: ganvas sample digits-gan --seeds 0-63 --out grid.png
+    Example: ./ganvas sample digits-gan --seeds 0-63 --out grid.png
     """
     target = options.out or f"out/{options.name}.png"
     try:

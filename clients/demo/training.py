@@ -19,7 +19,7 @@ PROGRESS_LINE = re.compile(r"^\S+ +([\d.]+)/([\d.]+) kimg +(.*)$")
 
 
 def train_at_once(models: list[str], runs: Path, *, seed: int, console: Console) -> dict[str, float]:
-    """Run `ganvas train` for every model; returns the seconds that each took.
+    """Run `./ganvas train` for every model; returns the seconds that each took.
 
     What they print goes to runs/MODEL.log, and the progress in it to the bars.
 

@@ -1,4 +1,4 @@
-"""`ganvas sample` against our service: the grid, single files, their provenance, and one line for every mistake."""
+"""`./ganvas sample` against our service: the grid, single files, their provenance, and one line for every mistake."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_existing_file_is_replaced_whole_and_kept_when_the_call_fails(run: Run) 
         (["tiny-gan", "--label", "cat"], "--label must be a label of tiny-gan (0, 1, 2, "),
         (["tiny-gan", "--label", "10"], "or its index; got '10'"),
         (["plain-gan", "--label", "0"], "(none: the model is unconditional)"),
-        (["tiny-gan", "--truncation", "nan"], "truncation must be within [0, 1.5]; got nan"),
+        (["tiny-gan", "--truncation", "nan"], "--truncation must be a finite number; got nan"),
         (["tiny-gan", "--out", "grid.gif"], f"--out must end in {', '.join(SUFFIXES)} or in / for a folder"),
         (["tiny-gan", "--out", "g.jpg", "--format", "png"], "--out is a jpeg file by its name, 'g.jpg', but --format"),
     ],
@@ -158,14 +158,14 @@ def test_nobody_at_the_address_is_one_line(run: Run) -> None:
     result = run("tiny-gan", "--address", "127.0.0.1:1")
     assert result.exit_code == 1
     assert result.stderr.startswith("sample: no sampling service answers at 127.0.0.1:1")
-    assert result.stderr.endswith("Start one: ganvas serve.\n")
+    assert result.stderr.endswith("Start one: ./ganvas serve.\n")
 
 
 def test_help_shows_an_example_and_the_defaults() -> None:
     command = [sys.executable, "-m", "clients.cli", "sample", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"})
-    assert "Usage: ganvas sample" in shown.stdout
-    assert "Example: ganvas sample digits-gan --seeds 0-63 --out grid.png" in shown.stdout
+    assert "Usage: ./ganvas sample" in shown.stdout
+    assert "Example: ./ganvas sample digits-gan --seeds 0-63 --out grid.png" in shown.stdout
     for default in ("0-63", "127.0.0.1:50051", "600.0"):
         assert f"[default: {default}]" in shown.stdout
 

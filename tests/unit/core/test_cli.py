@@ -19,7 +19,7 @@ class ShowOptions:
     """What to show."""
     port: Annotated[int, Field(ge=0, le=65535)] = 50051
     """Port to use [any]."""
-    ratio: Annotated[float, Field(gt=0)] = 0.5
+    ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
     """A ratio."""
     level: Literal["low", "high"] = "low"
     """How much."""
@@ -124,7 +124,7 @@ def test_unknown_or_missing_option_points_to_the_help(arguments: list[str]) -> N
     result = cli.run(show, arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("show: ")
-    assert result.stderr.endswith(" See: ganvas show --help.\n")
+    assert result.stderr.endswith(" See: ./ganvas show --help.\n")
     assert result.stderr.count("\n") == 1
 
 
@@ -292,8 +292,15 @@ def test_option_that_may_repeat_takes_the_words_of_its_variable() -> None:
     assert "tag=('a', 'b')" in cli.run(show, ["this"], {"GANVAS_TAG": "a b"}).stdout
 
 
-def test_empty_text_is_a_value() -> None:
-    assert "name=''" in cli.run(show, [""]).stdout
+@pytest.mark.parametrize(("arguments", "option"), [([""], "NAME"), (["x", "--dir", ""], "--dir")])
+def test_empty_text_is_rejected(arguments: list[str], option: str) -> None:
+    assert cli.run(show, arguments).stderr == f"show: {option} must not be empty.\n"
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan", "1e400"])
+def test_number_that_is_not_finite_is_named_as_such(number: str) -> None:
+    result = cli.run(show, ["x", "--ratio", number])
+    assert result.stderr == f"show: --ratio must be a finite number more than 0; got {number}.\n"
 
 
 def test_long_value_is_cut_in_the_message() -> None:

@@ -22,13 +22,13 @@ from serving.options import ServeOptions, address_of
         ({"triton_http_port": 70000}, "--triton-http-port must be within [0, 65535]; got 70000."),
         ({"port": 8001}, "--triton-grpc-port and --port are both 8001; give each its own, or 0."),
         ({"drain_s": -1.0}, "--drain-s must be within [0, 3600]; got -1.0."),
-        ({"drain_s": float("nan")}, "--drain-s must be within [0, 3600]; got nan."),
+        ({"drain_s": float("nan")}, "--drain-s must be a finite number within [0, 3600]; got nan."),
         ({"start_s": 0.0}, "--start-s must be within [1, 86400]; got 0.0."),
         ({"encode_threads": 0}, "--encode-threads must be within [1, 256]; got 0."),
         ({"max_count": 0}, "--max-count must be within [1, 2147483647]; got 0."),
         ({"max_stream_count": 2**40}, "--max-stream-count must be within [1, 2147483647]; got 1099511627776."),
         ({"max_calls": -1}, "--max-calls must be within [1, 2147483647]; got -1."),
-        ({"prot": 1}, "prot Unexpected keyword argument; got 1."),
+        ({"prot": 1}, "prot is unknown."),
     ],
 )
 def test_serve_options_name_the_option_that_is_wrong(settings: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""`ganvas train` as a person runs it: in process for mistakes, in a process of its own for signals."""
+"""`./ganvas train` as a person runs it: in process for mistakes, in a process of its own for signals."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_train_reports_a_damaged_resume_state_without_a_traceback(tmp_path: Path
 
 def test_train_help_shows_an_example_and_every_option() -> None:
     result = run(train_verb, ["--help"], env={"COLUMNS": "200"})
-    assert "Example: ganvas train digits-gan" in result.stdout
+    assert "Example: ./ganvas train digits-gan" in result.stdout
     for option in ("--out", "--seed", "--kimg", "--resume", "--overwrite", "--precision", "--threads"):
         assert option in result.stdout
 
@@ -83,8 +83,8 @@ def test_train_saves_when_ctrl_c_is_pressed_and_resumes_bit_for_bit(tmp_path: Pa
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr.startswith("train: stopped at ")
-    assert f"Continue with: ganvas train digits-vae --out {out} --resume" in stderr
+    assert "train: stopped at " in stderr
+    assert f"Continue with: ./ganvas train digits-vae --out {out} --resume" in stderr
 
     assert train(config, out).finished
     assert weights_of(out) == weights_of(tmp_path / "whole")

@@ -113,7 +113,7 @@ def from_rpc_error(error: grpc.RpcError, *, address: str, rpc: str, timeout_s: f
     if kind is UnimplementedError and details in ("", "Method not found!"):
         return kind(
             f"what answers at {address} is no sampling service: it knows no ganvas.v1.Sampler/{rpc}. Give the address "
-            "that ganvas serve prints."
+            "that ./ganvas serve prints."
         )
     if kind is InternalError or not details:
         return kind(f"{rpc} at {address} failed with {code.name}: {details or 'it gives no reason'}")

@@ -16,6 +16,7 @@ The docstring below a field is its help. docs/adr/0006 says why this is not a li
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import sys
 import types
@@ -156,13 +157,19 @@ def describe_validation_error(error: ValidationError, options: Iterable[Option] 
     Args:
         options: fields that are called as they are typed. Others are called by their name, `image.height`.
     """
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # A misspelled field comes before the one that is missing for it.
+    first = next((entry for entry in errors if entry["type"] == "unexpected_keyword_argument"), errors[0])
     where = ".".join(str(part) for part in first["loc"])
     option = next((option for option in options if option.field == where), None)
     name = option.typed if option else where
     if first["type"] == "value_error":  # from our own validators: already a whole message
         message = first["msg"].removeprefix("Value error, ")
         return message if not name else f"{name} {message}"
+    if first["type"] == "missing":
+        return f"{name} is missing."
+    if first["type"] == "unexpected_keyword_argument":
+        return f"{name} is unknown."
     if first["type"] == "literal_error":
         message = f"must be {first['ctx']['expected']}"
     elif first["type"] in _PARSE_ERRORS:
@@ -172,9 +179,15 @@ def describe_validation_error(error: ValidationError, options: Iterable[Option] 
     else:
         message = first["msg"].removeprefix("Input s").replace("hould", "must", 1)
     value = first["input"]
+    try:
+        finite = math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        finite = True
+    if not finite:  # "inf" and "nan" are numbers to a parser, and a limit like "more than 0" does not exclude them
+        message = "must be a finite number" + (f" {option.limits}" if option and option.limits else "")
     # What is typed arrives as text, so a number is shown without quotes.
     shown = ascii(value)[1:-1] if option and isinstance(value, str) else repr(value)
-    got = "" if isinstance(value, dict) or first["type"] == "missing" else f"; got {shown:.60}"
+    got = "" if isinstance(value, dict) else f"; got {shown:.60}"
     return f"{name} {message}{got}.".lstrip()
 
 
@@ -184,18 +197,19 @@ def run_verbs(*verbs: Verb, arguments: list[str] | None = None) -> typing.NoRetu
     Every failure that is not a defect ends in one line on stderr, `VERB: message`.
     """
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    # Without rich, whose tables cut long option names on a narrow terminal.
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.callback()(lambda: None)  # else typer would take a single verb for the whole program
     for verb in verbs:
         app.command(verb.__name__)(_command(verb))
     name = arguments[0] if not arguments[0].startswith("-") else "ganvas"
     try:
-        code = app(args=arguments, prog_name="ganvas", standalone_mode=False)
+        code = app(args=arguments, prog_name="./ganvas", standalone_mode=False)
     except UserError as error:
         code = _fail(name, str(error), error.exit_code)
     except typer.TyperException as error:  # an option that is unknown, missing or not a number
         message = getattr(error, "format_message", error.__str__)()
-        code = _fail(name, f"{message} See: ganvas {name} --help.", 2)
+        code = _fail(name, f"{message} See: ./ganvas {name} --help.", 2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code = _fail(name, f"{where}{error.strerror or error}.", 1)
@@ -203,7 +217,7 @@ def run_verbs(*verbs: Verb, arguments: list[str] | None = None) -> typing.NoRetu
 
 
 _PARSE_ERRORS = {"int_parsing": "a whole number", "float_parsing": "a number"}
-_LIMIT_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
+_LIMIT_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 
 def _fail(verb: str, message: str, code: int) -> int:
@@ -221,6 +235,8 @@ def _command(verb: Verb) -> Callable[..., int | None]:
         for option in options:
             if option.cli.secret and option.env and (value := os.environ.get(option.env)):
                 given[option.field] = value
+            if given.get(option.field) == "":
+                raise UsageError(f"{option.typed} must not be empty.")
         try:
             parsed = options_type(**given)
         except ValidationError as error:
@@ -243,7 +259,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     names = [f"{option.typed}/--no-{option.typed[2:]}" if option.default is True else option.typed]
     shown = "" if option.shown_default in ("none", "off", "required") else f" [default: {option.shown_default}]"
     described: dict[str, Any] = {
-        "help": (option.help + limits + shown).replace("[", "\\["),
+        "help": option.help + limits + shown,
         "show_default": False,  # typer would show the default of the text that it parses
     }
     if option.cli.positional:
