@@ -106,10 +106,18 @@ class ServeOptions(GatewayOptions):
     """The models' configuration: cpu, gpu, gpu-fp16 or tensorrt."""
     max_count: Count = 256
     """Most images in one Sample, Decode or Encode."""
-    max_stream_count: Count = 65536
+    max_stream_count: Count = 2**20
     """Most images in one SampleStream, frames in one Walk."""
     max_calls: Count = 1024
-    """Most calls answered at the same time; more get RESOURCE_EXHAUSTED."""
+    """Most calls answered at the same time, of one caller half as many; more get RESOURCE_EXHAUSTED."""
+    max_wait_s: Annotated[float, Field(gt=0, le=86400)] = 30.0
+    """A call that would wait longer than this for its first image, or past its deadline, gets RESOURCE_EXHAUSTED."""
+    recovery_s: Annotated[float, Field(ge=0, le=86400)] = 30.0
+    """Seconds that calls without a deadline wait for a Triton that is away; then new ones get UNAVAILABLE at once."""
+    read_s: Annotated[float, Field(gt=0, le=86400)] = 10.0
+    """Seconds that a request has to arrive."""
+    request_memory_mib: Annotated[int, Field(ge=128, le=2**20)] = 256
+    """MiB for large requests that are being read or worked on, of one caller half; more wait outside."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """Seconds that accepted calls get to finish after a stop."""
     start_s: Annotated[float, Field(ge=1, le=86400)] = 300.0

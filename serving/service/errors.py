@@ -7,6 +7,8 @@ ServiceError
 ├── BusyError               a queue is full; says when to retry
 ├── DeadlineError           the caller's time is up
 ├── UnavailableError        starting, draining, or Triton is gone
+│   └── AwayError           the same of one batch, which may be sent again
+├── IdleReaderError         the caller does not read what it asked for
 └── InferenceError          Triton rejected what the service sent: our defect
 """
 
@@ -19,9 +21,11 @@ from dataclasses import dataclass
 import grpc
 
 __all__ = [
+    "AwayError",
     "BusyError",
     "DeadlineError",
     "DigestError",
+    "IdleReaderError",
     "InferenceError",
     "InvalidFieldError",
     "NotFoundError",
@@ -74,6 +78,14 @@ class UnavailableError(ServiceError):
     """The service cannot answer now, and may later."""
 
 
+class AwayError(UnavailableError):
+    """Triton, or the process that runs a model, is away: a batch was lost, through no fault of its own."""
+
+
+class IdleReaderError(ServiceError):
+    """A stream's caller has read nothing for too long."""
+
+
 class InferenceError(ServiceError):
     """Triton answered with an error that no caller can fix. Its text goes to the log only."""
 
@@ -85,6 +97,7 @@ CODES: tuple[tuple[type[ServiceError], grpc.StatusCode], ...] = (
     (BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),
+    (IdleReaderError, grpc.StatusCode.ABORTED),
 )
 """Everything else is INTERNAL."""
 

@@ -128,7 +128,7 @@ def test_existing_file_is_replaced_whole_and_kept_when_the_call_fails(run: Run) 
         (["tiny-gan", "--seeds", "-4"], "--seeds must be numbers and ranges"),
         (["tiny-gan", "--seeds", "9-5"], "--seeds must be ranges from low to high; got 9-5"),
         (["tiny-gan", "--seeds", "18446744073709551616"], "--seeds must be within [0, 2^64); got 18446744073709551616"),
-        (["tiny-gan", "--seeds", "0-99999999999"], "--seeds must name at most 65536 seeds; got 100000000000"),
+        (["tiny-gan", "--seeds", "0-99999999999"], "--seeds must name at most 1048576 seeds; got 100000000000"),
         (["tiny-gan", "--label", "cat"], "--label must be a label of tiny-gan (0, 1, 2, "),
         (["tiny-gan", "--label", "10"], "or its index; got '10'"),
         (["plain-gan", "--label", "0"], "(none: the model is unconditional)"),

@@ -67,7 +67,7 @@ BAD = {
     "companion model": (sample(model="tiny-gan-decode", seeds=[1]), NOT_FOUND, ["there is: plain-gan"]),
     "path as a model": (sample(model="../../etc/passwd", seeds=[1]), NOT_FOUND, ["there is: plain-gan"]),
     "control characters": (sample(model="a\x00\n\x1b[31m", seeds=[1]), NOT_FOUND, [r"'a\x00\n\x1b[31m'"]),
-    "huge model name": (sample(model="x" * 10**6, seeds=[1]), NOT_FOUND, ["xxx…"]),
+    "huge model name": (sample(model="x" * 10**4, seeds=[1]), NOT_FOUND, ["xxx…"]),
     "version not a number": (sample(version="latest", seeds=[1]), INVALID, ["version", "'latest'", "whole number"]),
     "version with a sign": (sample(version="-1", seeds=[1]), INVALID, ["version", "'-1'"]),
     "version in other digits": (sample(version="\u0661", seeds=[1]), INVALID, ["version"]),
@@ -82,9 +82,9 @@ BAD = {
     "seeds over the limit": (sample(seeds=range(300)), INVALID, ["seeds", "[1, 256]", "got 300"]),
     "range past the last seed": (ranged(2**64 - 5, 6), INVALID, ["range", "2^64 - 1", f"6 seeds from {2**64 - 5}"]),
     "stream count over the limit": (
-        stream(range=pb.SeedRange(count=65537)),
+        stream(range=pb.SeedRange(count=2**20 + 1)),
         INVALID,
-        ["range.count", "[1, 65536]", "got 65537"],
+        ["range.count", "[1, 1048576]", "got 1048577"],
     ),
     "truncation NaN": (sample(seeds=[1], truncation=NAN), INVALID, ["truncation", "[0, 1.5]", "nan"]),
     "truncation negative": (sample(seeds=[1], truncation=-0.1), INVALID, ["truncation", "[0, 1.5]", "-0.1"]),
@@ -141,8 +141,8 @@ BAD = {
     "walk with one seed": (walk(seeds=[1]), INVALID, ["seeds", "2 seeds or more", "got 1"]),
     "walk with no steps": (walk(steps=0), INVALID, ["steps", "got 0"]),
     "walk backwards": (walk(steps=-4), INVALID, ["steps", "got -4"]),
-    "walk too long": (walk(steps=65536), INVALID, ["steps", "65537 frames", "65536"]),
-    "walk of 2^63 steps": (walk(steps=2**63 - 1, loop=True), INVALID, ["steps", "limit is 65536"]),
+    "walk too long": (walk(steps=2**20), INVALID, ["steps", "1048577 frames", "1048576"]),
+    "walk of 2^63 steps": (walk(steps=2**63 - 1, loop=True), INVALID, ["steps", "limit is 1048576"]),
     "walk with two labels": (walk(labels=[1, 2]), INVALID, ["labels", "must hold one", "got 2"]),
     "walk with an unknown label": (walk(labels=[77]), INVALID, ["labels[0]", "got 77"]),
     "walk from before its start": (walk(first_frame=-1), INVALID, ["first_frame", "[0, 4]", "got -1"]),
@@ -187,7 +187,7 @@ def test_millions_of_seeds_are_rejected_before_they_are_read(shared_service: Ser
     seeds = np.arange(7_000_000, dtype=np.uint64)
     error = failure_of(lambda: shared_service.stub.SampleStream(pb.SampleRequest(model="tiny-gan", seeds=seeds)))
     assert error.code() is INVALID
-    assert "got 7000000" in error.details()
+    assert "at most 18939904 bytes" in error.details()
 
 
 def test_garbage_bytes_are_rejected_and_the_service_goes_on(shared_service: Service) -> None:

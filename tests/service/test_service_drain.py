@@ -61,7 +61,7 @@ def test_drain_finishes_accepted_work_and_turns_new_work_away(
     loop_thread.run(peer.hold())
     unary = service.stub.Sample.future(sample_request(40))
     stream = service.stub.SampleStream(sample_request(300))
-    loop_thread.run(peer.wait_running(4))
+    loop_thread.run(peer.wait_running(2))
     drain = loop_thread.run(start_drain(service))
     error = failure_of(lambda: service.stub.Sample(sample_request(1)))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
@@ -157,10 +157,13 @@ def test_port_in_use_is_rejected_by_name(service: Service, repository: Repositor
         loop_thread.run(take())
 
 
-def test_every_call_leaves_one_log_line(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_call_leaves_one_log_line(
+    service: Service, loop_thread: LoopThread, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level("INFO", logger="ganvas.access"):
         service.stub.Sample(sample_request(20))
         failure_of(lambda: service.stub.Sample(pb.SampleRequest(model='x"\nfake=1', seeds=[1])))
+    loop_thread.run(service.server.calls.wait_idle())
     good, bad = (record.getMessage() for record in caplog.records if record.name == "ganvas.access")
     fields = dict(pair.split("=", 1) for pair in good.split())
     assert (fields["method"], fields["model"], fields["count"], fields["code"]) == ("Sample", "tiny-gan", "20", "OK")

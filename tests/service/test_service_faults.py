@@ -22,7 +22,7 @@ HELD_TIMEOUT_S = 20.0
 
 @pytest.fixture
 def service(loop_thread: LoopThread, repository: Repository, peer: KServe) -> Iterator[Service]:
-    with running_service(loop_thread, repository, peer.address, max_calls=8) as service:
+    with running_service(loop_thread, repository, peer.address, max_calls=8, recovery_s=0.3) as service:
         yield service
 
 
@@ -172,19 +172,23 @@ def test_failed_batch_cancels_the_others_of_its_request(
 
 def test_calls_over_the_limit_are_turned_away(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
     loop_thread.run(peer.hold())
-    held = [service.stub.Sample.future(sample_request()) for _ in range(8)]
-    loop_thread.run(peer.wait_running(8))
+    held = [service.stub.Sample.future(sample_request()) for _ in range(4)]
+    loop_thread.run(peer.wait_running(4))
     error = failure_of(lambda: service.stub.Sample(sample_request()))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "8 calls" in error.details()
+    assert "4 calls of this caller" in error.details()
+    others = [service.stub.Sample.future(sample_request(), metadata=[("x-ganvas-caller", name)]) for name in "aabb"]
+    loop_thread.run(peer.wait_running(8))
+    error = failure_of(lambda: service.stub.Sample(sample_request(), metadata=[("x-ganvas-caller", "c")]))
+    assert "8 calls are being answered" in error.details()
     loop_thread.run(peer.release())
-    assert all(len(call.result(HELD_TIMEOUT_S).images) == 1 for call in held)
+    assert all(len(call.result(HELD_TIMEOUT_S).images) == 1 for call in held + others)
 
 
 def test_service_waits_for_triton_and_comes_back_with_it(
     loop_thread: LoopThread, repository: Repository, peer: KServe
 ) -> None:
-    with running_service(loop_thread, repository, peer.address, start_s=20.0) as service:
+    with running_service(loop_thread, repository, peer.address, start_s=20.0, recovery_s=0.3) as service:
         watching = loop_thread.run(start_task(service.server.watch()))
         assert health_of(service) == health_pb2.HealthCheckResponse.SERVING
         loop_thread.run(peer.stop())

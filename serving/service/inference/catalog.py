@@ -12,7 +12,7 @@ from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.names import MAX_MESSAGE_BYTES
 from serving.options import ServeOptions
 from serving.repository.reader import ModelVersion
-from serving.service.errors import DigestError, InvalidFieldError, NotFoundError, shown
+from serving.service.errors import DigestError, InvalidFieldError, NotFoundError, UnavailableError, shown
 
 __all__ = ["Catalog", "ServedModel"]
 
@@ -36,6 +36,8 @@ class ServedModel:
     """Limits of a call."""
     instances: int = 1
     """Batches that Triton runs at the same time."""
+    image_s: float = 0.002
+    """Seconds for an image, as the golden seeds took: a first guess of what a call will cost."""
 
     @property
     def name(self) -> str:
@@ -81,7 +83,7 @@ class ServedModel:
 
     @property
     def width_in_batches(self) -> int:
-        """Batches of one request that are in Triton at the same time: every instance busy and one batch waiting.
+        """Batches that are in Triton at the same time: every instance busy and one batch waiting.
 
         More would not be faster, and would make other callers wait behind them.
         """
@@ -119,6 +121,7 @@ class Catalog:
         self._models: dict[str, dict[int, ServedModel]] = {}
         for model in sorted(models, key=lambda model: (model.name, model.version)):
             self._models.setdefault(model.name, {})[model.version] = model
+        self._out: dict[tuple[str, int], str] = {}
 
     def __bool__(self) -> bool:
         return bool(self._models)
@@ -134,6 +137,13 @@ class Catalog:
     def versions(self, name: str) -> list[int]:
         return list(self._models[name])
 
+    def take_out(self, name: str, version: int, reason: str) -> None:
+        """Answer calls for a version with UNAVAILABLE and the reason, until `put_back`."""
+        self._out[name, version] = reason
+
+    def put_back(self, name: str, version: int) -> None:
+        self._out.pop((name, version), None)
+
     def find(self, name: str, version: str, digest: str = "") -> ServedModel:
         """The model that a request names; an empty version is the newest, of those with the digest if there is one.
 
@@ -141,13 +151,19 @@ class Catalog:
             InvalidFieldError: no name, a version that is not a number, or a digest that is none.
             NotFoundError: no such model or version; lists what there is.
             DigestError: a version has another digest than the one asked for, or every version has.
+            UnavailableError: it was taken out.
         """
         if digest and not _DIGEST.fullmatch(digest):
             raise InvalidFieldError("digest", f"must be 64 of 0-9 and a-f, or empty for any; got {shown(digest)}.")
         model = self._find(name, version)
-        if digest in ("", model.entry.digest):
-            return model
-        candidates = [model] if version else list(reversed(self._models[name].values()))
+        if digest not in ("", model.entry.digest):
+            candidates = [model] if version else list(reversed(self._models[name].values()))
+            model = self._with_digest(name, candidates, digest)
+        if reason := self._out.get((model.name, model.version)):
+            raise UnavailableError(f"model {name} version {model.version} is out of service: {reason}")
+        return model
+
+    def _with_digest(self, name: str, candidates: list[ServedModel], digest: str) -> ServedModel:
         for candidate in candidates:
             if candidate.entry.digest == digest:
                 return candidate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -92,14 +93,16 @@ async def _try(
                 return Rejected(name=entry.name, version=entry.version, reason=reason)
     try:
         # Make the golden images from their seeds, and again from their latents.
+        begin_s = time.perf_counter()
         sampled = await _make(triton, entry.name, entry, golden_inputs(entry, "sample"))
+        image_s = (time.perf_counter() - begin_s) / len(sampled)
         decoded = await _make(triton, entry.decode.name, entry, golden_inputs(entry, "decode"))
         results = {compare_golden(entry, sampled), compare_golden(entry, decoded, "decode")}
         golden: Golden = "exact" if results == {"exact"} else "equivalent"
         instances = min([await triton.num_instances(part.name, entry.version) for part in entry.parts()])
     except (GoldenMismatchError, ServiceError) as error:
         return Rejected(name=entry.name, version=entry.version, reason=str(error))
-    return ServedModel(entry=entry, golden=golden, options=options, instances=instances)
+    return ServedModel(entry=entry, golden=golden, options=options, instances=instances, image_s=image_s)
 
 
 async def _make(

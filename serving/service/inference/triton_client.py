@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,14 @@ from tritonclient.grpc import service_pb2 as kserve
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from ganvas_core.interface import kserve_datatype
-from serving.service.errors import BusyError, DeadlineError, InferenceError, ServiceError, UnavailableError
+from serving.service.errors import (
+    AwayError,
+    BusyError,
+    DeadlineError,
+    InferenceError,
+    ServiceError,
+    UnavailableError,
+)
 from serving.triton.http_api import secret_metadata
 
 __all__ = ["Deadline", "TritonClient"]
@@ -29,6 +37,10 @@ RETRY_AFTER_MS = 100
 POLL_S = 0.1
 PROBE_TIMEOUT_S = 5.0
 PROBES = 3
+BATCH_TIMEOUT_S = 15.0
+"""For one batch. Few are in Triton at a time, so that a longer silence is no queue."""
+DEAD_PROCESS = re.compile(r"[Ss]tub process .*is not healthy")
+"""What Triton's Python backend says of a request for a model whose process is dead."""
 UNSETTLED = ("LOADING", "UNLOADING")
 
 CHANNEL_OPTIONS = (
@@ -78,12 +90,14 @@ class TritonClient:
         secret: opens Triton's restricted endpoints; empty: they are open.
     """
 
-    def __init__(self, address: str, *, batch_timeout_s: float = 60.0, secret: str = "") -> None:
+    def __init__(self, address: str, *, batch_timeout_s: float = BATCH_TIMEOUT_S, secret: str = "") -> None:
         self.address = address
         self._metadata = secret_metadata(secret)
         self.batch_timeout_s = batch_timeout_s
         self.suspect = asyncio.Event()
         """Set when a call found Triton gone: wakes wait_lost()."""
+        self.on_suspect: Callable[[str], None] = lambda model: None
+        """Called with a Triton model that does not answer although Triton does: its process may be dead."""
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
@@ -106,7 +120,8 @@ class TritonClient:
         Returns:
             The raw bytes of each output, in the order of `outputs`.
         Raises:
-            BusyError, DeadlineError, UnavailableError, InferenceError: as Triton answered.
+            AwayError: Triton is gone, or did not answer in time: the batch may be sent again.
+            BusyError, DeadlineError, InferenceError: as Triton answered.
         """
         remaining_s = deadline.remaining_s()
         timeout_s = self.batch_timeout_s if remaining_s is None else min(remaining_s, self.batch_timeout_s)
@@ -126,6 +141,13 @@ class TritonClient:
             response = await self._stub.ModelInfer(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise self._translate(error, model, out_of_time=timeout_s == remaining_s) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Triton said CANCELLED, or the channel did: grpc.aio makes it look as if our caller had left.
+            self.suspect.set()
+            raise AwayError("Triton is gone or stopping. Try again later.") from None
         names = [output.name for output in response.outputs]
         try:
             return [response.raw_output_contents[names.index(name)] for name in outputs]
@@ -200,10 +222,14 @@ class TritonClient:
             return DeadlineError("the deadline passed before Triton answered. Allow more time or ask for less.")
         self.suspect.set()
         if expired:
-            return UnavailableError(f"Triton did not answer within {self.batch_timeout_s:g} s. Try again later.")
+            self.on_suspect(model)
+            return AwayError(f"Triton did not answer within {self.batch_timeout_s:g} s. Try again later.")
         logger.warning("Triton at %s: %s: %s", self.address, code.name, details)
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-            return UnavailableError("Triton is gone or stopping. Try again later.")
+            return AwayError("Triton is gone or stopping. Try again later.")
         if code is grpc.StatusCode.NOT_FOUND:
-            return UnavailableError(f"Triton has not loaded model {model}. Try again later.")
+            return AwayError(f"Triton has not loaded model {model}. Try again later.")
+        if DEAD_PROCESS.search(details):
+            self.on_suspect(model)
+            return AwayError(f"the process that runs model {model} is dead. Try again later.")
         return InferenceError(f"{model}: {code.name}: {details}")

@@ -1,11 +1,14 @@
-"""Calls being answered: admitted or rejected, timed, ended with a status, and logged."""
+"""Calls being answered: admitted or rejected, timed, ended with a status, and logged.
+
+A call counts until its last byte has left, or its caller has.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,13 +17,17 @@ from urllib.parse import unquote
 import grpc
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.service.errors import BusyError, UnavailableError, status_of
+from serving.service.admission.shares import Shares, caller_of, value_of
+from serving.service.errors import BusyError, DeadlineError, UnavailableError, status_of
 from serving.service.inference.triton_client import Deadline
 from serving.service.logs import logfmt
 
-__all__ = ["Call", "Calls", "State"]
+__all__ = ["PRIORITY_KEY", "Call", "Calls", "State"]
 
 State = Literal["starting", "serving", "waiting for Triton", "draining"]
+
+PRIORITY_KEY = "x-ganvas-priority"
+"""Metadata: `bulk` makes a small call wait behind the others."""
 
 RETRY_AFTER_MS = 200
 
@@ -33,14 +40,19 @@ class Call:
 
     method: str
     peer: str
-    model: str
+    caller: str
     deadline: Deadline
+    bulk: bool
+    """Whether its caller marked it so."""
+    model: str = ""
     version: str | None = None
     count: int | None = None
     started_s: float = field(default_factory=time.perf_counter)
     inference_us: int = 0
     encode_us: int = 0
     interrupted: bool = False
+    code: grpc.StatusCode | None = None
+    """How it ended; the last bytes may be on their way yet."""
 
     def timing(self) -> pb.Timing:
         """The Timing of a unary reply that is about to leave."""
@@ -54,12 +66,14 @@ class Calls:
     """Every call that is being answered.
 
     Args:
-        limit: more calls than this at the same time get RESOURCE_EXHAUSTED.
+        limit: more calls than this at the same time get RESOURCE_EXHAUSTED; one caller has at most half.
     """
 
     def __init__(self, limit: int) -> None:
         self.state: State = "starting"
-        self._limit = limit
+        self.is_hopeless: Callable[[], bool] = lambda: False
+        """Whether Triton has been away for so long that calls should not wait for it."""
+        self.shares = Shares(limit)
         self._running: dict[Call, asyncio.Task[Any]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -68,41 +82,33 @@ class Calls:
         return len(self._running)
 
     @asynccontextmanager
-    async def accept(self, method: str, model: str, context: Any) -> AsyncIterator[Call]:
+    async def accept(self, method: str, context: Any) -> AsyncIterator[Call]:
         """Admit a call for the duration of the block; an exception in the block ends the RPC with its status."""
         call = Call(
             method=method,
             peer=unquote(context.peer()),
-            model=model,
+            caller=caller_of(context),
             deadline=Deadline.after(context.time_remaining()),
+            bulk=value_of(context, PRIORITY_KEY) == "bulk",
         )
         try:
-            if self.state != "serving":
-                raise UnavailableError(f"the service is {self.state}. Try again later.")
-            if len(self._running) >= self._limit:
-                message = f"{self._limit} calls are being answered, which is the limit."
-                raise BusyError(message, retry_after_ms=RETRY_AFTER_MS)
-            task = asyncio.current_task()
-            assert task is not None
-            self._running[call] = task
-            self._idle.clear()
-            try:
-                yield call
-            finally:
-                del self._running[call]
-                if not self._running:
-                    self._idle.set()
+            self._admit(call, context)
+            yield call
         except asyncio.CancelledError:
             if not call.interrupted:
-                _log(call, grpc.StatusCode.CANCELLED)
+                call.code = grpc.StatusCode.CANCELLED
+                try:
+                    call.deadline.remaining_s()
+                except DeadlineError:
+                    call.code = grpc.StatusCode.DEADLINE_EXCEEDED
                 raise
             status = status_of(UnavailableError("the service stopped before this call was done. Try again later."))
         except Exception as error:
             status = status_of(error)
         else:
-            _log(call, grpc.StatusCode.OK)
+            call.code = grpc.StatusCode.OK
             return
-        _log(call, status.code)
+        call.code = status.code
         await context.abort(status.code, status.message, status.trailing_metadata)
 
     async def wait_idle(self) -> None:
@@ -110,14 +116,43 @@ class Calls:
         await self._idle.wait()
 
     def interrupt(self) -> None:
-        """End every call now, with UNAVAILABLE."""
+        """End every call now, with UNAVAILABLE. Those that are answered, and only wait for their reader, stay."""
         for call, task in self._running.items():
-            call.interrupted = True
-            task.cancel()
+            if call.code is None:
+                call.interrupted = True
+                task.cancel()
+
+    def _admit(self, call: Call, context: Any) -> None:
+        """Count a call until its bytes have left. Raises UnavailableError or BusyError."""
+        context.add_done_callback(lambda _: self._end(call))
+        # A Triton that is away is expected back in seconds: calls wait for it, as long as there is hope.
+        if self.state in ("starting", "draining") or (self.state == "waiting for Triton" and self.is_hopeless()):
+            raise UnavailableError(f"the service is {self.state}. Try again later.")
+        if not self.shares.has_room(call.caller):
+            whose, limit = "", self.shares.limit
+            if self.shares.total < self.shares.limit:
+                whose, limit = " of this caller", self.shares.of_one
+            raise BusyError(
+                f"{limit} calls{whose} are being answered, which is the limit.", retry_after_ms=RETRY_AFTER_MS
+            )
+        task = asyncio.current_task()
+        assert task is not None
+        self.shares.take(call.caller)
+        self._running[call] = task
+        self._idle.clear()
+
+    def _end(self, call: Call) -> None:
+        """The last byte of a call has left, or its caller has."""
+        if self._running.pop(call, None) is not None:
+            self.shares.give_back(call.caller)
+            if not self._running:
+                self._idle.set()
+        _log(call)
 
 
-def _log(call: Call, code: grpc.StatusCode) -> None:
+def _log(call: Call) -> None:
     """The access log: one line a call."""
+    code = call.code or grpc.StatusCode.CANCELLED
     access_log.info(
         logfmt(
             method=call.method,
@@ -128,6 +163,7 @@ def _log(call: Call, code: grpc.StatusCode) -> None:
             total_ms=call.total_us() / 1000,
             inference_ms=call.inference_us / 1000,
             encode_ms=call.encode_us / 1000,
+            caller=call.caller if call.caller not in call.peer else None,
             peer=call.peer,
         )
     )

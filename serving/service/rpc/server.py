@@ -20,36 +20,27 @@ from grpc_reflection.v1alpha import reflection
 from pydantic import TypeAdapter
 
 from ganvas.v1 import sampler_pb2 as pb
-from ganvas.v1 import sampler_pb2_grpc
 from ganvas_core.cli import UserError
-from ganvas_core.names import MAX_MESSAGE_BYTES
 from serving.options import ServeOptions, address_of
 from serving.repository.reader import Repository, RepositoryError, read_repository
+from serving.service.admission.messages import Reader
+from serving.service.inference.dispatch import Dispatcher
 from serving.service.inference.image_files import ImageCoder
 from serving.service.inference.readiness import NothingToServeError, prepare
 from serving.service.inference.triton_client import TritonClient
 from serving.service.logs import logfmt, set_up_logging
 from serving.service.rpc.calls import Calls
 from serving.service.rpc.health import Health
+from serving.service.rpc.methods import Door
 from serving.service.rpc.servicer import Sampler
 from serving.service.rpc.supervision import open_commands, read_command, tell
+from serving.service.rpc.transport import server_options, wait_sent
 
 __all__ = ["PortInUseError", "SamplingServer", "main"]
 
 SAMPLER = pb.DESCRIPTOR.services_by_name["Sampler"].full_name
 SHUTDOWN_GRACE_S = 2.0
 """For replies on their way out, and for reflection calls, once the Sampler's calls are done."""
-
-SERVER_OPTIONS = (
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5000),
-    ("grpc.http2.max_ping_strikes", 0),
-)
-"""Without so_reuseport=0 two services could share a port, each getting a part of the calls. Clients may ping an idle
-connection, which gRPC closes by default."""
 
 logger = logging.getLogger("ganvas.service")
 
@@ -82,12 +73,18 @@ class SamplingServer:
         self.calls = Calls(options.max_calls)
         self.triton = TritonClient(triton, secret=secret)
         self.coder = ImageCoder(options.encode_threads)
-        self.sampler = Sampler(calls=self.calls, triton=self.triton, coder=self.coder)
+        self.dispatcher = Dispatcher(max_wait_s=options.max_wait_s, recovery_s=options.recovery_s)
+        self.calls.is_hopeless = lambda: self.dispatcher.hopeless
+        self.sampler = Sampler(triton=self.triton, coder=self.coder, dispatcher=self.dispatcher)
+        self.reader = Reader(
+            limit_bytes=options.request_memory_mib * 2**20, read_s=options.read_s, wait_s=options.max_wait_s
+        )
+        self._door = Door(self.sampler, calls=self.calls, reader=self.reader, options=options)
         self.rejected = repository.rejected
         self._repository = repository
         self._listen = listen
         self._health = Health([health.OVERALL_HEALTH, SAMPLER])
-        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        self._server = grpc.aio.server(options=server_options(options.max_calls))
         self._hurry = asyncio.Event()
 
     async def start(self) -> int:
@@ -96,7 +93,7 @@ class SamplingServer:
         Raises:
             PortInUseError: the port is taken, or the host is not this machine's.
         """
-        sampler_pb2_grpc.add_SamplerServicer_to_server(self.sampler, self._server)  # type: ignore[no-untyped-call]
+        self._server.add_generic_rpc_handlers((self._door.handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([SAMPLER, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         address = self._listen or address_of(self.options.host, self.options.port)
@@ -121,6 +118,7 @@ class SamplingServer:
         """
         proven = await prepare(self._repository, self.triton, self.options)
         self.sampler.catalog, self.rejected = proven.catalog, proven.rejected
+        self.dispatcher.resume()
         if self.calls.state != "draining":
             self.calls.state = "serving"
             self._health.set(serving=True)
@@ -134,6 +132,7 @@ class SamplingServer:
         while True:
             await self.triton.wait_lost()
             logger.warning(logfmt(event="triton-lost", triton=self.triton.address))
+            self.dispatcher.pause()
             if self.calls.state != "draining":
                 self.calls.state = "waiting for Triton"
                 self._health.set(serving=False)
@@ -144,13 +143,22 @@ class SamplingServer:
         self.calls.state = "draining"
         self._health.set(serving=False)
         logger.info(logfmt(event="draining", calls=len(self.calls), drain_s=self.options.drain_s))
-        idle, hurry = asyncio.create_task(self.calls.wait_idle()), asyncio.create_task(self._hurry.wait())
-        await asyncio.wait({idle, hurry}, timeout=self.options.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        sent = asyncio.create_task(self._wait_sent())
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({sent, hurry}, timeout=self.options.drain_s, return_when=asyncio.FIRST_COMPLETED)
         if unfinished := len(self.calls):
             logger.warning(logfmt(event="interrupting", calls=unfinished))
             self.calls.interrupt()
-        await idle
-        hurry.cancel()
+            # Replies of interrupted calls leave quickly, unless their readers have stopped.
+            await asyncio.wait({sent}, timeout=SHUTDOWN_GRACE_S)
+        for task in (sent, hurry):
+            task.cancel()
+        await asyncio.gather(sent, hurry, return_exceptions=True)
+
+    async def _wait_sent(self) -> None:
+        """Return once every reply has left, and the system has passed it on."""
+        await self.calls.wait_idle()
+        await wait_sent(self._listen if self._listen and self._listen[0] == "/" else self.port)
 
     def hurry(self) -> None:
         """Cut a drain short."""
@@ -170,6 +178,7 @@ async def run(options: ServeOptions, triton: str, listen: str | None) -> int:
     first = await read_command(commands)
     repository = read_repository(options.repository, options.config_name)
     server = SamplingServer(options, repository, triton=triton, secret=first["secret"] if first else "", listen=listen)
+    server.triton.on_suspect = lambda model: tell(event="suspect", model=model)
     stopping = asyncio.Event()
 
     def stop_now() -> None:

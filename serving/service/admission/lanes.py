@@ -1,0 +1,349 @@
+"""The queue in front of one Triton model: what is let in, and whose images are computed next.
+
+Work is counted in images. The measured time of an image gives the wait that a call would have: one that cannot meet its
+deadline, or would wait too long, is refused before it costs anything. What is let in is sent to Triton in this order:
+
+1. Interactive calls before bulk, but while both wait, bulk gets a share of the images.
+2. Callers share alike: start-time fair queueing (Goyal et al., SIGCOMM 1996). A unary call is one packet of it, so that
+   calls finish one after another instead of all at the end; a stream is a packet for each of its batches.
+3. Within that, the oldest first.
+
+At most one batch for each instance, and one more that waits, is in Triton. While interactive calls come, batches of
+bulk work are short, since nothing that Triton has begun can be interrupted.
+
+Plain state and arithmetic on a given clock: no event loop, no I/O.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from serving.service.errors import BusyError, DeadlineError
+
+__all__ = ["Ask", "Lane", "Work"]
+
+BULK_SHARE = 0.25
+"""Of the images that are sent while interactive and bulk work both wait."""
+
+BULK_SLICE_S = 0.005
+"""Length of a bulk batch while interactive calls come."""
+
+OVERHEAD_S = 0.0015
+"""About what a batch costs beside its images, which says nothing of how long more images would take."""
+
+INTERACTIVE_S = 5.0
+"""How long after an interactive call another one is expected."""
+
+SAFETY = 0.85
+"""Part of the time to a deadline that the estimate may fill."""
+
+HALF_LIFE_S = 1.0
+"""Busy time after which a measurement counts half."""
+
+MAX_SLOWDOWN = 4.0
+"""How much slower than estimated a single batch may count as."""
+
+MAX_TAGS = 1024
+"""Callers that have left and are still remembered."""
+
+MIN_RETRY_MS, MAX_RETRY_MS = 50, 10_000
+
+HOPELESS = "the work cannot be done before the deadline any more. Allow more time or ask for less."
+
+
+@dataclass(eq=False, kw_only=True)
+class Work:
+    """The images of one call: let in, not all computed yet."""
+
+    caller: str
+    count: int
+    bulk: bool
+    stream: bool
+    at_s: float | None
+    """Its deadline."""
+    taken: int = 0
+    """Images sent to Triton so far."""
+    backlog: int = 0
+    """What it adds to the wait of those behind it."""
+    tag: float = 0.0
+    number: int = 0
+    asks: deque[Ask] = field(default_factory=deque)
+    queued: bool = False
+    closed: bool = False
+
+
+@dataclass(eq=False, kw_only=True)
+class Ask:
+    """A batch that wants to go to Triton."""
+
+    most: int
+    """Images that it takes."""
+    answer: Callable[[tuple[int, int] | Exception], None]
+    """Gets the first image and the one after the last (alike: none are left), or why there will be none."""
+    again: tuple[int, int] | None = None
+    """The very images that it wants, which were sent before and lost."""
+
+
+class Lane:
+    """The queue of one Triton model.
+
+    Args:
+        instances: batches that Triton computes at the same time.
+        batch_size: images in one of them.
+        image_s: a first guess of the time an image takes, all instances together.
+        max_wait_s: longest wait of a call before its first image.
+    """
+
+    def __init__(
+        self,
+        *,
+        instances: int,
+        batch_size: int,
+        image_s: float,
+        max_wait_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.batch_size = batch_size
+        self.max_wait_s = max_wait_s
+        self.in_flight = 0
+        """Images in Triton."""
+        self._batches = instances + 1
+        self._clock = clock
+        # Fading sums: seconds that batches took, their images, their number.
+        self._busy_s, self._done, self._num_done = image_s * batch_size, float(batch_size), 1.0
+        self._finished_s = self._interactive_s = float("-inf")
+        self._bulk_in_flight = 0
+        self._bulk_part = 0.0
+        """Of the images sent of late."""
+        self._credit = 0.0
+        """Images that bulk work may send before interactive work."""
+        self._numbers = itertools.count()
+        self._heaps: dict[bool, list[tuple[float, int, Work]]] = {False: [], True: []}
+        self._now_tag = {False: 0.0, True: 0.0}
+        self._last_tag: dict[tuple[bool, str], float] = {}
+        self._backlog: dict[bool, dict[str, int]] = {False: {}, True: {}}
+        self._paused = False
+
+    @property
+    def image_s(self) -> float:
+        """Seconds an image takes, all instances together, as measured."""
+        return self._busy_s / self._done
+
+    @property
+    def waiting(self) -> int:
+        """Images of calls that were let in and are not in Triton yet; of a stream, those of its next batches."""
+        return sum(sum(callers.values()) for callers in self._backlog.values())
+
+    def admit(self, caller: str, count: int, *, bulk: bool, stream: bool, at_s: float | None) -> Work:
+        """Let a call in.
+
+        Args:
+            stream: its images are sent as they come, so that only the first ones are waited for.
+            at_s: its deadline on the clock, if it has one.
+        Raises:
+            BusyError: it could not meet its deadline, or would wait longer than max_wait_s.
+        """
+        now_s = self._clock()
+        if not bulk:
+            self._interactive_s = now_s
+        first = min(count, self.batch_size) if stream else count
+        wait_s, allowed_s = self.wait_s(caller, first, bulk=bulk), self.max_wait_s
+        if at_s is not None:
+            allowed_s = min(allowed_s, (at_s - now_s) * SAFETY - first * self.image_s)
+        # What finds the lane empty gets its chance, whatever was measured: else nothing would be measured any more.
+        if wait_s > allowed_s and (self.in_flight or self.waiting):
+            self._refuse(wait_s, allowed_s)
+        work = Work(caller=caller, count=count, bulk=bulk, stream=stream, at_s=at_s, number=next(self._numbers))
+        # Of a stream, only what its reader waits for makes others wait: `ask` adds it.
+        self._add_backlog(work, 0 if stream else count)
+        self._tag(work, first)
+        return work
+
+    def wait_s(self, caller: str, count: int, *, bulk: bool) -> float:
+        """The wait that a call of `count` images would have before its turn."""
+        ahead = float(self.in_flight) + self._ahead(caller, count, bulk)
+        part = 1.0
+        if bulk:
+            part = max(BULK_SHARE, self._bulk_part) if self._expects_interactive() else 1.0
+        elif self._backlog[True]:
+            part = 1.0 - BULK_SHARE
+        return ahead * self.image_s / part
+
+    def ask(self, work: Work, ask: Ask) -> None:
+        """Queue a batch of a call; its answer comes from here or from a later `ask`, `finish` or `resume`."""
+        if ask.again is not None or work.stream:
+            self._add_backlog(work, ask.most)
+        if ask.again is not None:
+            work.asks.appendleft(ask)
+        else:
+            work.asks.append(ask)
+        self._enqueue(work)
+        self._send()
+
+    def withdraw(self, work: Work, ask: Ask) -> None:
+        """Take back an ask that has no answer yet."""
+        work.asks.remove(ask)
+        if ask.again is not None or work.stream:
+            self._add_backlog(work, -ask.most)
+
+    def finish(self, work: Work, count: int, *, sent_s: float | None) -> None:
+        """A batch of `count` images has left Triton.
+
+        Args:
+            sent_s: when it was sent; None if it failed, which says nothing of how long images take.
+        """
+        now_s = self._clock()
+        self.in_flight -= count
+        self._bulk_in_flight -= count if work.bulk else 0
+        if sent_s is not None:
+            # One stall must not pass for the speed of the model.
+            busy_s = min(now_s - max(sent_s, self._finished_s), MAX_SLOWDOWN * count * self.image_s)
+            kept = 0.5 ** (busy_s / HALF_LIFE_S)
+            self._busy_s = self._busy_s * kept + busy_s
+            self._done, self._num_done = self._done * kept + count, self._num_done * kept + 1
+        self._finished_s = now_s
+        self._send()
+
+    def close(self, work: Work) -> None:
+        """The call is over; what it did not send is forgotten."""
+        work.closed = True
+        self._add_backlog(work, -work.backlog)
+        if len(self._last_tag) > MAX_TAGS:
+            self._last_tag = {key: tag for key, tag in self._last_tag.items() if tag > self._now_tag[key[0]]}
+        self._send()
+
+    def pause(self) -> None:
+        """Send nothing until `resume`."""
+        self._paused = True
+
+    def fail_endless(self, error: Exception) -> None:
+        """Fail the asks of calls without a deadline, which nothing else would end."""
+        for heap in self._heaps.values():
+            for _, _, work in heap:
+                while work.asks and work.at_s is None:
+                    work.asks.popleft().answer(error)
+
+    def resume(self) -> None:
+        self._paused = False
+        self._send()
+
+    def _refuse(self, wait_s: float, allowed_s: float) -> None:
+        retry_ms = int(1000 * max(wait_s - max(allowed_s, 0.0), 0.0))
+        what = "its deadline would pass before" if allowed_s < self.max_wait_s else f"{self.max_wait_s:g} s at most for"
+        raise BusyError(
+            f"busy: a wait of {wait_s:.2g} s, and {what} the work is done.",
+            retry_after_ms=min(max(retry_ms, MIN_RETRY_MS), MAX_RETRY_MS),
+        )
+
+    def _ahead(self, caller: str, count: int, bulk: bool) -> float:
+        """Images that would be sent before a new call's: the caller's own, and of each other caller as many."""
+        callers = self._backlog[bulk]
+        own = callers.get(caller, 0)
+        ahead = own + sum(min(theirs, own + count) for name, theirs in callers.items() if name != caller)
+        return ahead + (sum(self._backlog[False].values()) if bulk else 0)
+
+    def _expects_interactive(self) -> bool:
+        return self._clock() - self._interactive_s < INTERACTIVE_S
+
+    def _add_backlog(self, work: Work, count: int) -> None:
+        work.backlog += count
+        callers = self._backlog[work.bulk]
+        callers[work.caller] = callers.get(work.caller, 0) + count
+        if not callers[work.caller]:
+            del callers[work.caller]
+
+    def _tag(self, work: Work, count: int) -> None:
+        """Give a packet of `count` images its place among the callers."""
+        key = (work.bulk, work.caller)
+        work.tag = max(self._now_tag[work.bulk], self._last_tag.get(key, 0.0))
+        self._last_tag[key] = work.tag + count
+
+    def _enqueue(self, work: Work) -> None:
+        if work.asks and not work.queued and not work.closed:
+            work.queued = True
+            heapq.heappush(self._heaps[work.bulk], (work.tag, work.number, work))
+
+    def _send(self) -> None:
+        """Answer asks, for as long as Triton takes more."""
+        while not self._paused and (work := self._next()) is not None:
+            ask = work.asks.popleft()
+            if self._is_hopeless(work):
+                ask.answer(DeadlineError(HOPELESS))
+            else:
+                ask.answer(self._take(work, ask))
+            self._enqueue(work)
+
+    def _next(self) -> Work | None:
+        """The work whose turn it is, taken off its queue; None if there is none, or Triton is full."""
+        for bulk in self._classes():
+            heap = self._heaps[bulk]
+            while heap and (heap[0][2].closed or not heap[0][2].asks):
+                heapq.heappop(heap)[2].queued = False
+            if not heap:
+                continue
+            work = heap[0][2]
+            if self._fits(self._size(work, work.asks[0]), bulk):
+                heapq.heappop(heap)
+                work.queued = False
+                return work
+            if not bulk:
+                return None  # bulk must not take the room that interactive work waits for
+        return None
+
+    def _classes(self) -> tuple[bool, bool]:
+        return (True, False) if self._credit >= self.batch_size else (False, True)
+
+    def _fits(self, size: int, bulk: bool) -> bool:
+        if not size or not self.in_flight:
+            return True
+        if bulk and self._bulk_in_flight + size > self._batches * self._longest(True):
+            return False
+        return self.in_flight + size <= self._batches * self.batch_size
+
+    def _longest(self, bulk: bool) -> int:
+        """Images in a batch, a power of two below batch_size: sizes that GPUs are warmed up for."""
+        if not bulk or not self._expects_interactive():
+            return self.batch_size
+        more_s = max(self._busy_s - self._num_done * OVERHEAD_S, self._busy_s / 8) / self._done
+        images = max(1, int(BULK_SLICE_S / more_s))
+        return min(self.batch_size, 1 << (images.bit_length() - 1))
+
+    def _size(self, work: Work, ask: Ask) -> int:
+        if ask.again is not None:
+            return ask.most
+        return min(ask.most, work.count - work.taken, self._longest(work.bulk))
+
+    def _is_hopeless(self, work: Work) -> bool:
+        """Whether a call will miss its deadline for certain; as in `admit`, not when nothing else would be measured."""
+        if work.stream or work.at_s is None or not self.in_flight:
+            return False
+        return self._clock() + (work.count - work.taken) * self.image_s * SAFETY > work.at_s
+
+    def _take(self, work: Work, ask: Ask) -> tuple[int, int]:
+        size = self._size(work, ask)
+        self._add_backlog(work, -(ask.most if ask.again is not None or work.stream else size))
+        if ask.again is not None:
+            images = ask.again
+        else:
+            images = (work.taken, work.taken + size)
+            work.taken += size
+        if not size:
+            return images
+        self._now_tag[work.bulk] = max(self._now_tag[work.bulk], work.tag)
+        self.in_flight += size
+        self._bulk_in_flight += size if work.bulk else 0
+        # Bulk work earns credit while it waits behind interactive work, and spends it.
+        if work.bulk:
+            self._credit = max(0.0, self._credit - size)
+        elif self._heaps[True]:
+            self._credit = min(self._credit + size * BULK_SHARE / (1 - BULK_SHARE), 2.0 * self.batch_size)
+        kept = 0.5 ** (size * self.image_s / HALF_LIFE_S)
+        self._bulk_part = self._bulk_part * kept + work.bulk * (1 - kept)
+        if work.stream:
+            self._tag(work, self.batch_size)
+        return images
