@@ -17,49 +17,46 @@ __all__ = ["local_replies"]
 
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE = 8, 12, 14
 
-FULL = "everything that may run at the same time does: the key's concurrency quota or the server's bound is reached."
-REPLIES: tuple[tuple[tuple[str, ...], int, int, str], ...] = (
-    (("RL",), 429, RESOURCE_EXHAUSTED, "the key's rate quota is used up. Send fewer requests a second."),
-    (("UO",), 429, RESOURCE_EXHAUSTED, FULL + " Try again a moment later."),
-    (("OM",), 503, RESOURCE_EXHAUSTED, "the gateway is short of memory. Try again a moment later."),
-    (
-        ("UF", "UC", "UH", "UR", "LR", "NC", "UT"),
-        503,
-        UNAVAILABLE,
-        "what answers this call is not there: it starts, restarts or stops. Try again a moment later.",
-    ),
+LIMITED = "the key's rate quota is used up. Send fewer requests a second."
+FULL = (
+    "all that may run at the same time runs: the key's concurrency quota or the server's bound. Try again in a moment."
 )
-"""Envoy's response flags, HTTP status, gRPC status, message."""
+SHORT = "the gateway is short of memory. Try again in a moment."
+AWAY = "what answers this call is not there: it starts, restarts or stops. Try again in a moment."
+TOO_LARGE = "the request is larger than the gateway lets through. docs/security.md lists the limits."
 
 
 def local_replies() -> Any:
     """Mappers, first match first. Whatever has none keeps Envoy's status and text."""
-    mappers = [_mapper(_flags(flags), status, grpc, text) for flags, status, grpc, text in REPLIES]
-    too_large = AccessLogFilter(
-        status_code_filter={
-            "comparison": {"op": "EQ", "value": {"default_value": 413, "runtime_key": "ganvas.too_large"}}
-        }
+    return LocalReplyConfig(
+        mappers=[
+            # Envoy sets the flag of its rate limit too late for a filter.
+            _mapper(_status(429), 429, RESOURCE_EXHAUSTED, LIMITED, hint=True),
+            _mapper(_flags("UO"), 429, RESOURCE_EXHAUSTED, FULL, hint=True),
+            _mapper(_flags("OM"), 503, RESOURCE_EXHAUSTED, SHORT, hint=True),
+            _mapper(_flags("UF", "UC", "UH", "UR", "LR", "NC", "UT"), 503, UNAVAILABLE, AWAY),
+            _mapper(_status(413), 413, RESOURCE_EXHAUSTED, TOO_LARGE),
+            ResponseMapper(filter=_status(415), headers_to_add=[_header("grpc-status", str(UNIMPLEMENTED))]),
+        ]
     )
-    message = "the request is larger than the gateway lets through. docs/security.md lists the limits."
-    mappers.append(_mapper(too_large, 413, RESOURCE_EXHAUSTED, message, again=False))
-    compressed = AccessLogFilter(
-        status_code_filter={
-            "comparison": {"op": "EQ", "value": {"default_value": 415, "runtime_key": "ganvas.compressed"}}
-        }
-    )
-    mappers.append(ResponseMapper(filter=compressed, headers_to_add=[_header("grpc-status", str(UNIMPLEMENTED))]))
-    return LocalReplyConfig(mappers=mappers)
 
 
-def _mapper(when: Any, status: int, grpc: int, message: str, *, again: bool = True) -> Any:
+def _mapper(when: Any, status: int, grpc: int, message: str, *, hint: bool = False) -> Any:
+    """Args: hint: a retry helps, after a while."""
     headers = [_header("grpc-status", str(grpc))]
-    if again and grpc == RESOURCE_EXHAUSTED:
+    if hint:
         headers += [_header("grpc-retry-pushback-ms", str(RETRY_AFTER_MS)), _header("retry-after", "1")]
     return ResponseMapper(filter=when, status_code=count(status), body=inline(message), headers_to_add=headers)
 
 
-def _flags(flags: tuple[str, ...]) -> Any:
+def _flags(*flags: str) -> Any:
+    """Envoy's response flags."""
     return AccessLogFilter(response_flag_filter={"flags": flags})
+
+
+def _status(status: int) -> Any:
+    value = {"default_value": status, "runtime_key": f"ganvas.status_{status}"}
+    return AccessLogFilter(status_code_filter={"comparison": {"op": "EQ", "value": value}})
 
 
 def _header(name: str, value: str) -> dict[str, Any]:

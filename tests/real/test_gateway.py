@@ -1,0 +1,312 @@
+"""The gateway before the real service and Triton: what it lets through, and that nothing else gets there."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import empty_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2
+
+from ganvas.v1 import sampler_pb2 as pb
+from tests.support.gateway import (
+    KSERVE,
+    MODEL,
+    SAMPLER,
+    ask,
+    channel,
+    code_of,
+    eventually,
+    grpc_web,
+    images_by_sampler,
+    infer_json,
+    infer_request,
+    kserve,
+    outcome,
+    running_gateway,
+    sampler,
+    stream_request,
+    trailer,
+)
+from tests.support.serve import Serve, running_serve
+from tests.support.service import sample_request
+
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
+
+METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "PROPFIND")
+LISTED = {f"{SAMPLER}{method}": "POST" for method in pb.DESCRIPTOR.services_by_name["Sampler"].methods_by_name}
+NOT_LISTED = (
+    "/",
+    "/metrics",
+    "/stats",
+    "/v2/repository/index",
+    f"/v2/repository/models/{MODEL}/load",
+    f"/v2/repository/models/{MODEL}/unload",
+    "/v2/systemsharedmemory/status",
+    "/v2/systemsharedmemory/region/x/register",
+    "/v2/systemsharedmemory/unregister",
+    "/v2/cudasharedmemory/status",
+    "/v2/cudasharedmemory/region/x/register",
+    "/v2/trace/setting",
+    f"/v2/models/{MODEL}/trace/setting",
+    "/v2/logging",
+    "/v2/models/stats",
+    f"/v2/models/{MODEL}/stats",
+    f"/v2/models/{MODEL}/versions/1/stats",
+    f"/v2/models/{MODEL}/generate",
+    f"/v2/models/{MODEL}/generate_stream",
+    f"/v2/models/{MODEL}/versions/1/generate",
+    f"{KSERVE}RepositoryIndex",
+    "/ganvas.v1.Sampler/Other",
+    "/ganvas.v1.Other/Sample",
+)
+DISGUISED = (
+    "//v2/repository/index",
+    "/v2/./repository/index",
+    f"/v2/models/{MODEL}/../../repository/index",
+    f"/v2/models/{MODEL}/%2e%2e/%2e%2e/repository/index",
+    "/v2%2frepository/index",
+    "/v2/models/..%2f..%2frepository%2findex",
+    "/V2/repository/index",
+    "/v2/repository/index?x=/v2/health/live",
+    "/v2/health/live/../../repository/index",
+    "/v2/health/live;/../../repository/index",
+)
+
+
+@pytest.fixture(scope="module")
+def serve(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """One small model, served with the gateway's log."""
+    repository, folder = tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("serve")
+    for name in ("plain-gan", "plain-gan-decode"):
+        shutil.copytree(model_repository / name, repository / name)
+    with running_serve(repository, folder, f"--log-dir={folder / 'logs'}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def port(serve: Serve) -> int:
+    return int(serve.ready["service"].rpartition(":")[2])
+
+
+def test_every_kind_of_client_gets_the_same_bytes(port: int) -> None:
+    wanted = images_by_sampler(port)
+    with channel(port) as opened:
+        reply = kserve(opened).ModelInfer(infer_request([5, 6, 7, 8]))
+        assert reply.raw_output_contents[0] == b"".join(wanted)
+        (streamed,) = kserve(opened).ModelStreamInfer(iter([infer_request([5, 6, 7, 8])]))
+        assert streamed.infer_response.raw_output_contents[0] == b"".join(wanted)
+    status, _, body = ask(port, "POST", f"/v2/models/{MODEL}/infer", infer_json([5, 6, 7, 8]))
+    assert status == 200
+    assert body.endswith(b"".join(wanted))
+    data, trailers = grpc_web(port, f"{SAMPLER}Sample", sample_request(4, model=MODEL, first=5))
+    assert "grpc-status: 0" in trailers
+    assert [image.data for image in pb.SampleResponse.FromString(data).images] == wanted
+
+
+def test_what_a_client_needs_is_there(port: int) -> None:
+    for path in ("/v2", "/v2/health/live", "/v2/health/ready", f"/v2/models/{MODEL}", f"/v2/models/{MODEL}/ready"):
+        assert ask(port, "GET", path)[0] == 200, path
+    assert ask(port, "GET", f"/v2/models/{MODEL}/versions/1/config")[0] == 200
+    with channel(port) as opened:
+        health = health_pb2_grpc.HealthStub(opened)
+        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+        direct = kserve(opened)
+        assert direct.ServerLive(service_pb2.ServerLiveRequest()).live
+        assert direct.ModelReady(service_pb2.ModelReadyRequest(name=MODEL)).ready
+        assert direct.ModelConfig(service_pb2.ModelConfigRequest(name=MODEL)).config.max_batch_size
+        assert direct.ModelMetadata(service_pb2.ModelMetadataRequest(name=MODEL)).name == MODEL
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_else_is_there_for_any_method(port: int, method: str) -> None:
+    for path in NOT_LISTED:
+        assert ask(port, method, path, b"{}" if method == "POST" else b"")[0] in (403, 404), path
+    for path in DISGUISED:
+        assert ask(port, method, path)[0] in (400, 403, 404), path
+
+
+def test_what_is_listed_is_there_for_its_own_method_alone(port: int) -> None:
+    paths = {**LISTED, f"{KSERVE}ModelInfer": "POST", f"/v2/models/{MODEL}/infer": "POST", "/v2/health/live": "GET"}
+    for path, right in paths.items():
+        for method in METHODS:
+            if method != right:
+                assert ask(port, method, path)[0] in (403, 404), (method, path)
+
+
+def test_connect_opens_no_tunnel(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(b"CONNECT 127.0.0.1:8001 HTTP/1.1\r\nHost: 127.0.0.1:8001\r\n\r\n")
+        status = connection.recv(1024).split(b" ")[1]
+    assert status in (b"403", b"404")
+
+
+def test_every_other_method_of_tritons_grpc_is_unimplemented(port: int) -> None:
+    service = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    closed = set(service.methods_by_name) - {
+        *("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelConfig"),
+        *("ModelInfer", "ModelStreamInfer"),
+    }
+    assert {"RepositoryModelLoad", "SystemSharedMemoryRegister", "TraceSetting", "LogSettings"} <= closed
+    with channel(port) as opened:
+        for method in closed:
+            call = opened.unary_unary(
+                KSERVE + method,
+                request_serializer=empty_pb2.Empty.SerializeToString,
+                response_deserializer=empty_pb2.Empty.FromString,
+            )
+            failure = outcome(functools.partial(call, empty_pb2.Empty(), timeout=10))
+            assert failure.code() is grpc.StatusCode.UNIMPLEMENTED, method
+            assert "no such call" in failure.details()
+
+
+def test_triton_cannot_be_taken_over(port: int, tmp_path: Path) -> None:
+    proof = tmp_path / "taken"
+    code = f"import pathlib; pathlib.Path({str(proof)!r}).touch()"
+    load = {"parameters": {"config": json.dumps({"backend": "python"}), "file:1/model.py": code}}
+    assert ask(port, "POST", "/v2/repository/models/evil/load", json.dumps(load).encode())[0] == 404
+    assert ask(port, "POST", f"/v2/repository/models/{MODEL}/unload", b"{}")[0] == 404
+    assert not proof.exists()
+    assert images_by_sampler(port)
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b'{"inputs":' + b"[" * 200_000, b'{"a":"\\"]",' + b'"b":{' * 100])
+def test_nested_json_never_reaches_triton(port: int, serve: Serve, content: bytes) -> None:
+    status, _, body = ask(port, "POST", f"/v2/models/{MODEL}/infer", content)
+    assert (status, body) == (400, b"the JSON is nested deeper than 32 levels.")
+    length = {"Inference-Header-Content-Length": str(len(content))}
+    assert ask(port, "POST", f"/v2/models/{MODEL}/infer", content + b"\0" * 8, length)[0] == 400
+    assert images_by_sampler(port)
+    assert json.loads(serve.ready_file.read_text())["triton_pid"] == serve.ready["triton_pid"]
+
+
+def test_brackets_inside_strings_and_closed_ones_do_not_count(port: int) -> None:
+    text = json.dumps({"id": "[" * 100 + '"\\', "inputs": [[] for _ in range(100)]}).encode()
+    status, _, body = ask(port, "POST", f"/v2/models/{MODEL}/infer", text)
+    assert status == 400
+    assert b"nested" not in body  # Triton's own answer: these are no inputs
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "99999999", "1, 2"])
+def test_a_wrong_length_of_the_json_is_refused_at_the_gateway(port: int, value: str) -> None:
+    headers = {"Inference-Header-Content-Length": value}
+    status, _, body = ask(port, "POST", f"/v2/models/{MODEL}/infer", b"{}", headers)
+    assert status == 400
+    assert body.startswith(b"Inference-Header-Content-Length")
+
+
+def test_a_compressed_request_is_refused(port: int) -> None:
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    for encoding in ("gzip", "deflate", "br"):
+        headers = {"Content-Encoding": encoding}
+        assert ask(port, "POST", f"/v2/models/{MODEL}/infer", bomb, headers)[0] == 415
+    assert ask(port, "POST", f"/v2/models/{MODEL}/infer", infer_json([5]), {"Content-Encoding": "identity"})[0] == 200
+    with channel(port) as opened:
+        for call in (
+            lambda: kserve(opened).ModelInfer(infer_request([5]), compression=grpc.Compression.Gzip),
+            lambda: sampler(opened).Sample(stream_request(1), compression=grpc.Compression.Gzip),
+        ):
+            failure = outcome(call)
+            assert failure.code() is grpc.StatusCode.UNIMPLEMENTED
+            assert "compressed" in failure.details()
+
+
+def test_a_request_that_is_too_large_is_refused_with_words(serve: Serve, tmp_path: Path) -> None:
+    with running_gateway(serve, tmp_path, max_direct_bytes=50_000, max_sample_bytes=10_000) as gateway:
+        with channel(gateway.port) as opened:
+            large = infer_request([5])
+            large.raw_input_contents.append(b"\0" * 100_000)
+            for call in (
+                lambda: kserve(opened).ModelInfer(large),
+                lambda: sampler(opened).GetModel(pb.GetModelRequest(model="x" * 20_000)),
+            ):
+                failure = outcome(call)
+                assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert "larger than the gateway lets through" in failure.details()
+            # What reaches Triton instead is empty: it knows no model of that name.
+            replies = list(kserve(opened).ModelStreamInfer(iter([large])))
+            assert all("unknown model: ''" in reply.error_message for reply in replies)
+            (reply,) = kserve(opened).ModelStreamInfer(iter([infer_request([5])]))
+            assert not reply.error_message
+            # What is uploaded to the service has the service's own bound.
+            images = pb.EncodeRequest(model="none", images=[b"\0" * 1_000_000])
+            assert code_of(lambda: sampler(opened).Encode(images)) is grpc.StatusCode.NOT_FOUND
+        assert ask(gateway.port, "POST", f"/v2/models/{MODEL}/infer", b" " * 100_000)[0] == 413
+
+
+def test_direct_requests_beyond_the_bound_are_refused_with_a_hint(serve: Serve, tmp_path: Path) -> None:
+    with running_gateway(serve, tmp_path, max_direct_requests=2) as gateway, channel(gateway.port) as opened:
+        calls = [kserve(opened).ModelInfer.future(infer_request([1] * 16)) for _ in range(64)]
+        failures = [error for call in calls if (error := call.exception()) is not None]
+        assert 0 < len(failures) < 64
+        for failure in failures:
+            assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert trailer(failure, "grpc-retry-pushback-ms") == "500"
+
+
+def test_what_is_away_is_unavailable_and_comes_back(serve: Serve, tmp_path: Path) -> None:
+    nobody = [str(tmp_path / "nobody.sock")]
+    with running_gateway(serve, tmp_path, service=nobody) as gateway, channel(gateway.port) as opened:
+        failure = outcome(lambda: sampler(opened).Sample(stream_request(1)))
+        assert failure.code() is grpc.StatusCode.UNAVAILABLE
+        assert "Try again" in failure.details()
+        assert kserve(opened).ModelInfer(infer_request([5])).outputs
+        gateway.update(service=[next(map(str, serve.ready_file.parent.glob("ganvas-serve-*/service.sock")))])
+        assert sampler(opened).Sample(stream_request(1)).images
+
+
+def test_a_request_id_is_kept_or_made_and_comes_back(port: int, serve: Serve) -> None:
+    mine = "0d4f8f0a-7a39-4b1e-9a53-0a2f6e1c9d11"
+    with channel(port) as opened:
+        _, call = sampler(opened).Sample.with_call(stream_request(1), metadata=[("x-request-id", mine)])
+        assert dict(call.initial_metadata())["x-request-id"] == mine
+        _, call = sampler(opened).Sample.with_call(stream_request(1))
+        assert len(dict(call.initial_metadata())["x-request-id"]) == 36
+    log = serve.ready_file.parent / "logs" / "gateway.log"
+    eventually(lambda: mine in log.read_text())
+    line = json.loads(next(line for line in log.read_text().splitlines() if mine in line))
+    assert (line["path"], line["status"], line["grpc_status"]) == (f"{SAMPLER}Sample", 200, "OK")
+
+
+def test_slow_clients_are_ended_and_connections_have_a_bound(serve: Serve, tmp_path: Path) -> None:
+    with running_gateway(serve, tmp_path, stream_idle_s=1.0, max_connections=8) as gateway:
+        with channel(gateway.port) as opened:
+            # A reply that nobody reads fills the windows, then nothing moves.
+            stream = sampler(opened).SampleStream(stream_request(60_000))
+            next(stream)
+            timeouts = "^http.gateway.downstream_rq_idle_timeout$"
+            eventually(lambda: gateway.admin.stats(timeouts).popitem()[1] > 0)
+            assert code_of(lambda: list(stream)) is not grpc.StatusCode.OK
+            assert sampler(opened).Sample(stream_request(1)).images
+        idle = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(20)]
+        try:
+            gone = 0
+            for connection in idle:
+                connection.settimeout(0.5)
+                try:
+                    gone += connection.recv(1) == b""
+                except TimeoutError:
+                    continue
+            assert gone >= 12
+        finally:
+            for connection in idle:
+                connection.close()
+        eventually(lambda: ask(gateway.port, "GET", "/v2/health/live")[0] == 200)
+
+
+def test_metrics_count_requests_by_status(serve: Serve, tmp_path: Path) -> None:
+    with running_gateway(serve, tmp_path) as gateway:
+        images_by_sampler(gateway.port)
+        ask(gateway.port, "GET", "/nowhere")
+        text = gateway.read_metrics()
+    assert 'envoy_ganvas_gateway_requests{caller="",code="200",grpc_code="OK",flags="-"} 1' in text
+    assert 'envoy_ganvas_gateway_requests{caller="",code="404"' in text
+    assert "envoy_http_downstream_cx_active" in text
