@@ -67,7 +67,8 @@ def examine(repository: Path, ports: dict[str, tuple[str, int]], *, start: bool)
         start: try Triton for real, if nothing is missing that it needs.
     """
     install, triton = machine.find_tritonserver()
-    needed = [machine.find_python(), machine.find_shared_python(install), triton, machine.find_onnxruntime()]
+    needed = [machine.find_python(), machine.find_shared_python(install), triton, machine.find_gateway()]
+    needed.append(machine.find_onnxruntime())
     needed.append(machine.find_shared_memory())
     if start and install is not None and all(finding.status != "missing" for finding in needed):
         needed.append(_try(install))

