@@ -68,6 +68,8 @@ class Rpc:
     """Several messages come back."""
     decodable: bool
     """Whether the bytes are a message of the method's type."""
+    copies: int = 1
+    """How many messages are sent; a unary call should have one."""
     routed: bool = True
     """Whether the gateway lets it through."""
 
@@ -109,10 +111,14 @@ def is_proper(case: Case, answer: str) -> bool:
     request = case.request
     if isinstance(request, Rpc):
         code = Code.__members__.get(answer)
-        # gRPC's C++ server, which Triton is, has INTERNAL for bytes that are no message.
-        internal = case.family == "kserve" and not request.decodable and code == Code.INTERNAL
+        # gRPC's C++ server, which Triton is, has INTERNAL for bytes that are no message, or for none.
+        unreadable = not request.decodable or request.copies != 1
+        internal = case.family == "kserve" and unreadable and code == Code.INTERNAL
         return code in (PROPER if request.routed else CLOSED) or internal
     if isinstance(request, HttpRequest):
+        if case.family == "web" and (code := Code.__members__.get(answer)) is not None:
+            # A compressed message without the name of its compression is INTERNAL by gRPC's own rule.
+            return code in PROPER or (code == Code.INTERNAL and request.body[:1] in (b"\x01", b"\xff"))
         allowed = CLOSED_HTTP if case.family == "http" and is_closed(request) else PROPER_HTTP
         return answer.isdecimal() and int(answer) in allowed
     return answer == "closed" or int(answer) in PROPER_HTTP  # of raw bytes the answer is the server's good health
@@ -148,6 +154,7 @@ def _rpc(service: Any, method: Any, rng: random.Random) -> Rpc:
         payload=payload,
         streamed=method.server_streaming,
         decodable=_decodable(method.input_type, payload),
+        copies=rng.choice((1,) * 30 + (0, 2)),
         routed=service is not KSERVE or method.name in ROUTED,
     )
 
@@ -170,7 +177,8 @@ def _decodable(message_type: Any, payload: bytes) -> bool:
 def _what(request: Rpc | HttpRequest | bytes) -> str:
     if isinstance(request, Rpc):
         kind = "message" if request.decodable else "bytes"
-        return f"{request.method}, {kind} of {len(request.payload)} bytes: {request.payload[:40].hex()}"
+        size = f"{request.copies} times {len(request.payload)} bytes"
+        return f"{request.method}, {kind} of {size}: {request.payload[:40].hex()}"
     if isinstance(request, HttpRequest):
         return f"{request.method} {request.path[:80]}, body of {len(request.body)} bytes: {request.body[:40]!r}"
     return f"raw {len(request)} bytes: {request[:60]!r}"

@@ -23,7 +23,8 @@ NUM_SENDERS = 8
 VICTIM_PAUSE_S = 0.2
 SETTLE_S = 20.0
 GROWTH, GROWTH_MIB = 0.15, 64.0
-MAX_LISTED = 100
+MAX_LISTED = 12
+"""Of one family and answer."""
 
 
 @dataclass(kw_only=True)
@@ -31,6 +32,8 @@ class FuzzResult:
     answers: dict[str, Counter[str]] = field(default_factory=dict)
     """By family."""
     improper: list[dict[str, object]] = field(default_factory=list)
+    improper_kinds: Counter[str] = field(default_factory=Counter)
+    """By family and answer."""
     num_improper: int = 0
     slowest_s: float = 0.0
     victim_calls: int = 0
@@ -99,6 +102,7 @@ def judge(result: FuzzResult, report: Report) -> None:
         "calls of the good client": result.victim_calls,
         "memory before, MiB": result.before_mib,
         "answers": {family: dict(counts.most_common()) for family, counts in sorted(result.answers.items())},
+        "improper by family and answer": dict(result.improper_kinds),
         "improper": result.improper,
         "restarted": result.restarted,
         "failures of the good client": result.victim_failures[:20],
@@ -110,7 +114,9 @@ def _note(result: FuzzResult, case: Case, answer: str, words: str, took_s: float
     result.slowest_s = max(result.slowest_s, took_s)
     if not is_proper(case, answer):
         result.num_improper += 1
-        if len(result.improper) < MAX_LISTED:
+        kind = f"{case.family} {answer}"
+        result.improper_kinds[kind] += 1
+        if result.improper_kinds[kind] <= MAX_LISTED:
             entry = {"number": case.number, "answer": answer, "what": case.what, "words": words[:200]}
             result.improper.append(entry | {"took_s": round(took_s, 2)})
 

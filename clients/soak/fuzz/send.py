@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import http.client
 import itertools
 import re
@@ -17,6 +18,8 @@ __all__ = ["ANSWER_S", "Sender"]
 
 ANSWER_S = 20.0
 """A case without an answer after so long hangs."""
+STATUS = {code.value[0]: code.name for code in grpc.StatusCode}
+BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 RAW_ANSWER_S = 1.0
 """Raw bytes may be the beginning of something: nothing is waited for longer."""
 
@@ -46,12 +49,14 @@ class Sender:
         if isinstance(request, Rpc):
             return self._call(request, self._kserve if case.family == "kserve" else self._service)
         if isinstance(request, HttpRequest):
-            return _ask(request, self._service if case.family == "web" else self._http)
+            if case.family == "web":
+                return _ask_web(request, self._service)
+            return _ask(request, self._http)
         return _write(request, self._service)
 
     def _call(self, request: Rpc, address: str) -> tuple[str, str]:
         call = self._channels[address].stream_stream(request.method, None, None)
-        replies = call(iter([request.payload]), timeout=ANSWER_S)
+        replies = call(iter([request.payload] * request.copies), timeout=ANSWER_S)
         try:
             # A stream that was understood may never end: its first reply is an answer.
             list(itertools.islice(replies, 1 if request.streamed else 2))
@@ -62,18 +67,30 @@ class Sender:
         return "OK", ""
 
 
+def _ask_web(request: HttpRequest, address: str) -> tuple[str, str]:
+    """The gRPC status in the headers or in the last frame of the body; the HTTP status where that is not 200."""
+    text = request.headers["content-type"].startswith("application/grpc-web-text")
+    if text:
+        request = dataclasses.replace(request, body=base64.b64encode(request.body))
+    answer, words = _ask(request, address)
+    if answer != "200":
+        return answer, words
+    if text:
+        # Every frame may be encoded on its own, each with its own padding.
+        words += " ".join(base64.b64decode(part).decode("latin-1") for part in BASE64.findall(words.split("\n", 1)[-1]))
+    status = re.search(r"grpc-status[: ]+(\d+)", words)
+    return STATUS[int(status[1])] if status else "no grpc-status", words
+
+
 def _ask(request: HttpRequest, address: str) -> tuple[str, str]:
-    """The HTTP status; of gRPC-Web, which is 200 for every gRPC status, the words have that one."""
+    """The HTTP status."""
     host, _, port = address.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=ANSWER_S)
-    body = request.body
-    if request.headers.get("content-type", "").startswith("application/grpc-web-text"):
-        body = base64.b64encode(body)
     try:
-        connection.request(request.method, request.path, body=body or None, headers=request.headers)
+        connection.request(request.method, request.path, body=request.body or None, headers=request.headers)
         reply = connection.getresponse()
-        text = reply.read(2000).decode(errors="replace")
-        return str(reply.status), f"grpc-status {reply.headers.get('grpc-status')} {text[:200]}"
+        text = reply.read(2**20).decode("latin-1")
+        return str(reply.status), f"grpc-status {reply.headers.get('grpc-status')}\n{text[-2000:]}"
     except TimeoutError:
         return "hang", ""
     except (OSError, http.client.HTTPException) as error:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from clients.soak.fuzz.cases import FAMILIES, Case, Rpc, is_proper, make_case
+from clients.soak.fuzz.cases import FAMILIES, Case, Family, Rpc, is_proper, make_case
 from clients.soak.fuzz.http import HttpRequest, is_closed
 
 ALL = tuple(FAMILIES)
@@ -15,8 +15,8 @@ def rpc(family: str = "sampler", *, decodable: bool = True, routed: bool = True)
     return Case(number=0, family=family, what="", request=request)  # type: ignore[arg-type]
 
 
-def http(path: str, method: str = "POST") -> Case:
-    return Case(number=0, family="http", what="", request=HttpRequest(method=method, path=path))
+def http(path: str, method: str = "POST", family: Family = "http") -> Case:
+    return Case(number=0, family=family, what="", request=HttpRequest(method=method, path=path))
 
 
 def test_case_is_the_same_for_the_same_number() -> None:
@@ -54,6 +54,10 @@ def test_cases_are_of_every_family_and_mostly_different() -> None:
         (http("/v2/models/tiny-gan/versions/1/infer"), "200", True),
         (http("/v2/repository/index"), "200", False),
         (http("/v2/repository/index"), "404", True),
+        (http("/ganvas.v1.Sampler/Sample", family="web"), "INVALID_ARGUMENT", True),
+        (http("/ganvas.v1.Sampler/Sample", family="web"), "UNKNOWN", False),
+        (http("/ganvas.v1.Sampler/Sample", family="web"), "no grpc-status", False),
+        (http("/ganvas.v1.Sampler/Nothing", family="web"), "404", True),
         (Case(number=0, family="raw", what="", request=b"x"), "closed", True),
         (Case(number=0, family="raw", what="", request=b"x"), "503", False),
     ],
