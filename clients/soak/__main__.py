@@ -24,7 +24,7 @@ from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, Soa
 from clients.soak.overload import judge as judge_overload
 from clients.soak.overload import run_overload
 from clients.soak.serving import running_trial
-from clients.soak.streams import Clients, run_streams
+from clients.soak.streams import Clients, make_key, run_streams
 from clients.soak.streams import judge as judge_streams
 from clients.soak.swaps import judge as judge_swaps
 from clients.soak.swaps import run_swaps
@@ -113,7 +113,10 @@ def streams(options: StreamsOptions) -> int:
     """
     report = _report("streams", options)
     arguments = [f"--max-stream-count={max(options.images, 65536)}", *options.serve]
-    with _repository(options, TINY[:1]) as repository:
+    with _repository(options, TINY[:1]) as repository, tempfile.TemporaryDirectory(prefix="ganvas-soak-") as scratch:
+        keys = Path(scratch) / "keys.json"
+        clients = Clients(good=make_key(keys, "good"), bad=make_key(keys, "bad"))
+        arguments.append(f"--keys-file={keys}")
         truth = Truth(repository, TINY[0])
         with running_trial(repository, arguments=arguments) as trial, _progress(options.images) as told:
             result = run_streams(
@@ -123,7 +126,7 @@ def streams(options: StreamsOptions) -> int:
                 connections=options.connections,
                 unread=options.unread,
                 seconds=options.seconds,
-                clients=Clients(),
+                clients=clients,
                 progress=told,
             )
         judge_streams(result, report, images=options.images)

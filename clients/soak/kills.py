@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -80,7 +81,7 @@ def plan_kills(count: int, *, seconds: float, stops: int, rng: random.Random) ->
 
 async def kill_as_planned(plan: Sequence[Planned], pid: int, *, start_s: float, rng: random.Random) -> list[Kill]:
     """Kill the parts of the serve `pid`; a part that it does not have is replaced by another kill of a stub."""
-    kills = []
+    kills, waking = [], asyncio.get_running_loop()
     for planned in plan:
         await asyncio.sleep(max(0.0, start_s + planned.after_s - time.monotonic()))
         parts = await asyncio.to_thread(parts_of, pid)
@@ -92,8 +93,16 @@ async def kill_as_planned(plan: Sequence[Planned], pid: int, *, start_s: float, 
             victim.send_signal(signal.SIGSTOP if planned.stop else signal.SIGKILL)
         except psutil.NoSuchProcess:
             continue
+        if planned.stop:
+            waking.call_later(WINDOW_S, _wake, victim)
         kills.append(Kill(planned=planned, at_s=time.monotonic(), pid=victim.pid))
     return kills
+
+
+def _wake(stopped: psutil.Process) -> None:
+    """What nobody has replaced by now goes on, or the rest of the run would show nothing else."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        stopped.send_signal(signal.SIGCONT)
 
 
 def recovery_s(probed: Sequence[Probed], *, killed_s: float, until_s: float) -> float:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,8 +23,9 @@ from clients.soak.load import STREAM_COUNT, STREAM_METHOD, LoadJob, LoadReport, 
 from clients.soak.processes import Watcher, usage_of
 from clients.soak.truth import Truth
 from ganvas.v1 import sampler_pb2
+from ganvas_core.cli import UserError
 
-__all__ = ["Clients", "StreamsResult", "judge", "run_streams"]
+__all__ = ["Clients", "StreamsResult", "judge", "make_key", "run_streams"]
 
 GROWTH, GROWTH_MIB = 0.15, 64.0
 UNREAD_GROWTH_MIB = 256.0
@@ -34,10 +38,10 @@ Metadata = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Clients:
-    """Who is who, for a server that asks for keys."""
+    """Who is who: the metadata with the key of each."""
 
-    good: Metadata = ()
-    bad: Metadata = ()
+    good: Metadata
+    bad: Metadata
 
 
 @dataclass(kw_only=True)
@@ -53,6 +57,19 @@ class StreamsResult:
     memory_mib: dict[str, float] = field(default_factory=dict)
     num_connected: int = 0
     unread: dict[str, int] = field(default_factory=dict)
+
+
+def make_key(keys_file: Path, name: str) -> Metadata:
+    """The metadata of a new caller.
+
+    Raises:
+        UserError: the verb failed.
+    """
+    command = [sys.executable, "-m", "serving", "keys", "add", name, "--keys-file", str(keys_file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise UserError(f"keys failed: {done.stderr.strip()[-500:]}")
+    return (("authorization", f"Bearer {done.stdout.strip()}"),)
 
 
 def run_streams(
