@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.protocol_pb2 import Http1ProtocolOptions, Http2ProtocolOptions
@@ -50,7 +51,7 @@ def upstream_clusters(settings: GatewaySettings, folder: Path) -> list[Any]:
             TRITON_HTTP,
             settings.triton_http,
             folder,
-            protocol=HttpProtocolOptions(explicit_http_config={"http_protocol_options": Http1ProtocolOptions()}),
+            protocol=_http1(),
             bound=direct,
         ),
     ]
@@ -71,13 +72,13 @@ def key_clusters(keys: Sequence[Key], folder: Path) -> list[Any]:
 
 
 def collector_cluster(endpoint: str, folder: Path) -> Any:
-    """The OpenTelemetry collector, by gRPC.
+    """The OpenTelemetry collector.
 
     Args:
         endpoint: http://host:port.
     """
-    where = endpoint.removeprefix("http://").rstrip("/")
-    return _cluster(COLLECTOR, [where], folder, protocol=_http2(), bound=NO_BOUND)
+    where = urlsplit(endpoint).netloc
+    return _cluster(COLLECTOR, [where], folder, protocol=_http1(), bound=NO_BOUND)
 
 
 def _cluster(name: str, where: Sequence[str], folder: Path, *, protocol: Any, bound: int) -> Any:
@@ -117,6 +118,10 @@ def _http2() -> Any:
         connection_keepalive={"interval": seconds(PING_EVERY_S), "timeout": seconds(PING_TIMEOUT_S)},
     )
     return HttpProtocolOptions(explicit_http_config={"http2_protocol_options": options})
+
+
+def _http1() -> Any:
+    return HttpProtocolOptions(explicit_http_config={"http_protocol_options": Http1ProtocolOptions()})
 
 
 def _is_number(place: str) -> bool:

@@ -39,6 +39,7 @@ HEADERS_S = 10.0
 STREAM_WINDOW_BYTES = 256 * 1024
 CONNECTION_WINDOW_BYTES = 16 * 2**20
 MAX_HEADERS_KIB = 32
+TRACES_PATH = "/v1/traces"
 CERTIFICATE, AUTHORITY = "certificate", "client-ca"
 
 
@@ -77,7 +78,7 @@ def front_door(settings: GatewaySettings, folder: Path, route_config: Any = None
         generate_request_id={"value": True},
         preserve_external_request_id=True,
         always_set_request_id_in_response=True,
-        request_id_extension={"typed_config": packed(UuidRequestIdConfig())},
+        request_id_extension={"typed_config": packed(_request_ids())},
         local_reply_config=local_replies(),
         access_log=_access_logs(settings),
         **({"tracing": _tracing(settings)} if settings.otlp_endpoint else {}),
@@ -124,6 +125,11 @@ def inner_door(folder: Path) -> Any:
         # Clients cannot reach it, and its connections are few: what bounds the front door must not shut it.
         ignore_global_conn_limit=True,
     )
+
+
+def _request_ids() -> Any:
+    """A client's id comes back as it was, whatever it is, and says nothing of tracing."""
+    return UuidRequestIdConfig(pack_trace_reason={"value": False}, use_request_id_for_trace_sampling={"value": False})
 
 
 def _filters() -> list[Any]:
@@ -216,10 +222,9 @@ def _access_logs(settings: GatewaySettings) -> list[Any]:
 
 
 def _tracing(settings: GatewaySettings) -> Any:
-    exporter = OpenTelemetryConfig(
-        grpc_service={"envoy_grpc": {"cluster_name": COLLECTOR}, "timeout": seconds(1)},
-        service_name="ganvas-gateway",
-    )
+    assert settings.otlp_endpoint is not None
+    uri = {"uri": settings.otlp_endpoint.rstrip("/") + TRACES_PATH, "cluster": COLLECTOR, "timeout": seconds(1)}
+    exporter = OpenTelemetryConfig(http_service={"http_uri": uri}, service_name="ganvas-gateway")
     percent = {"value": 100 * settings.trace_fraction}
     return HttpConnectionManager.Tracing(
         provider={"name": "envoy.tracers.opentelemetry", "typed_config": packed(exporter)},

@@ -65,6 +65,6 @@ class GatewaySettings:
     log_dir: Path | None = None
     """Holds the access log, gateway.log; None: there is none."""
     otlp_endpoint: str | None = None
-    """http://host:port of an OpenTelemetry collector that takes OTLP by gRPC."""
+    """http://host:port of an OpenTelemetry collector that takes OTLP by HTTP."""
     trace_fraction: float = 1.0
     """Of the requests that bring no decision of their own."""
