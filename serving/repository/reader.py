@@ -2,7 +2,7 @@
 
     folder/NAME/config.pbtxt                     a Triton model; NAME-decode and NAME-encode beside it
     folder/NAME/configs/CONFIG_NAME.pbtxt        picked by --model-config-name
-    folder/NAME/VERSION/certificate.json         published last: a version exists if and only if this file does
+    folder/NAME/VERSION/certificate.json         a version without one is rejected
 
 Nothing here needs Triton, ONNX Runtime or torch.
 """
@@ -27,8 +27,11 @@ __all__ = [
     "Rejected",
     "Repository",
     "RepositoryError",
+    "check_config_name",
+    "list_versions",
     "read_config",
     "read_repository",
+    "read_version",
     "served_file",
 ]
 
@@ -129,25 +132,32 @@ def read_repository(folder: Path, config_name: str | None = None) -> Repository:
         RepositoryError: the folder is missing or has no version at all, or no model has the configuration. A bad
             version lands in `rejected`.
     """
-    if config_name is not None and not _CONFIG_NAME.fullmatch(config_name):
-        raise RepositoryError(f"--config-name must be letters, digits, '_' or '-'; got {config_name!r:.80}.")
     versions: list[ModelVersion] = []
     rejected: list[Rejected] = []
-    for name, version in _published(folder):
+    check_config_name(folder, config_name)
+    for name, version in list_versions(folder):
         try:
-            versions.append(_read_version(folder, name, version, config_name))
+            versions.append(read_version(folder, name, version, config_name))
         except (CertificateError, RepositoryError, OSError) as error:
             rejected.append(Rejected(name=name, version=version, reason=str(error)))
-    if not versions and not rejected:
-        raise RepositoryError(f"{folder} has no exported model. Make one: ganvas export CHECKPOINT.")
-    if config_name is not None and versions:
-        # Triton would serve every config.pbtxt instead, without a word.
-        names = {entry.name for entry in versions}
-        there_is = {path.stem for name in names for path in (folder / name / "configs").glob("*.pbtxt")}
-        if config_name not in there_is:
-            listed = ", ".join(sorted(there_is)) or "none"
-            raise RepositoryError(f"--config-name: no model has configs/{config_name}.pbtxt; there is: {listed}.")
     return Repository(folder=folder, versions=tuple(versions), rejected=tuple(rejected))
+
+
+def check_config_name(folder: Path, config_name: str | None) -> None:
+    """Check that some model has the configuration: Triton would serve every config.pbtxt instead, without a word.
+
+    Raises:
+        RepositoryError: it says what there is; or the folder is missing or has no version at all.
+    """
+    if config_name is not None and not _CONFIG_NAME.fullmatch(config_name):
+        raise RepositoryError(f"--config-name must be letters, digits, '_' or '-'; got {config_name!r:.80}.")
+    names = {name for name, _ in list_versions(folder)}
+    if not names:
+        raise RepositoryError(f"{folder} has no exported model. Make one: ganvas export CHECKPOINT.")
+    there_is = {path.stem for name in names for path in (folder / name / "configs").glob("*.pbtxt")}
+    if config_name is not None and config_name not in there_is:
+        listed = ", ".join(sorted(there_is)) or "none"
+        raise RepositoryError(f"--config-name: no model has configs/{config_name}.pbtxt; there is: {listed}.")
 
 
 def read_config(model_folder: Path, config_name: str | None = None) -> ModelConfig:
@@ -181,20 +191,29 @@ def served_file(certificate: Certificate, config: ModelConfig) -> str:
     return file_name
 
 
-def _published(folder: Path) -> Iterator[tuple[str, int]]:
-    """(name, version) of every sampler's certificate, in order. Staging, hidden and other folders are passed over."""
+def list_versions(folder: Path) -> Iterator[tuple[str, int]]:
+    """(name, version) of every version of a model of ours, in order, sound or not. Other folders are passed over.
+
+    Raises:
+        RepositoryError: the folder cannot be read.
+    """
     try:
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     except OSError as error:
         raise RepositoryError(f"cannot read the model repository {folder}: {error.strerror}.") from None
     for name in names:
         if is_model_name(name):
-            found = {path.parent.name for path in (folder / name).glob(f"*/{CERTIFICATE_FILE}")}
+            found = {entry.name for entry in (folder / name).iterdir() if entry.is_dir()}
             for version in sorted(int(text) for text in found if _VERSION.fullmatch(text)):
                 yield name, version
 
 
-def _read_version(folder: Path, name: str, version: int, config_name: str | None) -> ModelVersion:
+def read_version(folder: Path, name: str, version: int, config_name: str | None = None) -> ModelVersion:
+    """One version, every file of it checked against its certificate.
+
+    Raises:
+        CertificateError, RepositoryError, OSError: why it must not be served.
+    """
     certificate = _read_part(folder, name, version, "sample")
     decode = _read_part(folder, name, version, "decode")
     encode = _read_part(folder, name, version, "encode") if "encode" in certificate.roles else None
@@ -223,6 +242,10 @@ def _read_part(folder: Path, name: str, version: int, role: Role) -> Certificate
     version_folder = folder / triton_name(name, role) / str(version)
     if not version_folder.is_dir():
         raise CertificateError(f"{version_folder} is missing. Export the model again.")
+    if not (version_folder / CERTIFICATE_FILE).is_file():
+        raise CertificateError(
+            f"{version_folder} has no {CERTIFICATE_FILE}: it was not exported by Ganvas, or its copy is not complete."
+        )
     certificate = Certificate.read(version_folder)
     found = (certificate.name, certificate.version, certificate.role)
     if found != (triton_name(name, role), version, role):

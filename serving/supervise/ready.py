@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,15 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from ganvas_core.cli import options_of
+from ganvas_core.cli import UserError, options_of
 from ganvas_core.files import write_atomic
 from serving.options import ServeOptions, address_of, is_loopback
-from serving.repository.reader import Repository
 
-__all__ = ["Ready", "print_ready", "print_start", "write_ready_file"]
+__all__ = ["Ready", "ReadyFileError", "claimed_ready_file", "print_ready", "print_start", "write_ready_file"]
+
+
+class ReadyFileError(UserError):
+    """The ready file cannot be written, or belongs to another run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +45,15 @@ class Ready:
     rejected: Sequence[dict[str, Any]]
 
 
-def print_start(console: Console, options: ServeOptions, repository: Repository) -> None:
+def print_start(console: Console, options: ServeOptions, names: Sequence[str]) -> None:
     """What is about to start, on two lines, and the options that are not the defaults."""
-    models = ", ".join(repository.names())
+    models = ", ".join(names)
     service, triton = (
         address_of(host, port) if port else f"a free port of {host}"
         for host, port in (options.addresses()["--port"], options.addresses()["--triton-grpc-port"])
     )
     lines = [
-        f"Serving {models} from {repository.folder}",
+        f"Serving {models} from {options.repository}",
         f"Starting {'the gateway' if options.gateway else 'the service'} on {service} and Triton on {triton} …",
     ]
     if not is_loopback(options.host) and options.insecure:
@@ -84,6 +90,52 @@ def print_ready(console: Console, ready: Ready) -> None:
         table.add_row("[red]rejected[/]", escape(f"{entry['name']} version {entry['version']}: {entry['reason']}"))
     table.add_row("stop", "Ctrl-C, or SIGTERM: accepted work finishes first")
     console.print(Panel(table, title="Ganvas is ready", expand=False))
+
+
+@contextlib.contextmanager
+def claimed_ready_file(path: Path | None) -> Iterator[None]:
+    """Keep the file for this run alone, and delete it before, since a killed run may have left it, and after.
+
+    Raises:
+        ReadyFileError: another run has it, or its folder is missing or not writable.
+    """
+    if path is None:
+        yield
+        return
+    if not path.parent.is_dir():
+        raise ReadyFileError(f"--ready-file {path}: there is no folder {path.parent}.")
+    if path.is_dir():
+        raise ReadyFileError(f"--ready-file {path}: is a folder.")
+    lock_file = path.with_name(f".{path.name}.lock")
+    try:
+        lock = _lock(lock_file)
+    except BlockingIOError:
+        raise ReadyFileError(f"--ready-file {path} belongs to another ganvas serve that is running.") from None
+    except OSError as error:
+        raise ReadyFileError(f"--ready-file {path}: {error.strerror}.") from None
+    try:
+        path.unlink(missing_ok=True)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock_file.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _lock(path: Path) -> int:
+    """A lock on the file of that name, and not on one that its owner has just deleted."""
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
 
 
 def write_ready_file(path: Path, ready: Ready) -> None:

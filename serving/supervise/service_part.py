@@ -2,9 +2,12 @@
 
 Commands go down its stdin and events come up its stdout, one JSON object a line:
 
-    down   {"command": "triton", "secret": "…"}      the first line
+    down   {"command": "serve", "versions": […], "defaults": {…}, "out": […]}
+           serving/service/inference/wanted.py says what they mean. The first line carries Triton's "secret" too.
     up     {"event": "listening", "port": 50051}
-           {"event": "serving", "models": […], "rejected": […]}
+           {"event": "serving", "models": […], "rejected": […]}              once, when it is ready
+           {"event": "proven", "name": …, "version": …, "loads": …, …}       a version that came later
+           {"event": "refused", "name": …, "version": …, "loads": …, "reason": "…"}
            {"event": "failed", "message": "…"}
 """
 
@@ -17,7 +20,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +46,8 @@ class ServicePart:
         triton: host:port of Triton's gRPC endpoint.
         listen: where it listens behind the gateway: host:port, or the path of a socket. None: on the options' host and
             port.
-        secret: opens Triton's restricted endpoints.
+        opening: the fields of the first command.
+        on_event: takes every event.
         environ: more variables for its environment.
         log: where its log goes.
     """
@@ -57,7 +61,8 @@ class ServicePart:
         *,
         triton: str,
         listen: str | None,
-        secret: str,
+        opening: Callable[[], Mapping[str, object]],
+        on_event: Callable[[dict[str, Any]], None],
         environ: Mapping[str, str],
         log: Output,
     ) -> None:
@@ -69,7 +74,8 @@ class ServicePart:
         self._options = options
         self._triton = triton
         self._listen = listen
-        self._secret = secret
+        self._opening = opening
+        self._on_event = on_event
         self._environ = environ
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
@@ -93,7 +99,7 @@ class ServicePart:
             limit=LINE_BYTES,
         )
         self._readers = [asyncio.create_task(self._read_events()), asyncio.create_task(self._read_log())]
-        self.command("triton", secret=self._secret)
+        self.command("serve", **self._opening())
 
     @property
     def pid(self) -> int | None:
@@ -156,6 +162,7 @@ class ServicePart:
                 self._serving.set()
             elif event["event"] == "failed":
                 self._failure = event["message"]
+            self._on_event(event)
 
     async def _read_log(self) -> None:
         """Pass the log on in chunks of whole lines: under load, single lines cost too much."""

@@ -1,28 +1,136 @@
-"""What Triton is given to load: a view of the model repository, by links, with only the versions that passed."""
+"""What Triton is given to load: copies of the versions that passed, hashed as copies, out of reach of the repository.
+
+    folder/models/NAME/V        what Triton has, or is about to get: its model repository
+    folder/aside/NAME/V         versions that are taken out for the moment
+    folder/incoming/            a copy under way
+
+Whatever happens to the repository afterwards, Triton loads the bytes that were compared with the certificate.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import errno
+import shutil
 from pathlib import Path
 
-from serving.repository.reader import Repository
+from ganvas_core.certificate import Certificate, CertificateError
+from ganvas_core.cli import UserError
+from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, companions
+from serving.repository.reader import ModelVersion, Rejected, RepositoryError, read_version
 
-__all__ = ["stage"]
+__all__ = ["Staging", "StagingError"]
 
 
-def stage(repository: Repository, folder: Path) -> None:
-    """Link every checked version, with its model's configurations, into an empty folder.
+class StagingError(UserError):
+    """There is no room for the copies."""
 
-    A version that was rejected is not there, so that it is not reachable through Triton directly either.
+
+class Staging:
+    """The copies of one run.
+
+    Args:
+        repository: what is copied from.
+        folder: holds the three folders.
+        config_name: as Triton's --model-config-name.
     """
-    for version in repository.versions:
-        for part in version.parts():
-            source, target = (repository.folder / part.name).resolve(), folder / part.name
-            if not target.exists():
-                target.mkdir()
-                _link(source, target, [entry.name for entry in source.iterdir() if not entry.name.isdecimal()])
-            _link(source, target, [str(version.version)])
 
+    def __init__(self, repository: Path, folder: Path, config_name: str | None = None) -> None:
+        self.models = folder / "models"
+        self._repository = repository
+        self._aside = folder / "aside"
+        self._incoming = folder / "incoming"
+        self._config_name = config_name
+        for path in (self.models, self._aside):
+            path.mkdir(exist_ok=True)
 
-def _link(source: Path, target: Path, names: list[str]) -> None:
-    for name in names:
-        (target / name).symlink_to(source / name)
+    def add(self, name: str, version: int) -> ModelVersion | Rejected:
+        """Copy a version, check the copy, and put it where Triton looks; it is loaded when Triton is told to.
+
+        Raises:
+            StagingError: the disk is full.
+        """
+        try:
+            self._copy(name, version)
+            entry = read_version(self._incoming, name, version, self._config_name)
+        except (CertificateError, RepositoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StagingError(
+                    f"there is no space for a copy of model {name} version {version} in {self.models.parent}. Free "
+                    "some, or set TMPDIR to a folder on a larger disk."
+                ) from None
+            reason = str(error).replace(str(self._incoming), str(self._repository))
+            return Rejected(name=name, version=version, reason=reason)
+        else:
+            for part in entry.parts():
+                self._move_in(part.name, version)
+            return dataclasses.replace(entry, folder=self.models / name / str(version))
+        finally:
+            shutil.rmtree(self._incoming, ignore_errors=True)
+
+    def remove(self, entry: ModelVersion) -> None:
+        """Delete the copy, wherever it is."""
+        for part in entry.parts():
+            for place in (self.models, self._aside):
+                shutil.rmtree(place / part.name / str(entry.version), ignore_errors=True)
+                with contextlib.suppress(OSError):  # other versions are still there
+                    self._without_versions(place / part.name)
+
+    def set_aside(self, model: str, version: int) -> None:
+        """Move one version of a Triton model out of Triton's sight."""
+        self._move(self.models, self._aside, model, version)
+
+    def put_back(self, model: str, version: int) -> None:
+        """Undo `set_aside`."""
+        self._move(self._aside, self.models, model, version)
+
+    def loadable(self) -> list[str]:
+        """The Triton models that have a version to load."""
+        return sorted(
+            folder.name for folder in self.models.iterdir() if any(entry.name.isdecimal() for entry in folder.iterdir())
+        )
+
+    def _copy(self, name: str, version: int) -> None:
+        """Copy what the certificates list, and nothing else."""
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        for model in (name, *companions(name)):
+            source, target = self._repository / model / str(version), self._incoming / model / str(version)
+            if not (source / CERTIFICATE_FILE).is_file():
+                continue  # read_version says what is missing
+            target.mkdir(parents=True)
+            shutil.copyfile(source / CERTIFICATE_FILE, target / CERTIFICATE_FILE)
+            certificate = Certificate.read(target)
+            for listed in (*certificate.files, *certificate.attachments):
+                if Path(listed).name != listed:
+                    raise CertificateError(f"{source}/{CERTIFICATE_FILE} lists {listed!r:.80}, which is no file name.")
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(source / listed, target / listed)
+            configs = [path for path in (source.parent / "configs").glob("*.pbtxt") if path.is_file()]
+            for path in (source.parent / CONFIG_FILE, *configs):
+                place = target.parent / path.relative_to(source.parent)
+                place.parent.mkdir(exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copyfile(path, place)
+
+    def _move_in(self, model: str, version: int) -> None:
+        source, target = self._incoming / model, self.models / model
+        if not target.exists():
+            source.rename(target)
+            return
+        for path in source.rglob("*.pbtxt"):
+            place = target / path.relative_to(source)
+            # Triton loads every version anew when a configuration has a new date.
+            if not place.exists() or place.read_bytes() != path.read_bytes():
+                place.parent.mkdir(exist_ok=True)
+                path.replace(place)
+        (source / str(version)).rename(target / str(version))
+
+    def _move(self, source: Path, target: Path, model: str, version: int) -> None:
+        if (source / model / str(version)).exists():
+            (target / model).mkdir(exist_ok=True)
+            (source / model / str(version)).rename(target / model / str(version))
+
+    def _without_versions(self, folder: Path) -> None:
+        if not any(entry.name.isdecimal() for entry in folder.iterdir()):
+            shutil.rmtree(folder)

@@ -8,27 +8,34 @@ import logging
 import os
 import secrets
 import signal
-import sys
-import tempfile
 import time
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 
 from ganvas_core.cli import UserError
 from serving.options import ServeOptions, address_of
-from serving.repository.reader import Repository, RepositoryError, read_repository
-from serving.service.logs import set_up_logging
+from serving.repository.reader import (
+    ModelVersion,
+    Rejected,
+    Repository,
+    RepositoryError,
+    check_config_name,
+    list_versions,
+)
+from serving.service.logs import logfmt, set_up_logging
 from serving.supervise.gateway_part import GatewayPart, settings_of
 from serving.supervise.output import Output, TextOutput
 from serving.supervise.part import Keeper, Part
-from serving.supervise.ready import Ready, print_ready, print_start, write_ready_file
+from serving.supervise.ready import Ready, claimed_ready_file, print_ready, print_start, write_ready_file
+from serving.supervise.run_folder import RunFolder, open_run_folder
 from serving.supervise.service_part import ServicePart
-from serving.supervise.staging import stage
+from serving.supervise.staging import Staging
 from serving.supervise.triton_part import TritonPart
+from serving.supervise.versions import Versions
 from serving.triton.ports import choose_ports
 from serving.triton.process import TritonOptions
 
@@ -38,6 +45,7 @@ logger = logging.getLogger("ganvas.supervisor")
 
 MAX_SOCKET_PATH = 107
 """Bytes, by the kernel."""
+STDERR = 2
 SERVICE_GRACE_S = 5.0
 """Extra time after drain_s before the service is killed."""
 
@@ -54,32 +62,49 @@ def supervise(options: ServeOptions, console: Console) -> int:
     Raises:
         UserError: a part could not start.
     """
-    try:
-        repository = read_repository(options.repository, options.config_name)
-    except RepositoryError as error:
-        raise ServeError(str(error)) from None
-    if not repository.versions:
-        reasons = "\n".join(f"{entry.name} version {entry.version}: {entry.reason}" for entry in repository.rejected)
-        raise ServeError(f"no version in {options.repository} matches its certificate.\n{reasons}")
-    _delete_ready_file(options)
-    ports = choose_ports(options.addresses())
-    print_start(console, options, repository)
-    with (
-        tempfile.TemporaryDirectory(prefix="ganvas-serve-") as name,
-        _log_output(options) as log,
-        _console_output(console) as console,
-    ):
-        (Path(name) / "models").mkdir()
-        stage(repository, Path(name) / "models")
+    with ExitStack() as stack:
+        try:
+            check_config_name(options.repository, options.config_name)
+        except RepositoryError as error:
+            raise ServeError(str(error)) from None
+        stack.enter_context(claimed_ready_file(options.ready_file))
+        ports = choose_ports(options.addresses())
+        log = stack.enter_context(_log_output(options))
+        console = stack.enter_context(_console_output(console))
+        run = stack.enter_context(open_run_folder())
+        set_up_logging(options.log_level, TextOutput(log, terminal=False))  # type: ignore[arg-type]
+        if run.note:
+            logger.warning(run.note)
+        print_start(console, options, sorted({name for name, _ in list_versions(options.repository)}))
+        staging = Staging(options.repository.resolve(), run.path, options.config_name)
+        repository = _stage(staging, options)
         resolved = dataclasses.replace(
             options,
-            repository=options.repository.resolve(),
+            repository=staging.models,
             port=ports["--port"],
             triton_grpc_port=ports["--triton-grpc-port"],
             triton_http_port=ports["--triton-http-port"],
             triton_metrics_port=ports["--triton-metrics-port"],
         )
-        return asyncio.run(Supervisor(resolved, console, repository, Path(name), log).run())
+        source = options.repository.resolve()
+        return asyncio.run(Supervisor(resolved, console, source, staging, repository, run, log).run())
+
+
+def _stage(staging: Staging, options: ServeOptions) -> Repository:
+    """Copy every version.
+
+    Raises:
+        ServeError: none of them may be served.
+    """
+    outcomes = [staging.add(name, version) for name, version in list_versions(options.repository)]
+    versions = tuple(outcome for outcome in outcomes if isinstance(outcome, ModelVersion))
+    rejected = tuple(outcome for outcome in outcomes if isinstance(outcome, Rejected))
+    if not versions:
+        reasons = "\n".join(f"{entry.name} version {entry.version}: {entry.reason}" for entry in rejected)
+        raise ServeError(f"no version in {options.repository} matches its certificate.\n{reasons}")
+    for entry in rejected:
+        logger.error(logfmt(event="rejected", model=entry.name, version=entry.version, reason=entry.reason))
+    return Repository(folder=staging.models, versions=versions, rejected=rejected)
 
 
 class Supervisor:
@@ -87,40 +112,62 @@ class Supervisor:
 
     Args:
         options: every port is chosen: a part that comes back is found where it was.
-        folder: holds the staged models; Triton's log too, unless there is a log_dir.
+        source: the repository that is followed.
+        repository: the versions that are staged at the start, and those that were rejected.
         log: takes the service's log and ours.
     """
 
     def __init__(
-        self, options: ServeOptions, console: Console, repository: Repository, folder: Path, log: Output
+        self,
+        options: ServeOptions,
+        console: Console,
+        source: Path,
+        staging: Staging,
+        repository: Repository,
+        run: RunFolder,
+        log: Output,
     ) -> None:
         self._options = options
         self._console = console
-        set_up_logging(options.log_level, TextOutput(log, terminal=False))  # type: ignore[arg-type]
         secret = secrets.token_urlsafe(32)
-        self._triton = TritonPart(
-            TritonOptions(
-                repository=folder / "models",
-                models=repository.triton_models(),
-                grpc_port=options.triton_grpc_port,
-                http_port=options.triton_http_port,
-                metrics_port=options.triton_metrics_port,
-                config_name=options.config_name,
-                strict_config=True,  # exported configurations are complete, and completing them costs a second or two
-                log_file=(options.log_dir or folder) / "triton.log",
-                secret=secret,
-                folder=folder,
-            ),
-            ready_s=options.start_s,
+        triton = TritonOptions(
+            repository=staging.models,
+            models=(),
+            grpc_port=options.triton_grpc_port,
+            http_port=options.triton_http_port,
+            metrics_port=options.triton_metrics_port,
+            config_name=options.config_name,
+            strict_config=True,  # exported configurations are complete, and completing them costs a second or two
+            log_file=(options.log_dir or run.path) / "triton.log",
+            secret=secret,
+            folder=run.path,
+            environ=run.environ,
         )
-        triton = address_of("127.0.0.1", options.triton_grpc_port)
-        socket = _service_socket(folder) if options.gateway else None
-        self._service = ServicePart(options, triton=triton, listen=socket, secret=secret, environ={}, log=log)
+        self._triton = TritonPart(triton, staging.loadable, ready_s=options.start_s)
+        socket = _service_socket(run.path) if options.gateway else None
+        self._service = ServicePart(
+            options,
+            triton=address_of("127.0.0.1", options.triton_grpc_port),
+            listen=socket,
+            opening=lambda: {"secret": secret, **self.versions.wanted().to_command()},
+            on_event=self._on_event,
+            environ=run.environ,
+            log=log,
+        )
+        self.versions = Versions(
+            source,
+            staging,
+            repository,
+            self._triton,
+            self._service,
+            load_s=options.start_s,
+            retire_s=options.drain_s,
+        )
         self._gateway: GatewayPart | None = None
         parts: list[Part] = [self._triton, self._service]
         if socket is not None:
             settings = settings_of(options, service=[socket])
-            self._gateway = GatewayPart(settings, folder, keys_file=options.keys_file)
+            self._gateway = GatewayPart(settings, run.path, keys_file=options.keys_file)
             parts.append(self._gateway)
         self.keepers = [Keeper(part, say=logger.warning, up=self._on_up) for part in parts]
         """Started together, in any order; each copes with the others being away."""
@@ -137,11 +184,12 @@ class Supervisor:
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
-        kept = [asyncio.create_task(keeper.run()) for keeper in self.keepers]
+        kept: list[asyncio.Task[None]] = [asyncio.create_task(keeper.run()) for keeper in self.keepers]
         try:
             await self._unless_a_part_fails(kept, self._all_ready())
             if not self._signalled.is_set():
                 self._announce()
+                kept.append(asyncio.create_task(self.versions.follow()))
             await self._unless_a_part_fails(kept, self._signalled.wait())
             assert self._signal is not None
             return 0 if self._announced else 128 + self._signal
@@ -163,7 +211,7 @@ class Supervisor:
         for task in waits:
             task.cancel()
 
-    async def _unless_a_part_fails(self, kept: list[asyncio.Task[NoReturn]], waiting: Coroutine[Any, Any, Any]) -> None:
+    async def _unless_a_part_fails(self, kept: list[asyncio.Task[None]], waiting: Coroutine[Any, Any, Any]) -> None:
         """Wait, or raise the error of a part that could not get ready the first time."""
         task = asyncio.create_task(waiting)
         try:
@@ -180,6 +228,12 @@ class Supervisor:
             self._write_ready_file()
         except OSError as error:
             raise ServeError(f"--ready-file {self._options.ready_file}: {error.strerror}.") from None
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "serving":
+            self.versions.on_serving(event["models"])
+        elif event["event"] in ("proven", "refused"):
+            self.versions.on_verdict((event["name"], event["version"]), event["loads"], event.get("reason"))
 
     def _on_up(self) -> None:
         """A part that came back has another process id."""
@@ -205,7 +259,7 @@ class Supervisor:
             triton_pid=self._triton.pid or 0,
             gateway_pid=self._gateway.pid if self._gateway else None,
             models=self._service.models,
-            rejected=self._service.rejected,
+            rejected=[*map(dataclasses.asdict, self.versions.rejected.values()), *self._service.rejected],
         )
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -225,7 +279,7 @@ class Supervisor:
         """Drain the service, then end every part."""
         self._stopping = True
         if self._options.ready_file is not None:
-            self._options.ready_file.unlink(missing_ok=True)
+            self._options.ready_file.unlink(missing_ok=True)  # before the port turns calls away
         self._tell(f"stopping: accepted calls have up to {self._options.drain_s:g} s; a second Ctrl-C stops at once")
         deadline_s = time.monotonic() + self._options.drain_s
         self._service.drain()
@@ -246,23 +300,11 @@ def _service_socket(folder: Path) -> str:
     return address_of("127.0.0.1", choose_ports({"--port": ("127.0.0.1", 0)})["--port"])
 
 
-def _delete_ready_file(options: ServeOptions) -> None:
-    """A ready file that a killed run left would say ready too early."""
-    if options.ready_file is None:
-        return
-    if not options.ready_file.parent.is_dir():
-        raise ServeError(f"--ready-file {options.ready_file}: there is no folder {options.ready_file.parent}.")
-    try:
-        options.ready_file.unlink(missing_ok=True)
-    except OSError as error:
-        raise ServeError(f"--ready-file {options.ready_file}: {error.strerror}.") from None
-
-
 @contextmanager
 def _log_output(options: ServeOptions) -> Iterator[Output]:
     """service.log in the log_dir, or stderr."""
     if options.log_dir is None:
-        with _output(sys.stderr.fileno()) as output:
+        with _output(STDERR) as output:
             yield output
         return
     try:
@@ -277,7 +319,12 @@ def _log_output(options: ServeOptions) -> Iterator[Output]:
 @contextmanager
 def _console_output(console: Console) -> Iterator[Console]:
     """The same console, but it never waits for its reader."""
-    with _output(console.file.fileno()) as output:
+    try:
+        descriptor = console.file.fileno()
+    except (OSError, ValueError):  # its file is in memory
+        yield console
+        return
+    with _output(descriptor) as output:
         yield Console(file=TextOutput(output, terminal=console.is_terminal), width=console.width)  # type: ignore[arg-type]
 
 

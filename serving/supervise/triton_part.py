@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
+from collections.abc import Callable, Sequence
 
 from ganvas_core.cli import UserError
 from serving.supervise.service_part import describe_end
-from serving.triton.process import TritonOptions, TritonProcess
+from serving.triton.http_api import TritonHttp
+from serving.triton.process import TritonOptions, TritonProcess, reachable
 
 __all__ = ["TritonPart", "wait_for_end"]
 
@@ -20,24 +23,29 @@ class TritonPart:
 
     Args:
         options: with ports that are not 0.
+        models: tells the Triton models to load, each time it starts.
         ready_s: how long it gets to load every model.
     """
 
     name = "Triton"
     label = "triton"
 
-    def __init__(self, options: TritonOptions, *, ready_s: float) -> None:
+    def __init__(self, options: TritonOptions, models: Callable[[], Sequence[str]], *, ready_s: float) -> None:
+        self.http = TritonHttp(reachable(options.host), options.http_port, secret=options.secret)
         self._options = options
+        self._models = models
         self._ready_s = ready_s
         self._process: TritonProcess | None = None
         self._starting: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
+        with contextlib.suppress(RuntimeError):  # it is just being started
+            return None if self._process is None else self._process.pid
+        return None
 
     async def start(self) -> None:
-        process = TritonProcess(self._options)
+        process = TritonProcess(dataclasses.replace(self._options, models=self._models()))
         # Cancelled or not, the thread goes on: stop waits for it.
         self._starting = asyncio.create_task(asyncio.to_thread(process.start))
         self._process = process

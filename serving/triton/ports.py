@@ -28,6 +28,9 @@ def choose_ports(wanted: Mapping[str, tuple[str, int]]) -> dict[str, int]:
         PortError: names the option whose port is taken or not allowed.
     """
     chosen: dict[str, int] = {}
+    for option, (host, _) in wanted.items():
+        if problem := port_problem(option, host, 0):  # a wrong host must not be blamed on a port
+            raise PortError(problem)
     with ExitStack() as held:
         # Those that are fixed come first, or a free one chosen for another option might be theirs.
         for option, (host, port) in sorted(wanted.items(), key=lambda item: item[1][1] == 0):

@@ -22,6 +22,7 @@ from serving.triton.http_api import SECRET_KEY, ModelFailure, TritonHttp, failur
 from serving.triton.install import TritonInstall, environment, find_triton, stage_backends
 from serving.triton.ports import choose_ports
 from serving.triton.scrub import scrub_arguments
+from serving.triton.temporary import base_folder
 
 __all__ = ["Ports", "TritonOptions", "TritonProcess", "has_gpu", "reachable"]
 
@@ -58,7 +59,7 @@ class TritonOptions:
     """What model control and everything else but inference, health, metadata and configurations asks for, as the
     header of http_api.secret_headers or the metadata of secret_metadata. Empty: all of it is open."""
     folder: Path | None = None
-    """An existing folder for everything temporary. None: the system's."""
+    """An existing folder for everything temporary; names of shared memory begin with its name. None: the system's."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """More environment variables."""
 
@@ -87,7 +88,7 @@ class TritonProcess:
         self._ports: Ports | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
-        self._region = f"ganvas-{os.getpid()}-{secrets.token_hex(4)}-"
+        self._region = f"{options.folder.name if options.folder else f'ganvas-{os.getpid()}'}-{secrets.token_hex(4)}-"
 
     def start(self) -> None:
         """Start it; returns once the process exists.
@@ -108,7 +109,9 @@ class TritonProcess:
         }
         grpc, http, metrics = choose_ports(wanted).values()
         ports = Ports(grpc=grpc, http=http, metrics=metrics)
-        self._folder = folder = Path(tempfile.mkdtemp(prefix="ganvas-triton-", dir=self.options.folder))
+        self._folder = folder = Path(
+            tempfile.mkdtemp(prefix="ganvas-triton-", dir=self.options.folder or base_folder()[0])
+        )
         try:
             (folder / "empty").mkdir()
             backends = stage_backends(install, folder / "backends")

@@ -13,9 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
+
+from ganvas.v1 import sampler_pb2_grpc
+from tests.support.service import CHANNEL_OPTIONS, sample_request
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 90.0
 END_TIMEOUT_S = 30.0
+BACK_S = 30.0
+"""For a part to come back. Generous: a loaded machine is not a broken server."""
 FREE_PORTS = ["--port=0", "--triton-grpc-port=0", "--triton-http-port=0", "--triton-metrics-port=0"]
 
 
@@ -48,15 +55,17 @@ class Serve:
 
 
 @contextmanager
-def running_serve(repository: Path, folder: Path, *options: str, ready: bool = True) -> Iterator[Serve]:
+def running_serve(
+    repository: Path, folder: Path, *options: str, ready: bool = True, ready_file: str = "ready.json"
+) -> Iterator[Serve]:
     """Serve a repository on free ports; whatever the test leaves is killed at the end.
 
     Args:
         folder: for the ready file, and for what a killed process leaves.
         ready: wait until it is.
     """
-    ready_file = folder / "ready.json"
-    command = [sys.executable, "-m", "serving", "serve", f"--repository={repository}", f"--ready-file={ready_file}"]
+    path = folder / ready_file
+    command = [sys.executable, "-m", "serving", "serve", f"--repository={repository}", f"--ready-file={path}"]
     process = subprocess.Popen(
         [*command, *FREE_PORTS, *options],
         cwd=CHECKOUT,
@@ -66,7 +75,7 @@ def running_serve(repository: Path, folder: Path, *options: str, ready: bool = T
         text=True,
         start_new_session=True,
     )
-    serve = Serve(process, ready_file)
+    serve = Serve(process, path)
     left: set[tuple[int, str]] = set()
     try:
         if ready:
@@ -86,6 +95,31 @@ def running_serve(repository: Path, folder: Path, *options: str, ready: bool = T
 def wait_gone(processes: set[tuple[int, str]], timeout_s: float = END_TIMEOUT_S) -> None:
     """Return once none of the processes is alive."""
     _wait(lambda: not any(is_alive(*process) for process in processes), timeout_s, f"gone: {processes}")
+
+
+def images(serve: Serve, *, wait_s: float = BACK_S) -> list[bytes]:
+    """Some images, as soon as the service gives them."""
+    end = time.monotonic() + wait_s
+    with grpc.insecure_channel(serve.ready["service"], options=CHANNEL_OPTIONS) as channel:
+        stub: Any = sampler_pb2_grpc.SamplerStub(channel)  # type: ignore[no-untyped-call]
+        while True:
+            try:
+                reply = stub.Sample(sample_request(8, model="plain-gan"), timeout=10, wait_for_ready=True)
+                return [image.data for image in reply.images]
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:
+                    raise
+            time.sleep(0.05)
+
+
+def wait_restarted(serve: Serve, victim: str) -> None:
+    """Return once the ready file names another process."""
+    end = time.monotonic() + BACK_S
+    before = serve.ready[victim]
+    while serve.ready[victim] == before:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+        serve.ready = json.loads(serve.ready_file.read_text(encoding="utf-8"))
 
 
 def is_alive(pid: int, started: str) -> bool:

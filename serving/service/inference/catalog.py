@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Literal
 
 from ganvas.v1 import sampler_pb2 as pb
@@ -115,13 +116,25 @@ class ServedModel:
 
 
 class Catalog:
-    """Every version that is ready, by name."""
+    """Every version that is ready, by name.
 
-    def __init__(self, models: Iterable[ServedModel] = ()) -> None:
+    Args:
+        defaults: the version that an empty version means, by name; without one it is the newest.
+        out: versions that are not ready and will be, with what their callers are told.
+    """
+
+    def __init__(
+        self,
+        models: Iterable[ServedModel] = (),
+        *,
+        defaults: Mapping[str, int] = MappingProxyType({}),
+        out: Mapping[tuple[str, int], str] = MappingProxyType({}),
+    ) -> None:
         self._models: dict[str, dict[int, ServedModel]] = {}
         for model in sorted(models, key=lambda model: (model.name, model.version)):
             self._models.setdefault(model.name, {})[model.version] = model
-        self._out: dict[tuple[str, int], str] = {}
+        self._defaults = defaults
+        self._out = out
 
     def __bool__(self) -> bool:
         return bool(self._models)
@@ -130,28 +143,21 @@ class Catalog:
         """Every version of every model, by name, oldest first."""
         return [model for versions in self._models.values() for model in versions.values()]
 
-    def newest(self) -> list[ServedModel]:
-        """The newest version of every model, by name."""
-        return [versions[max(versions)] for versions in self._models.values()]
+    def current(self) -> list[ServedModel]:
+        """Of every model the version that an empty version means, by name; the newest if that one is out."""
+        return [versions.get(self._default(name), versions[max(versions)]) for name, versions in self._models.items()]
 
     def versions(self, name: str) -> list[int]:
         return list(self._models[name])
 
-    def take_out(self, name: str, version: int, reason: str) -> None:
-        """Answer calls for a version with UNAVAILABLE and the reason, until `put_back`."""
-        self._out[name, version] = reason
-
-    def put_back(self, name: str, version: int) -> None:
-        self._out.pop((name, version), None)
-
     def find(self, name: str, version: str, digest: str = "") -> ServedModel:
-        """The model that a request names; an empty version is the newest, of those with the digest if there is one.
+        """The model that a request names; an empty version is the default, or the newest that has the digest.
 
         Raises:
             InvalidFieldError: no name, a version that is not a number, or a digest that is none.
             NotFoundError: no such model or version; lists what there is.
             DigestError: a version has another digest than the one asked for, or every version has.
-            UnavailableError: it was taken out.
+            UnavailableError: the version is out for the moment.
         """
         if digest and not _DIGEST.fullmatch(digest):
             raise InvalidFieldError("digest", f"must be 64 of 0-9 and a-f, or empty for any; got {shown(digest)}.")
@@ -159,8 +165,6 @@ class Catalog:
         if digest not in ("", model.entry.digest):
             candidates = [model] if version else list(reversed(self._models[name].values()))
             model = self._with_digest(name, candidates, digest)
-        if reason := self._out.get((model.name, model.version)):
-            raise UnavailableError(f"model {name} version {model.version} is out of service: {reason}")
         return model
 
     def _with_digest(self, name: str, candidates: list[ServedModel], digest: str) -> ServedModel:
@@ -173,19 +177,26 @@ class Catalog:
     def _find(self, name: str, version: str) -> ServedModel:
         if not name:
             raise InvalidFieldError("model", f"is empty; there is: {self._names()}.")
-        versions = self._models.get(name)
-        if versions is None:
+        versions = self._models.get(name, {})
+        out = [number for model, number in self._out if model == name]
+        if not versions and not out:
             raise NotFoundError(f"model {shown(name)} is unknown; there is: {self._names()}.")
-        if not version:
-            return versions[max(versions)]
-        if not _VERSION.fullmatch(version):
+        if version and not _VERSION.fullmatch(version):
             raise InvalidFieldError(
-                "version", f"must be a whole number, or empty for the newest; got {shown(version)}."
+                "version", f"must be a whole number, or empty for the default; got {shown(version)}."
             )
-        if int(version) not in versions:
-            there_is = ", ".join(str(number) for number in versions)
-            raise NotFoundError(f"model {shown(name)} has no version {version}; there is: {there_is}.")
-        return versions[int(version)]
+        number = int(version) if version else self._default(name)
+        if number in versions:
+            return versions[number]
+        if number in out:
+            raise UnavailableError(f"model {name} version {number} {self._out[name, number]}. Try again later.")
+        there_is = ", ".join(str(known) for known in sorted({*versions, *out}))
+        raise NotFoundError(f"model {shown(name)} has no version {number}; there is: {there_is}.")
+
+    def _default(self, name: str) -> int:
+        known = {*self._models.get(name, {}), *(number for model, number in self._out if model == name)}
+        wanted = self._defaults.get(name)
+        return wanted if wanted in known else max(known)
 
     def _names(self) -> str:
         names = sorted(self._models)

@@ -17,12 +17,12 @@ from serving.options import ServeOptions
 from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
 from serving.repository.reader import ModelVersion, Rejected, Repository
 from serving.service.errors import ServiceError, UnavailableError
-from serving.service.inference.catalog import Catalog, ServedModel
+from serving.service.inference.catalog import ServedModel
 from serving.service.inference.triton_client import POLL_S, Deadline, TritonClient
 from serving.service.logs import logfmt
 from serving.service.requests.plans import slices
 
-__all__ = ["NothingToServeError", "Proven", "prepare"]
+__all__ = ["NothingToServeError", "Proven", "log_outcome", "prepare", "prove"]
 
 Golden = Literal["exact", "equivalent"]
 
@@ -37,12 +37,12 @@ class NothingToServeError(UserError):
 class Proven:
     """What may be served, and what may not."""
 
-    catalog: Catalog
+    served: tuple[ServedModel, ...]
     rejected: tuple[Rejected, ...]
 
 
 async def prepare(repository: Repository, triton: TritonClient, options: ServeOptions) -> Proven:
-    """Wait for Triton and prove every version of the repository.
+    """Wait for Triton and prove every version of the repository, which may have none.
 
     A version that fails is logged and left out; the others are served.
 
@@ -60,15 +60,32 @@ async def prepare(repository: Repository, triton: TritonClient, options: ServeOp
     served = [outcome for outcome in outcomes if isinstance(outcome, ServedModel)]
     rejected = repository.rejected + tuple(outcome for outcome in outcomes if isinstance(outcome, Rejected))
     for model in served:
-        digest = model.entry.digest
-        logger.info(logfmt(event="ready", model=model.name, version=model.version, golden=model.golden, digest=digest))
+        log_outcome(model)
     for entry in rejected:
-        logger.error(logfmt(event="rejected", model=entry.name, version=entry.version, reason=entry.reason))
-    if not served:
+        log_outcome(entry)
+    if rejected and not served:
         raise NothingToServeError(
             f"no model of {repository.folder} can be served: {len(rejected)} rejected. The first: {rejected[0].reason}"
         )
-    return Proven(catalog=Catalog(served), rejected=rejected)
+    return Proven(served=tuple(served), rejected=rejected)
+
+
+async def prove(entry: ModelVersion, triton: TritonClient, options: ServeOptions) -> ServedModel | Rejected:
+    """Prove one version that Triton has just loaded."""
+    outcome = await _try(entry, triton, options, {})
+    log_outcome(outcome)
+    return outcome
+
+
+def log_outcome(outcome: ServedModel | Rejected) -> None:
+    """One line for a version that was proven or rejected."""
+    if isinstance(outcome, Rejected):
+        logger.error(logfmt(event="rejected", model=outcome.name, version=outcome.version, reason=outcome.reason))
+    else:
+        digest = outcome.entry.digest
+        logger.info(
+            logfmt(event="ready", model=outcome.name, version=outcome.version, golden=outcome.golden, digest=digest)
+        )
 
 
 async def _prove_all(

@@ -13,6 +13,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -22,12 +23,15 @@ from pydantic import TypeAdapter
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.cli import UserError
 from serving.options import ServeOptions, address_of
-from serving.repository.reader import Repository, RepositoryError, read_repository
+from serving.repository.reader import Rejected, Repository, RepositoryError
 from serving.service.admission.messages import Reader
+from serving.service.inference.catalog import Catalog, ServedModel
 from serving.service.inference.dispatch import Dispatcher
 from serving.service.inference.image_files import ImageCoder
-from serving.service.inference.readiness import NothingToServeError, prepare
+from serving.service.inference.models import Models, read_wanted
+from serving.service.inference.readiness import NothingToServeError
 from serving.service.inference.triton_client import TritonClient
+from serving.service.inference.wanted import Wanted
 from serving.service.logs import logfmt, set_up_logging
 from serving.service.rpc.calls import Calls
 from serving.service.rpc.health import Health
@@ -81,7 +85,7 @@ class SamplingServer:
         )
         self._door = Door(self.sampler, calls=self.calls, reader=self.reader, options=options)
         self.rejected = repository.rejected
-        self._repository = repository
+        self.models = Models(repository, self.triton, options, dispatcher=self.dispatcher, publish=self._publish)
         self._listen = listen
         self._health = Health([health.OVERALL_HEALTH, SAMPLER])
         self._server = grpc.aio.server(options=server_options(options.max_calls))
@@ -116,12 +120,14 @@ class SamplingServer:
         Raises:
             NothingToServeError: Triton was not ready in time, or no version gave its golden images.
         """
-        proven = await prepare(self._repository, self.triton, self.options)
-        self.sampler.catalog, self.rejected = proven.catalog, proven.rejected
+        self.rejected = await self.models.get_ready()
         self.dispatcher.resume()
         if self.calls.state != "draining":
             self.calls.state = "serving"
             self._health.set(serving=True)
+
+    def _publish(self, catalog: Catalog) -> None:
+        self.sampler.catalog = catalog
 
     async def watch(self) -> None:
         """Stop serving while Triton is gone, and get ready again when it is back. Never returns.
@@ -175,9 +181,13 @@ class SamplingServer:
 async def run(options: ServeOptions, triton: str, listen: str | None) -> int:
     """Serve until SIGTERM, then drain; SIGINT cuts the drain short. Returns the exit code."""
     commands = await open_commands()
-    first = await read_command(commands)
-    repository = read_repository(options.repository, options.config_name)
-    server = SamplingServer(options, repository, triton=triton, secret=first["secret"] if first else "", listen=listen)
+    opening = await read_command(commands)
+    if opening is None:
+        return 1  # the supervisor is gone
+    wanted = Wanted.from_command(opening)
+    repository = read_wanted(options, wanted)
+    server = SamplingServer(options, repository, triton=triton, secret=opening["secret"], listen=listen)
+    server.models.want(wanted)
     server.triton.on_suspect = lambda model: tell(event="suspect", model=model)
     stopping = asyncio.Event()
 
@@ -191,14 +201,14 @@ async def run(options: ServeOptions, triton: str, listen: str | None) -> int:
     loop.add_signal_handler(signal.SIGINT, stop_now)
     tell(event="listening", port=await server.start())
     try:
-        return await _serve(server, stopping)
+        return await _serve(server, stopping, commands)
     finally:
         await server.stop()
 
 
-async def _serve(server: SamplingServer, stopping: asyncio.Event) -> int:
+async def _serve(server: SamplingServer, stopping: asyncio.Event, commands: asyncio.StreamReader) -> int:
     """Get ready and serve until `stopping`, then drain."""
-    serving = asyncio.create_task(_get_ready_and_watch(server))
+    serving = asyncio.create_task(_get_ready_and_watch(server, commands))
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
     if stop.done():
@@ -214,23 +224,44 @@ async def _serve(server: SamplingServer, stopping: asyncio.Event) -> int:
     return 0
 
 
-async def _get_ready_and_watch(server: SamplingServer) -> None:
-    await server.get_ready()
-    models = [
-        {
-            "name": model.name,
-            "version": model.version,
-            "family": model.entry.certificate.family,
-            "shape": model.shape,
-            "num_labels": len(model.labels),
-            "precision": model.entry.precision,
-            "golden": model.golden,
-            "digest": model.entry.digest,
-        }
-        for model in server.sampler.catalog.all()
-    ]
-    tell(event="serving", models=models, rejected=[dataclasses.asdict(entry) for entry in server.rejected])
-    await server.watch()
+async def _get_ready_and_watch(server: SamplingServer, commands: asyncio.StreamReader) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_obey(server, commands))
+        await server.get_ready()
+        models = [describe(model) for model in server.sampler.catalog.all()]
+        tell(event="serving", models=models, rejected=[dataclasses.asdict(entry) for entry in server.rejected])
+        group.create_task(_report_changes(server))
+        await server.watch()
+
+
+async def _obey(server: SamplingServer, commands: asyncio.StreamReader) -> None:
+    """Do what the supervisor says; return once it is gone."""
+    while (command := await read_command(commands)) is not None:
+        if command["command"] == "serve":
+            server.models.want(Wanted.from_command(command))
+
+
+async def _report_changes(server: SamplingServer) -> None:
+    """Prove what came after the start, and say how it went."""
+    async for key, loads, outcome in server.models.follow():
+        if isinstance(outcome, Rejected):
+            tell(event="refused", name=key[0], version=key[1], loads=loads, reason=outcome.reason)
+        else:
+            tell(event="proven", loads=loads, **describe(outcome))
+
+
+def describe(model: ServedModel) -> dict[str, Any]:
+    """A proven version, for `ganvas serve` to show."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "family": model.entry.certificate.family,
+        "shape": model.shape,
+        "num_labels": len(model.labels),
+        "precision": model.entry.precision,
+        "golden": model.golden,
+        "digest": model.entry.digest,
+    }
 
 
 def main(arguments: list[str]) -> int:

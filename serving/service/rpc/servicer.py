@@ -98,7 +98,7 @@ class Sampler:
         )
 
     async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=[self._describe(model) for model in self.catalog.newest()])
+        return pb.ListModelsResponse(models=[self._describe(model) for model in self.catalog.current()])
 
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
         model = self.catalog.find(request.model, request.version, request.digest)

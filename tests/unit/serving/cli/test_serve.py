@@ -12,9 +12,8 @@ from serving.cli.doctor import doctor
 from serving.cli.models import models
 from serving.cli.serve import serve
 from serving.cli.verify import verify
-from serving.repository.reader import Repository
 from tests.support import cli
-from tests.support.certificates import served_model
+from tests.support.serve import FREE_PORTS
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
@@ -58,18 +57,15 @@ def test_serve_says_why_when_every_version_is_rejected(tmp_path: Path) -> None:
     version = tmp_path / "broken" / "1"
     version.mkdir(parents=True)
     (version / "certificate.json").write_text("{")
-    code, error = run("--repository", str(tmp_path))
+    code, error = run("--repository", str(tmp_path), *FREE_PORTS)
     assert code == 1
     assert "no version" in error
     assert "broken version 1: certificate.json is not JSON" in error
 
 
-def test_serve_says_so_when_the_ready_file_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = served_model()
-    repository = Repository(folder=tmp_path, versions=(model.entry,), rejected=())
-    monkeypatch.setattr("serving.supervise.supervisor.read_repository", lambda *_: repository)
+def test_serve_says_so_when_the_ready_file_has_no_folder(model_repository: Path, tmp_path: Path) -> None:
     path = tmp_path / "nowhere" / "ready.json"
-    code, error = run("--ready-file", str(path))
+    code, error = run("--repository", str(model_repository), "--ready-file", str(path))
     assert (code, error) == (1, f"serve: --ready-file {path}: there is no folder {path.parent}.\n")
 
 
@@ -84,8 +80,7 @@ def test_every_verb_has_help_with_an_example(verb: Callable[[Any], int | None]) 
 def test_serve_blames_the_host_when_the_host_is_wrong(
     model_repository: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    free = [f"--{name}port=0" for name in ("", "triton-grpc-", "triton-http-", "triton-metrics-")]
-    code, error = run("--repository", str(model_repository), "--host", "203.0.113.7", "--insecure", *free)
+    code, error = run("--repository", str(model_repository), "--host", "203.0.113.7", "--insecure", *FREE_PORTS)
     assert code == 1
     assert error.startswith("serve: --host 203.0.113.7 is not an address of this machine.")
     assert "--port" not in error

@@ -74,8 +74,6 @@ def test_what_is_not_a_published_version_is_passed_over(repository: Path) -> Non
         shutil.copytree(model, repository / copy)
     for copy in (".2", "2.tmp", "02", "0", "latest", "-3"):
         shutil.copytree(model / "1", model / copy)
-    (model / "5").mkdir()
-    (model / "5" / "model.onnx").write_bytes(b"unfinished")
     found = read_repository(repository)
     assert found.rejected == ()
     assert [(version.name, version.version) for version in found.versions] == [
@@ -83,6 +81,14 @@ def test_what_is_not_a_published_version_is_passed_over(repository: Path) -> Non
         ("tiny-gan", 1),
         ("tiny-vae", 1),
     ]
+
+
+def test_version_without_a_certificate_is_rejected_and_not_passed_over(repository: Path) -> None:
+    (repository / "tiny-gan" / "5").mkdir()
+    (repository / "tiny-gan" / "5" / "model.onnx").write_bytes(b"unfinished")
+    (rejected,) = read_repository(repository).rejected
+    assert (rejected.name, rejected.version) == ("tiny-gan", 5)
+    assert "tiny-gan/5 has no certificate.json" in rejected.reason
 
 
 @pytest.mark.parametrize(

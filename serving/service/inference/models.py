@@ -1,0 +1,132 @@
+"""The versions that are served: what the supervisor wants, as far as it is proven."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from ganvas_core.certificate import CertificateError
+from ganvas_core.names import companions
+from serving.options import ServeOptions
+from serving.repository.reader import ModelVersion, Rejected, Repository, RepositoryError, read_version
+from serving.service.inference.catalog import Catalog, ServedModel
+from serving.service.inference.dispatch import Dispatcher
+from serving.service.inference.readiness import prepare, prove
+from serving.service.inference.triton_client import TritonClient
+from serving.service.inference.wanted import Key, Wanted
+
+__all__ = ["Models", "read_wanted"]
+
+
+class Models:
+    """Follows what is wanted: what goes, goes at once; what comes is proven first.
+
+    Args:
+        repository: the versions at the start. All of them are wanted until `want` says otherwise.
+        publish: takes each new catalog.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        triton: TritonClient,
+        options: ServeOptions,
+        *,
+        dispatcher: Dispatcher,
+        publish: Callable[[Catalog], None],
+    ) -> None:
+        self._triton = triton
+        self._options = options
+        self._dispatcher = dispatcher
+        self._publish = publish
+        self._folder = repository.folder
+        self._entries = {(entry.name, entry.version): entry for entry in repository.versions}
+        self._rejected = repository.rejected
+        self._wanted = Wanted(versions=dict.fromkeys(self._entries, 1))
+        self._proven: dict[Key, ServedModel] = {}
+        self._tried: dict[Key, int] = {}
+        """To the load that was proven or refused."""
+        self._changed = asyncio.Event()
+
+    async def get_ready(self) -> tuple[Rejected, ...]:
+        """Wait for Triton, prove every wanted version, and publish them.
+
+        Returns:
+            Those that were refused, now or when they were read.
+        Raises:
+            NothingToServeError: Triton was not ready in time, or no version gave its golden images.
+        """
+        wanted = self._wanted.versions
+        entries = tuple(entry for key, entry in self._entries.items() if key in wanted)
+        repository = Repository(folder=self._folder, versions=entries, rejected=self._rejected)
+        proven = await prepare(repository, self._triton, self._options)
+        for entry in entries:
+            self._proven.pop((entry.name, entry.version), None)
+            self._tried[entry.name, entry.version] = wanted[entry.name, entry.version]
+        self._proven |= {(model.name, model.version): model for model in proven.served}
+        self._update()
+        return proven.rejected
+
+    def want(self, wanted: Wanted) -> None:
+        """Serve something else from now on. New calls for a version that is out fail at once; accepted ones wait."""
+        before, self._wanted = self._wanted.versions, wanted
+        for key, loads in before.items():
+            if key in wanted.out or wanted.versions.get(key, loads) != loads:
+                self._pause(key)
+        self._update()
+        self._changed.set()
+
+    async def follow(self) -> AsyncIterator[tuple[Key, int, ServedModel | Rejected]]:
+        """Prove what `want` adds, and publish it; yields each outcome with the number of the load. Never ends."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            for key, loads in self._wanted.versions.items():
+                if self._tried.get(key) == loads:
+                    continue
+                outcome = await self._prove(key)
+                self._tried[key] = loads
+                self._proven.pop(key, None)
+                if isinstance(outcome, ServedModel):
+                    self._proven[key], self._entries[key] = outcome, outcome.entry
+                    self._update()
+                if key in self._wanted.versions:
+                    self._resume(key)
+                yield key, loads, outcome
+                if self._changed.is_set():  # what is wanted is another thing now
+                    break
+
+    def _pause(self, key: Key) -> None:
+        for model in (key[0], *companions(key[0])):
+            self._dispatcher.pause(model, key[1])
+
+    def _resume(self, key: Key) -> None:
+        for model in (key[0], *companions(key[0])):
+            self._dispatcher.resume(model, key[1])
+
+    async def _prove(self, key: Key) -> ServedModel | Rejected:
+        entry = await asyncio.to_thread(_read, self._options, key)
+        return entry if isinstance(entry, Rejected) else await prove(entry, self._triton, self._options)
+
+    def _update(self) -> None:
+        """Let calls see what is both wanted and proven."""
+        wanted = self._wanted
+        models = [model for key, model in self._proven.items() if self._tried[key] == wanted.versions.get(key)]
+        self._publish(Catalog(models, defaults=wanted.defaults, out=wanted.out))
+
+
+def read_wanted(options: ServeOptions, wanted: Wanted) -> Repository:
+    """The wanted versions, checked against their certificates."""
+    outcomes = [_read(options, key) for key in wanted.versions]
+    return Repository(
+        folder=options.repository,
+        versions=tuple(outcome for outcome in outcomes if isinstance(outcome, ModelVersion)),
+        rejected=tuple(outcome for outcome in outcomes if isinstance(outcome, Rejected)),
+    )
+
+
+def _read(options: ServeOptions, key: Key) -> ModelVersion | Rejected:
+    try:
+        return read_version(options.repository, *key, options.config_name)
+    except (CertificateError, RepositoryError, OSError) as error:
+        return Rejected(name=key[0], version=key[1], reason=str(error))

@@ -1,0 +1,106 @@
+"""The folder of one run: everything temporary is in it, and what a killed run left is cleared by the next start.
+
+A run holds a lock on a file in its folder for as long as it lives. A folder whose lock is free belongs to nobody:
+its processes are ended, its shared memory and its files deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganvas_core.cli import UserError
+from serving.triton.temporary import base_folder
+
+__all__ = ["RunFolder", "RunFolderError", "clear_leftovers", "open_run_folder"]
+
+PREFIX = "ganvas-serve-"
+NEW_PREFIX = "ganvas-new-"
+LOCK = "lock"
+VARIABLE = "GANVAS_RUN_FOLDER"
+SHARED_MEMORY = Path("/dev/shm")
+ABANDONED_S = 3600.0
+
+
+class RunFolderError(UserError):
+    """There is no room for temporary files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """The folder of a living run, which only its owner can enter."""
+
+    path: Path
+    note: str | None
+    """Why it is not where TMPDIR says; None: it is."""
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What every process of the run has in its environment, so that the next start finds it."""
+        return {VARIABLE: str(self.path)}
+
+
+@contextlib.contextmanager
+def open_run_folder() -> Iterator[RunFolder]:
+    """Clear what killed runs left, then make a folder that is deleted at the end.
+
+    Raises:
+        RunFolderError: the disk is full.
+        TritonStartError: no folder for temporary files can be used.
+    """
+    base, note = base_folder()
+    clear_leftovers(base)
+    try:
+        new = Path(tempfile.mkdtemp(prefix=NEW_PREFIX, dir=base))
+        lock = os.open(new / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise RunFolderError(f"{base}: {error.strerror}. Free some space, or set TMPDIR to another folder.") from None
+    path = base / (PREFIX + new.name.removeprefix(NEW_PREFIX))
+    try:
+        # Under its final name it is never seen without its lock.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        new.rename(path)
+        yield RunFolder(path=path, note=note)
+    finally:
+        for folder in (path, new):
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def clear_leftovers(base: Path) -> None:
+    """Delete what runs that were killed left behind: processes, shared memory, folders."""
+    for folder in base.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _clear(folder)
+            finally:
+                os.close(lock)
+    for folder in base.glob(f"{NEW_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            status = folder.lstat()
+            if status.st_uid == os.getuid() and time.time() - status.st_mtime > ABANDONED_S:
+                shutil.rmtree(folder)
+
+
+def _clear(folder: Path) -> None:
+    mark = f"{VARIABLE}={folder}".encode()
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and int(process.name) != os.getpid():
+            with contextlib.suppress(OSError):  # it ended, or is somebody else's
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), signal.SIGKILL)
+    for region in SHARED_MEMORY.glob(f"{folder.name}-*"):
+        region.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
