@@ -37,6 +37,7 @@ from serving.service.rpc.calls import Calls
 from serving.service.rpc.health import Health
 from serving.service.rpc.methods import Door
 from serving.service.rpc.servicer import Sampler
+from serving.service.rpc.strict import StrictMessages
 from serving.service.rpc.supervision import open_commands, read_command, tell
 from serving.service.rpc.transport import server_options, wait_sent
 
@@ -88,7 +89,7 @@ class SamplingServer:
         self.models = Models(repository, self.triton, options, dispatcher=self.dispatcher, publish=self._publish)
         self._listen = listen
         self._health = Health([health.OVERALL_HEALTH, SAMPLER])
-        self._server = grpc.aio.server(options=server_options(options.max_calls))
+        self._server = grpc.aio.server(interceptors=[StrictMessages()], options=server_options(options.max_calls))
         self._hurry = asyncio.Event()
 
     async def start(self) -> int:
