@@ -129,6 +129,11 @@ class ServeOptions(GatewayOptions):
     log_dir: Path | None = None
     """Keep triton.log, service.log, envoy.log and gateway.log, the access log, in this folder. Without it the service
     logs to stderr, and there is no access log."""
+    otlp_endpoint: Annotated[str | None, Field(pattern=r"^http://[^/]+$")] = None
+    """http://HOST:PORT of an OpenTelemetry collector that takes OTLP by HTTP, by default on port 4318: gateway, service
+    and Triton send their spans there."""
+    trace_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of the calls that bring no trace of their own, how many to trace."""
     log_level: LogLevel = "info"
     """Of the service's log; info has a line for every call."""
 

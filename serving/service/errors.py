@@ -65,9 +65,11 @@ class DigestError(ServiceError):
 class BusyError(ServiceError):
     """A queue is full."""
 
-    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+    def __init__(self, message: str, *, retry_after_ms: int, reason: str = "triton") -> None:
         super().__init__(f"{message} Retry in {retry_after_ms} ms.")
         self.retry_after_ms = retry_after_ms
+        self.reason = reason
+        """For the metrics: calls, wait, bytes or triton."""
 
 
 class DeadlineError(ServiceError):

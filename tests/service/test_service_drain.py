@@ -163,7 +163,7 @@ def test_every_call_leaves_one_log_line(
     with caplog.at_level("INFO", logger="ganvas.access"):
         service.stub.Sample(sample_request(20))
         failure_of(lambda: service.stub.Sample(pb.SampleRequest(model='x"\nfake=1', seeds=[1])))
-    loop_thread.run(service.server.calls.wait_idle())
+        loop_thread.run(service.server.calls.wait_idle())
     good, bad = (record.getMessage() for record in caplog.records if record.name == "ganvas.access")
     fields = dict(pair.split("=", 1) for pair in good.split())
     assert (fields["method"], fields["model"], fields["count"], fields["code"]) == ("Sample", "tiny-gan", "20", "OK")

@@ -238,6 +238,7 @@ class Lane:
         raise BusyError(
             f"busy: a wait of {wait_s:.2g} s, and {what} the work is done.",
             retry_after_ms=min(max(retry_ms, MIN_RETRY_MS), MAX_RETRY_MS),
+            reason="wait",
         )
 
     def _ahead(self, caller: str, count: int, bulk: bool) -> float:

@@ -186,4 +186,4 @@ def parse(kind: type[M], raw: bytes) -> M:
 
 
 def _busy() -> BusyError:
-    return BusyError("too many large requests are being read.", retry_after_ms=RETRY_AFTER_MS)
+    return BusyError("too many large requests are being read.", retry_after_ms=RETRY_AFTER_MS, reason="bytes")

@@ -18,6 +18,7 @@ from serving.service.errors import AwayError, UnavailableError
 from serving.service.inference.catalog import ServedModel
 from serving.service.inference.triton_client import Deadline
 from serving.service.logs import logfmt
+from serving.service.metrics import Metrics
 
 __all__ = ["Batches", "Dispatcher"]
 
@@ -40,7 +41,8 @@ class Dispatcher:
         recovery_s: how long calls without a deadline wait for a Triton that is away.
     """
 
-    def __init__(self, *, max_wait_s: float, recovery_s: float) -> None:
+    def __init__(self, *, max_wait_s: float, recovery_s: float, metrics: Metrics) -> None:
+        self.metrics = metrics
         self._max_wait_s = max_wait_s
         self._recovery_s = recovery_s
         self._lanes: dict[tuple[str, int], Lane] = {}
@@ -74,9 +76,12 @@ class Dispatcher:
         deadline: Deadline,
         bulk: bool,
         stream: bool = False,
+        on_turn: Callable[[float], None] = lambda queue_s: None,
     ) -> Iterator[Batches[Any]]:
         """Let a call of `count` images in, for the duration of the block.
 
+        Args:
+            on_turn: told how long the call waited, when its first batch is sent.
         Raises:
             BusyError: it would wait too long.
         """
@@ -84,7 +89,7 @@ class Dispatcher:
         bulk = bulk or stream or count > model.batch_size
         work = lane.admit(caller, count, bulk=bulk, stream=stream, at_s=deadline.at_s)
         try:
-            yield Batches(self, lane, work, triton_model)
+            yield Batches(self, lane, work, triton_model, on_turn)
         finally:
             lane.close(work)
 
@@ -169,11 +174,17 @@ class Dispatcher:
 class Batches(Generic[T]):
     """The batches of one admitted call."""
 
-    def __init__(self, dispatcher: Dispatcher, lane: Lane, work: Work, triton_model: str) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, lane: Lane, work: Work, triton_model: str, on_turn: Callable[[float], None]
+    ) -> None:
+        self._on_turn = on_turn
         self.work = work
         self._dispatcher = dispatcher
         self._lane = lane
         self._triton_model = triton_model
+        self.queue_s: float | None = None
+        """How long the call waited for its first turn; None while it does."""
+        self._admitted_s = time.perf_counter()
         self._asked = 0
         """Images that asks without an answer want."""
 
@@ -208,6 +219,7 @@ class Batches(Generic[T]):
             start, stop = images = await self._turn(most, images)
             if start == stop:
                 return None
+            self._measure(stop - start)
             sent_s = time.monotonic()
             measured: float | None = None
             try:
@@ -218,8 +230,18 @@ class Batches(Generic[T]):
                 lost = error
             finally:
                 self._lane.finish(self.work, stop - start, sent_s=measured)
+            self._dispatcher.metrics.batches_lost.labels(self._triton_model).inc()
             await self._dispatcher.wait_to_retry(attempt, since_s, self.work, lost)
             attempt += 1
+
+    def _measure(self, num_images: int) -> None:
+        """Count a batch whose turn it is."""
+        metrics = self._dispatcher.metrics
+        metrics.batch_images.labels(self._triton_model).observe(num_images)
+        if self.queue_s is None:
+            self.queue_s = time.perf_counter() - self._admitted_s
+            metrics.queue_seconds.labels(self._triton_model).observe(self.queue_s)
+            self._on_turn(self.queue_s)
 
     async def _turn(self, most: int, again: tuple[int, int] | None) -> tuple[int, int]:
         """The images whose turn it is: those of `again`, or the next ones."""

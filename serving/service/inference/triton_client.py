@@ -111,12 +111,14 @@ class TritonClient:
         inputs: Mapping[str, NDArray[Any]],
         outputs: Sequence[str],
         deadline: Deadline,
+        metadata: tuple[tuple[str, str], ...] = (),
     ) -> list[bytes]:
         """Run one batch.
 
         Args:
             inputs: name to [N, ...] array of a dtype of the sampler contract.
             outputs: names of the wanted outputs.
+            metadata: sent along, for traces.
         Returns:
             The raw bytes of each output, in the order of `outputs`.
         Raises:
@@ -138,7 +140,7 @@ class TritonClient:
         )
         request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
         try:
-            response = await self._stub.ModelInfer(request, timeout=timeout_s)
+            response = await self._stub.ModelInfer(request, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise self._translate(error, model, out_of_time=timeout_s == remaining_s) from None
         except asyncio.CancelledError:

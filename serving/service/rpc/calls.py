@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,15 +23,21 @@ from serving.service.admission.shares import Shares, caller_of, value_of
 from serving.service.errors import BusyError, DeadlineError, UnavailableError, status_of
 from serving.service.inference.triton_client import Deadline
 from serving.service.logs import logfmt
+from serving.service.metrics import Metrics
+from serving.service.tracing import Trace, Tracing
 
-__all__ = ["PRIORITY_KEY", "Call", "Calls", "State"]
+__all__ = ["PRIORITY_KEY", "REQUEST_ID_KEY", "Call", "Calls", "State"]
 
 State = Literal["starting", "serving", "waiting for Triton", "draining"]
 
 PRIORITY_KEY = "x-ganvas-priority"
 """Metadata: `bulk` makes a small call wait behind the others."""
 
+REQUEST_ID_KEY = "x-request-id"
+
 RETRY_AFTER_MS = 200
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
 access_log = logging.getLogger("ganvas.access")
 
@@ -47,7 +55,12 @@ class Call:
     model: str = ""
     version: str | None = None
     count: int | None = None
+    request_id: str
+    """Of the caller or the gateway, else made here: it gets it back, and the log has it."""
+    trace: Trace | None = None
+    """None: the call is not traced."""
     started_s: float = field(default_factory=time.perf_counter)
+    queue_us: int = 0
     inference_us: int = 0
     encode_us: int = 0
     interrupted: bool = False
@@ -56,7 +69,18 @@ class Call:
 
     def timing(self) -> pb.Timing:
         """The Timing of a unary reply that is about to leave."""
-        return pb.Timing(total_us=self.total_us(), inference_us=self.inference_us, encode_us=self.encode_us)
+        return pb.Timing(
+            total_us=self.total_us(),
+            queue_us=self.queue_us,
+            inference_us=self.inference_us,
+            encode_us=self.encode_us,
+        )
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What its caller gets after the reply: the id, and the times as HTTP's server-timing has them."""
+        times = {"queue": self.queue_us, "inference": self.inference_us, "encode": self.encode_us}
+        timing = ", ".join(f"{name};dur={us / 1000:.3f}" for name, us in times.items())
+        return ((REQUEST_ID_KEY, self.request_id), ("server-timing", timing))
 
     def total_us(self) -> int:
         return int((time.perf_counter() - self.started_s) * 1e6)
@@ -67,13 +91,16 @@ class Calls:
 
     Args:
         limit: more calls than this at the same time get RESOURCE_EXHAUSTED; one caller has at most half.
+        tracing: None: calls are not traced.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self.state: State = "starting"
         self.is_hopeless: Callable[[], bool] = lambda: False
         """Whether Triton has been away for so long that calls should not wait for it."""
         self.shares = Shares(limit)
+        self._metrics = metrics
+        self._tracing = tracing
         self._running: dict[Call, asyncio.Task[Any]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -90,7 +117,10 @@ class Calls:
             caller=caller_of(context),
             deadline=Deadline.after(context.time_remaining()),
             bulk=value_of(context, PRIORITY_KEY) == "bulk",
+            request_id=_request_id(context),
         )
+        if self._tracing is not None:
+            call.trace = self._tracing.start(method, value_of(context, "traceparent"), call.request_id)
         try:
             self._admit(call, context)
             yield call
@@ -105,11 +135,14 @@ class Calls:
             status = status_of(UnavailableError("the service stopped before this call was done. Try again later."))
         except Exception as error:
             status = status_of(error)
+            if isinstance(error, BusyError):
+                self._metrics.refused.labels(error.reason).inc()
         else:
             call.code = grpc.StatusCode.OK
+            context.set_trailing_metadata(call.metadata())
             return
         call.code = status.code
-        await context.abort(status.code, status.message, status.trailing_metadata)
+        await context.abort(status.code, status.message, (*status.trailing_metadata, *call.metadata()))
 
     async def wait_idle(self) -> None:
         """Return once no call is being answered."""
@@ -127,17 +160,21 @@ class Calls:
         context.add_done_callback(lambda _: self._end(call))
         # A Triton that is away is expected back in seconds: calls wait for it, as long as there is hope.
         if self.state in ("starting", "draining") or (self.state == "waiting for Triton" and self.is_hopeless()):
+            self._metrics.refused.labels("state").inc()
             raise UnavailableError(f"the service is {self.state}. Try again later.")
         if not self.shares.has_room(call.caller):
             whose, limit = "", self.shares.limit
             if self.shares.total < self.shares.limit:
                 whose, limit = " of this caller", self.shares.of_one
             raise BusyError(
-                f"{limit} calls{whose} are being answered, which is the limit.", retry_after_ms=RETRY_AFTER_MS
+                f"{limit} calls{whose} are being answered, which is the limit.",
+                retry_after_ms=RETRY_AFTER_MS,
+                reason="calls",
             )
         task = asyncio.current_task()
         assert task is not None
         self.shares.take(call.caller)
+        self._metrics.calls.labels(call.method).inc()
         self._running[call] = task
         self._idle.clear()
 
@@ -145,14 +182,24 @@ class Calls:
         """The last byte of a call has left, or its caller has."""
         if self._running.pop(call, None) is not None:
             self.shares.give_back(call.caller)
+            self._metrics.calls.labels(call.method).dec()
             if not self._running:
                 self._idle.set()
-        _log(call)
+        code = call.code or grpc.StatusCode.CANCELLED
+        self._metrics.requests.labels(call.method, code.name).inc()
+        self._metrics.request_seconds.labels(call.method).observe(call.total_us() / 1e6)
+        if call.trace is not None:
+            call.trace.end(code.name)
+        _log(call, code)
 
 
-def _log(call: Call) -> None:
+def _request_id(context: Any) -> str:
+    given = value_of(context, REQUEST_ID_KEY)
+    return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+
+def _log(call: Call, code: grpc.StatusCode) -> None:
     """The access log: one line a call."""
-    code = call.code or grpc.StatusCode.CANCELLED
     access_log.info(
         logfmt(
             method=call.method,
@@ -161,9 +208,11 @@ def _log(call: Call) -> None:
             count=call.count,
             code=code.name,
             total_ms=call.total_us() / 1000,
+            queue_ms=call.queue_us / 1000,
             inference_ms=call.inference_us / 1000,
             encode_ms=call.encode_us / 1000,
             caller=call.caller if call.caller not in call.peer else None,
             peer=call.peer,
+            request_id=call.request_id,
         )
     )

@@ -19,7 +19,8 @@ from ganvas_core.names import MAX_MESSAGE_BYTES
 from serving.options import ServeOptions
 from serving.service.admission.messages import Reader, parse
 from serving.service.errors import IdleReaderError
-from serving.service.rpc.calls import Call, Calls
+from serving.service.metrics import Metrics
+from serving.service.rpc.calls import REQUEST_ID_KEY, Call, Calls
 
 __all__ = ["Door", "Send"]
 
@@ -53,10 +54,11 @@ class Door:
         servicer: has a coroutine for each method: (request, call) to a reply, or (request, call, send) of a stream.
     """
 
-    def __init__(self, servicer: Any, *, calls: Calls, reader: Reader, options: ServeOptions) -> None:
+    def __init__(self, servicer: Any, *, calls: Calls, reader: Reader, options: ServeOptions, metrics: Metrics) -> None:
         self._servicer = servicer
         self._calls = calls
         self._reader = reader
+        self._metrics = metrics
         self._idle_s = options.stream_idle_s
         few, many = (FIXED_BYTES + SEED_BYTES * count for count in (options.max_count, options.max_stream_count))
         self._methods = {
@@ -87,10 +89,12 @@ class Door:
 
         async def handle(_: Any, context: Any) -> bytes:
             async with self._calls.accept(name, context) as call, self._message(method, call, context) as raw:
+                self._metrics.received_bytes.labels(name).inc(len(raw))
                 request = await _parse(method, raw)
                 del raw
                 call.model = getattr(request, "model", "")
                 reply: bytes = (await answer(request, call)).SerializeToString()
+                self._metrics.sent_bytes.labels(name).inc(len(reply))
                 return reply
             raise AssertionError("accept aborts the call instead")
 
@@ -100,16 +104,25 @@ class Door:
         method, answer = self._methods[name], getattr(self._servicer, name)
 
         async def handle(_: Any, context: Any) -> None:
+            begun = False
+
             async def send(reply: Any) -> None:
+                nonlocal begun
+                message = reply.SerializeToString()
                 try:
                     async with asyncio.timeout(self._idle_s):
-                        await context.write(reply.SerializeToString())
+                        if not begun:
+                            begun = True
+                            await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
+                        await context.write(message)
+                    self._metrics.sent_bytes.labels(name).inc(len(message))
                 except TimeoutError:
                     raise IdleReaderError(
                         f"nothing was read from this stream for {self._idle_s:g} s. Read on, or ask for less."
                     ) from None
 
             async with self._calls.accept(name, context) as call, self._message(method, call, context) as raw:
+                self._metrics.received_bytes.labels(name).inc(len(raw))
                 request = await _parse(method, raw)
                 del raw
                 call.model = request.model

@@ -33,6 +33,7 @@ from serving.service.inference.readiness import NothingToServeError
 from serving.service.inference.triton_client import TritonClient
 from serving.service.inference.wanted import Wanted
 from serving.service.logs import logfmt, set_up_logging
+from serving.service.metrics import Metrics
 from serving.service.rpc.calls import Calls
 from serving.service.rpc.health import Health
 from serving.service.rpc.methods import Door
@@ -40,6 +41,7 @@ from serving.service.rpc.servicer import Sampler
 from serving.service.rpc.strict import StrictMessages
 from serving.service.rpc.supervision import open_commands, read_command, tell
 from serving.service.rpc.transport import server_options, wait_sent
+from serving.service.tracing import Tracing
 
 __all__ = ["PortInUseError", "SamplingServer", "main"]
 
@@ -75,22 +77,32 @@ class SamplingServer:
     ) -> None:
         self.options = options
         self.port = options.port
-        self.calls = Calls(options.max_calls)
+        self.metrics = Metrics()
+        self.tracing = Tracing(options.otlp_endpoint, options.trace_fraction) if options.otlp_endpoint else None
+        self.calls = Calls(options.max_calls, self.metrics, self.tracing)
         self.triton = TritonClient(triton, secret=secret)
         self.coder = ImageCoder(options.encode_threads)
-        self.dispatcher = Dispatcher(max_wait_s=options.max_wait_s, recovery_s=options.recovery_s)
+        self.dispatcher = Dispatcher(max_wait_s=options.max_wait_s, recovery_s=options.recovery_s, metrics=self.metrics)
         self.calls.is_hopeless = lambda: self.dispatcher.hopeless
-        self.sampler = Sampler(triton=self.triton, coder=self.coder, dispatcher=self.dispatcher)
+        self.sampler = Sampler(triton=self.triton, coder=self.coder, dispatcher=self.dispatcher, metrics=self.metrics)
         self.reader = Reader(
             limit_bytes=options.request_memory_mib * 2**20, read_s=options.read_s, wait_s=options.max_wait_s
         )
-        self._door = Door(self.sampler, calls=self.calls, reader=self.reader, options=options)
+        self._door = Door(self.sampler, calls=self.calls, reader=self.reader, options=options, metrics=self.metrics)
+        self._watch_gauges()
         self.rejected = repository.rejected
         self.models = Models(repository, self.triton, options, dispatcher=self.dispatcher, publish=self._publish)
         self._listen = listen
         self._health = Health([health.OVERALL_HEALTH, SAMPLER])
         self._server = grpc.aio.server(interceptors=[StrictMessages()], options=server_options(options.max_calls))
         self._hurry = asyncio.Event()
+
+    def _watch_gauges(self) -> None:
+        watch, dispatcher = self.metrics.watch, self.dispatcher
+        watch("ganvas_serving", "Whether calls are answered.", lambda: float(self.calls.state == "serving"))
+        watch("ganvas_waiting_images", "Images that were let in and are not in Triton yet.", dispatcher.waiting)
+        watch("ganvas_triton_images", "Images that are in Triton.", dispatcher.in_flight)
+        watch("ganvas_request_memory_bytes", "Bytes of requests being read or kept.", lambda: self.reader.memory.total)
 
     async def start(self) -> int:
         """Listen; returns the port. Calls get UNAVAILABLE until `get_ready` is done.
@@ -177,6 +189,8 @@ class SamplingServer:
         await self._server.stop(SHUTDOWN_GRACE_S)
         await self.triton.close()
         self.coder.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
 
 async def run(options: ServeOptions, triton: str, listen: str | None) -> int:

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ganvas.v1 import sampler_pb2 as pb
+from ganvas_core.interface import Arrays
 from ganvas_core.names import triton_name
 from serving.service.inference.catalog import Catalog, ServedModel
 from serving.service.inference.concurrency import as_finished, in_order
 from serving.service.inference.dispatch import Batches, Dispatcher
 from serving.service.inference.image_files import ImageCoder, as_messages
 from serving.service.inference.triton_client import TritonClient
+from serving.service.metrics import Metrics
 from serving.service.requests.plans import EncodePlan, ImagePlan
 from serving.service.requests.validate import parse_decode, parse_encode, parse_sample, parse_walk
 from serving.service.rpc.calls import Call
 from serving.service.rpc.methods import Send
+from serving.service.tracing import Trace, part_of
 
 __all__ = ["Sampler"]
 
 T = TypeVar("T")
+
+RECENT_CALLS = 100
+"""Calls that GetModel's times are the mean of."""
+
+FORMATS = {number: name.removeprefix("FORMAT_").lower() for name, number in pb.Format.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +59,11 @@ class Rendered:
 class Sampler:
     """The servicer: one method each. `catalog` is replaced when what is ready changes."""
 
-    def __init__(self, *, triton: TritonClient, coder: ImageCoder, dispatcher: Dispatcher) -> None:
+    def __init__(self, *, triton: TritonClient, coder: ImageCoder, dispatcher: Dispatcher, metrics: Metrics) -> None:
         self.catalog = Catalog()
+        self._metrics = metrics
+        self._recent: dict[tuple[str, int], deque[pb.Timing]] = {}
+        """Of each version, the timings of its last unary calls."""
         self._triton = triton
         self._coder = coder
         self._dispatcher = dispatcher
@@ -78,14 +91,15 @@ class Sampler:
         name, version, outputs = triton_name(plan.model.name, "encode"), plan.model.version, ("mean", "logvar")
         with self._admitted(plan, name, call) as work:
             start_s = time.perf_counter()
-            images = await self._coder.decode(plan)
+            with part_of(call.trace, "decode files"):
+                images = await self._coder.decode(plan)
             decoded_s = time.perf_counter()
 
             async def infer(start: int, stop: int) -> list[bytes]:
-                return await self._triton.infer(name, version, {"image": images[start:stop]}, outputs, call.deadline)
+                return await self._infer(name, version, {"image": images[start:stop]}, outputs, call)
 
             raw = await _all(work, infer, plan.model.width_in_batches)
-        call.inference_us, call.encode_us = _us(time.perf_counter() - decoded_s), _us(decoded_s - start_s)
+        self._note(plan, call, work, inference_s=time.perf_counter() - decoded_s, encode_s=decoded_s - start_s)
         mean, logvar = (np.frombuffer(b"".join(part), np.float32).tolist() for part in zip(*raw, strict=True))
         return pb.EncodeResponse(
             model=plan.model.name,
@@ -103,7 +117,8 @@ class Sampler:
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
         model = self.catalog.find(request.model, request.version, request.digest)
         certificate_json = model.entry.certificate.to_json()
-        return pb.GetModelResponse(model=self._describe(model), certificate_json=certificate_json)
+        recent = _mean(self._recent.get((model.name, model.version)))
+        return pb.GetModelResponse(model=self._describe(model), certificate_json=certificate_json, recent=recent)
 
     def _describe(self, model: ServedModel) -> pb.Model:
         return model.describe(self.catalog.versions(model.name))
@@ -121,6 +136,7 @@ class Sampler:
             deadline=call.deadline,
             bulk=call.bulk,
             stream=stream,
+            on_turn=partial(_trace_wait, call.trace),
         )
 
     async def _all_images(self, plan: ImagePlan, call: Call) -> list[pb.Image]:
@@ -132,7 +148,7 @@ class Sampler:
         with self._admitted(plan, plan.triton_model, call) as work:
             batches: list[Rendered] = await _all(work, self._render(plan, call), plan.model.width_in_batches)
         inferred_s, end_s = max(batch.inferred_s for batch in batches), max(batch.encoded_s for batch in batches)
-        call.inference_us, call.encode_us = _us(inferred_s - start_s), _us(end_s - inferred_s)
+        self._note(plan, call, work, inference_s=inferred_s - start_s, encode_s=end_s - inferred_s)
         return [image for batch in batches for image in batch.images]
 
     async def _stream(self, plan: ImagePlan, call: Call, send: Send, order: Any, reply: Any) -> None:
@@ -144,6 +160,7 @@ class Sampler:
                     if batch is None:
                         continue
                     timing = batch.timing()
+                    call.queue_us = timing.queue_us = _us(work.queue_s or 0.0)
                     call.inference_us += timing.inference_us
                     call.encode_us += timing.encode_us
                     await send(reply(info=info, images=batch.images, timing=timing))
@@ -153,13 +170,41 @@ class Sampler:
             start, stop = plan.first + start, plan.first + stop
             sent_s = time.perf_counter()
             inputs = plan.inputs(start, stop)
-            (raw,) = await self._triton.infer(plan.triton_model, plan.model.version, inputs, ("image",), call.deadline)
+            (raw,) = await self._infer(plan.triton_model, plan.model.version, inputs, ("image",), call)
             inferred_s = time.perf_counter()
-            files = await self._coder.encode(plan, raw, start)
+            with part_of(call.trace, "encode files"):
+                files = await self._coder.encode(plan, raw, start)
             images = as_messages(plan, files, start)
-            return Rendered(images=images, sent_s=sent_s, inferred_s=inferred_s, encoded_s=time.perf_counter())
+            encoded_s = time.perf_counter()
+            if plan.format != pb.FORMAT_RAW:
+                self._metrics.encode_seconds.labels(FORMATS[plan.format]).observe(encoded_s - inferred_s)
+            self._metrics.images.labels(plan.model.name, str(plan.model.version)).inc(stop - start)
+            return Rendered(images=images, sent_s=sent_s, inferred_s=inferred_s, encoded_s=encoded_s)
 
         return render
+
+    async def _infer(
+        self, triton_model: str, version: int, inputs: Arrays, outputs: Sequence[str], call: Call
+    ) -> list[bytes]:
+        """One batch of a call in Triton, traced and measured."""
+        sent_s = time.perf_counter()
+        with part_of(call.trace, "inference", model=triton_model, images=len(next(iter(inputs.values())))) as headers:
+            raw = await self._triton.infer(triton_model, version, inputs, outputs, call.deadline, headers)
+        self._metrics.inference_seconds.labels(triton_model).observe(time.perf_counter() - sent_s)
+        return raw
+
+    def _note(
+        self, plan: ImagePlan | EncodePlan, call: Call, work: Batches[Any], *, inference_s: float, encode_s: float
+    ) -> None:
+        """Where the time of a unary call went.
+
+        Args:
+            inference_s: with the wait for its turn.
+        """
+        queue_s = work.queue_s or 0.0
+        call.queue_us, call.inference_us, call.encode_us = _us(queue_s), _us(inference_s - queue_s), _us(encode_s)
+        recent = self._recent.setdefault((plan.model.name, plan.model.version), deque(maxlen=RECENT_CALLS))
+        recent.append(call.timing())
 
 
 async def _all(work: Batches[T], render: Callable[[int, int], Coroutine[Any, Any, T]], width: int) -> list[T]:
@@ -185,5 +230,18 @@ def _info(plan: ImagePlan) -> pb.ImageInfo:
     )
 
 
+def _trace_wait(trace: Trace | None, queue_s: float) -> None:
+    if trace is not None:
+        trace.add("admission", queue_s)
+
+
+def _mean(timings: Sequence[pb.Timing] | None) -> pb.Timing | None:
+    """None if there are none."""
+    if not timings:
+        return None
+    names = ("total_us", "queue_us", "inference_us", "encode_us")
+    return pb.Timing(**{name: sum(getattr(entry, name) for entry in timings) // len(timings) for name in names})
+
+
 def _us(seconds: float) -> int:
-    return int(seconds * 1e6)
+    return max(0, int(seconds * 1e6))

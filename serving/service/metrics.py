@@ -1,0 +1,63 @@
+"""What the service counts and measures, for Prometheus. docs/metrics.md lists all of it.
+
+One object for the process, handed to whoever has something to tell it. Labels are methods, codes, models that are
+served and reasons of ours: nothing that a caller can make up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+__all__ = ["Metrics"]
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Every metric of the service."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "ganvas_requests", "Calls that have ended, replies sent.", ["method", "code"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "ganvas_request_seconds", "From the call to its end.", ["method"], buckets=SECONDS, registry=registry
+        )
+        self.calls = Gauge(
+            "ganvas_calls", "Calls under way; SampleStream and Walk are streams.", ["method"], registry=registry
+        )
+        self.images = Counter("ganvas_images", "Images computed for calls.", ["model", "version"], registry=registry)
+        self.refused = Counter("ganvas_refused", "Calls refused at the door.", ["reason"], registry=registry)
+        self.queue_seconds = Histogram(
+            "ganvas_queue_seconds",
+            "From admission to the first batch of a call in Triton.",
+            ["model"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.batch_images = Histogram(
+            "ganvas_batch_images", "Images in a batch sent to Triton.", ["model"], buckets=IMAGES, registry=registry
+        )
+        self.inference_seconds = Histogram(
+            "ganvas_inference_seconds", "A batch in Triton.", ["model"], buckets=SECONDS, registry=registry
+        )
+        self.encode_seconds = Histogram(
+            "ganvas_encode_seconds", "Images of a batch into files.", ["format"], buckets=SECONDS, registry=registry
+        )
+        self.batches_lost = Counter(
+            "ganvas_batches_lost", "Batches that Triton lost and that were sent again.", ["model"], registry=registry
+        )
+        self.received_bytes = Counter("ganvas_received_bytes", "Bytes of requests.", ["method"], registry=registry)
+        self.sent_bytes = Counter("ganvas_sent_bytes", "Bytes of replies.", ["method"], registry=registry)
+
+    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """Add a gauge that is asked when it is read."""
+        Gauge(name, help_text, registry=self.registry).set_function(value)
+
+    def text(self) -> str:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry).decode()
