@@ -32,6 +32,8 @@ class Target:
     method: str
     batch_size: int
     requests: Sequence[bytes]
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Sent with each."""
 
 
 def direct_target(address: str, model: str, *, batch_size: int, num_labels: int) -> Target:
@@ -91,7 +93,7 @@ def closed_loop(target: Target, *, concurrency: int, seconds: float, warmup_s: f
 
             async def caller() -> None:
                 while (begin := time.perf_counter()) < start + seconds:
-                    await call(next(requests), timeout=60)
+                    await call(next(requests), timeout=60, metadata=target.metadata or None)
                     if begin >= start:
                         latencies_ms.append((time.perf_counter() - begin) * 1e3)
 
@@ -113,7 +115,7 @@ def paced(target: Target, *, interval_ms: float, seconds: float, warmup_s: float
         while next_call < start + seconds:
             time.sleep(max(0.0, next_call - time.perf_counter()))
             begin = time.perf_counter()
-            call(next(requests), timeout=30)
+            call(next(requests), timeout=30, metadata=target.metadata or None)
             if begin >= start:
                 latencies_ms.append((time.perf_counter() - begin) * 1e3)
             next_call = max(next_call + interval_ms / 1e3, time.perf_counter())

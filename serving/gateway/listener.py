@@ -13,6 +13,7 @@ from envoy.config.trace.v3.opentelemetry_pb2 import OpenTelemetryConfig
 from envoy.extensions.access_loggers.file.v3.file_pb2 import FileAccessLog
 from envoy.extensions.access_loggers.stats.v3.stats_pb2 import Config as StatsAccessLog
 from envoy.extensions.filters.http.buffer.v3.buffer_pb2 import Buffer
+from envoy.extensions.filters.http.grpc_json_transcoder.v3.transcoder_pb2 import GrpcJsonTranscoder
 from envoy.extensions.filters.http.grpc_web.v3.grpc_web_pb2 import GrpcWeb
 from envoy.extensions.filters.http.local_ratelimit.v3.local_rate_limit_pb2 import LocalRateLimit
 from envoy.extensions.filters.http.lua.v3.lua_pb2 import Lua
@@ -23,8 +24,11 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from envoy.extensions.request_id.uuid.v3.uuid_pb2 import UuidRequestIdConfig
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
 
+from ganvas.v1 import sampler_pb2
+from ganvas_core.names import MAX_MESSAGE_BYTES
 from serving.gateway.clusters import COLLECTOR, INNER_SOCKET, NO_BOUND, PING_EVERY_S, PING_TIMEOUT_S
 from serving.gateway.messages import address, count, packed, seconds
 from serving.gateway.replies import local_replies
@@ -57,7 +61,7 @@ def front_door(settings: GatewaySettings, folder: Path, route_config: Any = None
     manager = HttpConnectionManager(
         stat_prefix="gateway",
         **({"rds": rds} if route_config is None else {"route_config": route_config}),
-        http_filters=_filters(),
+        http_filters=_filters(settings),
         http2_protocol_options=Http2ProtocolOptions(
             max_concurrent_streams=count(settings.max_connection_streams),
             initial_stream_window_size=count(STREAM_WINDOW_BYTES),
@@ -132,16 +136,34 @@ def _request_ids() -> Any:
     return UuidRequestIdConfig(pack_trace_reason={"value": False}, use_request_id_for_trace_sampling={"value": False})
 
 
-def _filters() -> list[Any]:
+def _filters(settings: GatewaySettings) -> list[Any]:
     """In the order in which a request passes them; access, rate and body have their settings in the routes."""
     return [
         _filter("envoy.filters.http.grpc_web", GrpcWeb()),
         _filter(ACCESS, Lua(stat_prefix="access", clear_route_cache={"value": True})),
         _filter(RATE, LocalRateLimit(stat_prefix="quota")),
+        _filter("envoy.filters.http.grpc_json_transcoder", _json(settings)),
         _filter(SIZE, Buffer(max_request_bytes=count(1)), disabled=True),
         _filter(BODY, Lua(stat_prefix="body", clear_route_cache={"value": False})),
         _filter("envoy.filters.http.router", Router()),
     ]
+
+
+def _json(settings: GatewaySettings) -> Any:
+    """The Sampler's calls as JSON by HTTP: POST /ganvas.v1.Sampler/Sample."""
+    described = FileDescriptorSet()
+    sampler_pb2.DESCRIPTOR.CopyToProto(described.file.add())
+    return GrpcJsonTranscoder(
+        proto_descriptor_bin=described.SerializeToString(),
+        services=[service.full_name for service in sampler_pb2.DESCRIPTOR.services_by_name.values()],
+        auto_mapping=True,
+        match_incoming_request_route=True,
+        convert_grpc_status=True,
+        print_options={"preserve_proto_field_names": True, "stream_newline_delimited": True},
+        request_validation_options={"reject_unknown_query_parameters": True},
+        max_request_body_size=count(settings.max_direct_bytes),
+        max_response_body_size=count(2 * MAX_MESSAGE_BYTES),
+    )
 
 
 def _filter(name: str, message: Message, *, disabled: bool = False) -> Any:

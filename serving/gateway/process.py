@@ -110,8 +110,9 @@ class GatewayProcess:
         self.port = self.admin.port("gateway") or self.port
 
     @property
-    def pid(self) -> int:
-        return self._running().pid
+    def pid(self) -> int | None:
+        """None before it is started."""
+        return None if self._process is None else self._process.pid
 
     @property
     def log_file(self) -> Path:

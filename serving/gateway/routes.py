@@ -62,6 +62,7 @@ def routes(settings: GatewaySettings) -> Any:
         routes=[
             _refuse({"prefix": KSERVE}, "grpc-encoding", 415, "a request must not be compressed."),
             _refuse({"prefix": "/ganvas.v1."}, "grpc-encoding", 415, "a request must not be compressed."),
+            _refuse({"prefix": "/ganvas.v1."}, "content-encoding", 415, "a request must not be compressed."),
             *_sampler_routes(settings),
             *_infrastructure_routes(settings),
             *_triton_routes(settings),

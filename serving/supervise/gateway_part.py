@@ -54,14 +54,15 @@ class GatewayPart:
         process = GatewayProcess(self._settings, self._folder, keys_file=self._keys_file)
         # Cancelled or not, the thread goes on: stop waits for it.
         self._starting = asyncio.create_task(asyncio.to_thread(process.start))
-        await asyncio.shield(self._starting)
         self._process = process
+        await asyncio.shield(self._starting)
 
     async def wait_ready(self) -> None:
         await asyncio.to_thread(self._running().wait_ready, READY_S)
 
     async def wait(self) -> str:
         process = self._running()
+        assert process.pid is not None
         await wait_for_end(process.pid)
         while (code := process.poll()) is None:
             await asyncio.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import gzip
 import json
@@ -41,6 +42,7 @@ from tests.support.service import sample_request
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
+JSON = {"Content-Type": "application/json"}
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "PROPFIND")
 LISTED = {f"{SAMPLER}{method}": "POST" for method in pb.DESCRIPTOR.services_by_name["Sampler"].methods_by_name}
 NOT_LISTED = (
@@ -110,6 +112,23 @@ def test_every_kind_of_client_gets_the_same_bytes(port: int) -> None:
     data, trailers = grpc_web(port, f"{SAMPLER}Sample", sample_request(4, model=MODEL, first=5))
     assert "grpc-status: 0" in trailers
     assert [image.data for image in pb.SampleResponse.FromString(data).images] == wanted
+
+
+def test_the_typed_calls_are_json_by_http_too(port: int) -> None:
+    body = json.dumps({"model": MODEL, "range": {"first": "5", "count": "4"}}).encode()
+    status, _, reply = ask(port, "POST", f"{SAMPLER}Sample", body, JSON)
+    assert status == 200
+    images = json.loads(reply)["images"]
+    assert [base64.b64decode(image["data"]) for image in images] == images_by_sampler(port)
+    status, _, reply = ask(port, "POST", f"{SAMPLER}SampleStream", body, JSON)
+    assert status == 200
+    lines = [json.loads(line) for line in reply.splitlines()]
+    assert sum(len(line["images"]) for line in lines) == 4
+    status, _, reply = ask(port, "POST", f"{SAMPLER}GetModel", b'{"model": "nobody"}', JSON)
+    assert (status, json.loads(reply)["code"]) == (404, grpc.StatusCode.NOT_FOUND.value[0])
+    for broken in (b"{", b"[" * 200_000, b'{"model":' + b"[" * 200_000, b'{"range": 3}'):
+        assert ask(port, "POST", f"{SAMPLER}Sample", broken, JSON)[0] == 400
+    assert ask(port, "POST", f"{SAMPLER}Sample", body, {**JSON, "Content-Encoding": "gzip"})[0] == 415
 
 
 def test_what_a_client_needs_is_there(port: int) -> None:
