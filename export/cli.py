@@ -27,15 +27,28 @@ def export(options: CheckpointExportOptions) -> None:
     print(f"{result.name} version {result.version} is in {result.folder} ({result.seconds:.1f} s)")
     print(
         f"  float parity   {certificate.float_parity.max_abs:.1e} before rounding to uint8 "
-        f"(limit {certificate.float_parity.atol:.0e}, {certificate.num_parity_seeds} seeds)"
+        f"from PyTorch in {certificate.float_parity.reference} "
+        f"(limit {certificate.float_parity.atol:.1e}, {certificate.num_parity_seeds} seeds)"
     )
     for file_name, file in certificate.files.items():
         if (pixels := file.pixel_parity) is None:
             continue
         worst = "identical" if pixels.worst_psnr_db is None else f"worst image {pixels.worst_psnr_db:.1f} dB"
+        arithmetic = " in half arithmetic" if pixels.arithmetic == "half" else ""
         print(
-            f"  {file.precision} images    max {pixels.max_levels}, mean {pixels.mean_levels:.4f} levels, {worst}; "
-            f"{file_name} {file.sha256[:12]}"
+            f"  {file.precision} images    max {pixels.max_levels}, mean {pixels.mean_levels:.4f} levels, {worst}"
+            f"{arithmetic}; {file_name} {file.sha256[:12]}"
         )
+        if file.activations is not None:
+            print(
+                f"  fp16 range     largest activation {file.activations.peak:.3g} in {file.activations.node} "
+                f"(limit {file.activations.limit:.0f}, {pixels.num_images} images)"
+            )
+            for node, reason in file.fp32_nodes.items():
+                print(f"  in float32     {node}: {reason}")
+            for node, exponent in file.rescaled.items():
+                print(f"  rescaled       {node}: weights by 2^{-exponent}, which the next layer undoes")
+    if certificate.no_fp16 is not None:
+        print(f"  no fp16 file   {certificate.no_fp16}")
     batches = ", ".join(str(size) for size in certificate.parity_batches)
     print(f"  same bytes     in every slot of batches of {batches}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -31,8 +31,14 @@ class ExportOptions:
     """Triton instances on the CPU: batches computed at once."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Compute threads of each instance on the CPU, and of the proof."""
+    precision: Literal["fp32", "fp16", "auto"] = "auto"
+    """auto: an fp16 file too, unless none passes its proof; fp16: the same, or an error; fp32: none."""
     fp32_nodes: Annotated[tuple[str, ...], Cli(flag="--fp32-node")] = ()
-    """Node to keep in float32 in the fp16 file; may be given again."""
+    """Node to keep in float32 in the fp16 file; may be given again. Others are found by search."""
+    num_half_seeds: Annotated[int, Field(ge=16, le=65536)] = 256
+    """Seeds that the fp16 file is proven for in half arithmetic, beside the corners of truncation and labels."""
+    max_search_runs: Annotated[int, Field(ge=1, le=10000)] = 120
+    """Runs of each network that the search for nodes to keep in float32 may take."""
     num_golden: Annotated[int, Field(ge=1, le=len(GOLDEN_SEEDS))] = 8
     """Golden seeds in the certificate, which serving makes again before it is ready."""
     num_parity_seeds: Annotated[int, Field(ge=1, le=4096)] = 32

@@ -1,4 +1,4 @@
-"""The export: build → prove → certify → publish.
+"""The export: build → prove fp32 → find and prove fp16 → certify → publish.
 
 Everything up to the last step happens in memory, so a model that fails its proof leaves nothing on disk.
 """
@@ -14,6 +14,7 @@ from export.adapters.source import Source
 from export.errors import BatchDependenceError, GateError
 from export.graph.build import Graphs, Networks, build_graphs, export_networks
 from export.options import ExportOptions
+from export.precision.mixed import add_fp16
 from export.proof.cases import batch_sizes
 from export.proof.prove import Proof, prove
 from export.publish.certify import certificates, golden_png
@@ -22,7 +23,7 @@ from export.publish.repository import check_folder, check_new_version, locked, s
 from export.publish.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, config_text
 from export.surgery.batch_invariance import first_dependent_node, invariance_feeds, make_batch_invariant
 from ganvas_core.certificate import Certificate
-from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, FP32_FILE, GOLDEN_FILE
+from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, GOLDEN_FILE
 
 __all__ = ["ExportResult", "export_model"]
 
@@ -57,16 +58,28 @@ def export_model(
 
     report("building the graphs")
     networks = _rewrite_batch_dependent(export_networks(source), source, options)
-    graphs = build_graphs(source, networks, keep_fp32=options.fp32_nodes)
+    graphs = build_graphs(source, networks)
 
     report("proving them against PyTorch")
     proof = _prove_or_pin(source, graphs, options)
+    no_fp16 = None
+    if options.precision != "fp32":
+        mixed = add_fp16(source, graphs, proof, options, report=report)
+        graphs, proof, no_fp16 = mixed.graphs, mixed.proof, mixed.no_fp16
 
     report("publishing")
     with locked(repository):
         check_new_version(repository, source, options)
         version = max(versions_of(repository / name), default=0) + 1
-        written = certificates(source, graphs, proof, name=name, version=version, max_batch_size=options.max_batch_size)
+        written = certificates(
+            source,
+            graphs,
+            proof,
+            name=name,
+            version=version,
+            max_batch_size=options.max_batch_size,
+            no_fp16=no_fp16,
+        )
 
         # Every file of every Triton model, in memory.
         models: dict[str, dict[str, bytes]] = {}
@@ -78,14 +91,14 @@ def export_model(
                     source.interface(role),
                     options,
                     pinned_batch=certificate.pinned_batch,
+                    has_fp16=FP16_FILE in certificate.files,
                 ).encode()
                 for config_name in CONFIG_NAMES
             }
             models[certificate.name] = {
                 CONFIG_FILE: configs[DEFAULT_CONFIG],
                 **{f"configs/{config_name}.pbtxt": text for config_name, text in configs.items()},
-                f"{version}/{FP32_FILE}": graphs.files[role, FP32_FILE].data,
-                f"{version}/{FP16_FILE}": graphs.files[role, FP16_FILE].data,
+                **{f"{version}/{file_name}": graphs.files[role, file_name].data for file_name in certificate.files},
                 **({f"{version}/{GOLDEN_FILE}": golden_png(source, proof)} if role == "sample" else {}),
                 f"{version}/{CERTIFICATE_FILE}": certificate.to_json().encode(),
             }

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from onnx import ModelProto
 
 from export.adapters.source import Source
-from export.errors import InputError
 from export.graph.compose import check_graph, join
 from export.graph.images import postprocess_graph, preprocess_graph
 from export.graph.network import encoder_graph, network_graph
 from export.graph.noise import noise_graph
 from export.graph.writer import Graph
-from export.surgery.fp16 import fp16_network, nodes_out_of_range
-from export.surgery.truncation import bind_truncation, truncation_nodes
+from export.precision.plan import Plan, apply_plan
+from export.surgery.truncation import bind_truncation
 from ganvas_core.names import FP16_FILE, FP32_FILE, Role
 
-__all__ = ["PRECISIONS", "Graphs", "Networks", "build_graphs", "export_networks", "fp16_decode"]
+__all__ = ["PRECISIONS", "Graphs", "Networks", "add_fp16_files", "build_graphs", "export_networks"]
 
 PRECISIONS = {FP32_FILE: "fp32", FP16_FILE: "fp16"}
 
@@ -43,14 +43,14 @@ class Graphs:
     """In the order of publishing: companions first."""
     files: Mapping[tuple[Role, str], Graph]
     """By role and file name."""
-    fp32_nodes: Mapping[Role, dict[str, str]]
-    """The nodes of each role's fp16 file that are kept in float32, and why."""
+    plans: Mapping[Role, Plan]
+    """How each role's fp16 file is written; empty without one."""
     noise: Graph
     """seed → latent."""
     network: Graph
     """(latent, truncation, label) → image_float, in float32."""
-    decoder: ModelProto
-    """(latent, label) → image_float, in float32: the network with truncation 1."""
+    encoder: Graph | None
+    """image_float → (mean, logvar), in float32."""
 
 
 def export_networks(source: Source) -> Networks:
@@ -63,70 +63,56 @@ def export_networks(source: Source) -> Networks:
     return Networks(generator=network_graph(source), encoder=encoder)
 
 
-def build_graphs(source: Source, networks: Networks, *, keep_fp32: Collection[str] = ()) -> Graphs:
-    """Join the networks with noise and image conversion, in both precisions.
+def build_graphs(source: Source, networks: Networks) -> Graphs:
+    """Join the networks with noise and image conversion, in float32.
 
-    Args:
-        keep_fp32: network nodes to keep in float32 in the fp16 files.
     Raises:
         GateError: a graph is not what the contract says.
-        InputError: keep_fp32 names a node that no network has.
     """
-    sampler, encoder = networks.generator, networks.encoder
-    decoder = bind_truncation(sampler)
-
-    # Check that every node to keep exists.
-    existing = [node.name for network in (sampler, encoder) if network is not None for node in network.graph.node]
-    for name in keep_fp32:
-        if name not in existing:
-            raise InputError(f"--fp32-node {name} is not a node of the network. It has: {', '.join(existing)}.")
-
-    # Join sampler and decode. What computes on the truncation stays in float32, as it does outside of the graph: so
-    # sample(seed, truncation) has the bytes of decode(latent(seed) * truncation).
     noise = noise_graph(source.latent_shape)
-    postprocess = postprocess_graph(source.image, source.image_range)
-    fp32_nodes: dict[Role, dict[str, str]] = {"decode": _fp32_nodes(decoder, keep_fp32)}
-    exact = {node.name: "computes on the truncation" for node in truncation_nodes(sampler)}
-    fp32_nodes["sample"] = exact | _fp32_nodes(sampler, keep_fp32)
-    models: dict[tuple[Role, str], ModelProto] = {}
-    for file_name, network in _precisions(decoder, fp32_nodes["decode"]).items():
-        models["decode", file_name] = join(network, postprocess, edge="image_float")
-    for file_name, network in _precisions(sampler, fp32_nodes["sample"]).items():
-        images = join(network, postprocess, edge="image_float")
-        models["sample", file_name] = join(noise, images, edge="latent")
-
-    # Join encode.
-    roles: tuple[Role, ...] = ("decode", "sample")
-    if encoder is not None:
-        roles = ("decode", "encode", "sample")
-        fp32_nodes["encode"] = _fp32_nodes(encoder, keep_fp32)
-        preprocess = preprocess_graph(source.image, source.image_range)
-        for file_name, network in _precisions(encoder, fp32_nodes["encode"]).items():
-            models["encode", file_name] = join(preprocess, network, edge="image_float")
-
-    for (role, _), model in models.items():
-        check_graph(model, source.interface(role))
+    encoder = networks.encoder
+    models = _join(source, noise, networks.generator, bind_truncation(networks.generator), encoder)
     return Graphs(
-        roles=roles,
-        files={key: Graph(model) for key, model in models.items()},
-        fp32_nodes=fp32_nodes,
+        roles=("decode", "sample") if encoder is None else ("decode", "encode", "sample"),
+        files={(role, FP32_FILE): Graph(model) for role, model in models.items()},
+        plans={},
         noise=Graph(noise),
-        network=Graph(sampler),
-        decoder=decoder,
+        network=Graph(networks.generator),
+        encoder=None if encoder is None else Graph(encoder),
     )
 
 
-def fp16_decode(graphs: Graphs, source: Source, *, keep_fp32: Collection[str]) -> Graph:
-    """The fp16 decode graph as it would be with other nodes kept in float32."""
+def add_fp16_files(source: Source, graphs: Graphs, generator: Plan, encoder: Plan) -> Graphs:
+    """The same graphs with fp16 files, written as the plans say.
+
+    Raises:
+        GateError: an fp16 graph is not what the contract says.
+    """
+    sampler = graphs.network.model
+    decoder = bind_truncation(sampler)
+    posterior = None if graphs.encoder is None else apply_plan(graphs.encoder.model, encoder)
+    models = _join(
+        source, graphs.noise.model, apply_plan(sampler, generator), apply_plan(decoder, generator), posterior
+    )
+    return dataclasses.replace(
+        graphs,
+        files=dict(graphs.files) | {(role, FP16_FILE): Graph(model) for role, model in models.items()},
+        plans={role: encoder if role == "encode" else generator for role in graphs.roles},
+    )
+
+
+def _join(
+    source: Source, noise: ModelProto, sampler: ModelProto, decoder: ModelProto, encoder: ModelProto | None
+) -> dict[Role, ModelProto]:
+    """The graph of each role, checked against the contract."""
     postprocess = postprocess_graph(source.image, source.image_range)
-    return Graph(join(fp16_network(graphs.decoder, keep_fp32=keep_fp32), postprocess, edge="image_float"))
-
-
-def _precisions(network: ModelProto, keep_fp32: Collection[str]) -> dict[str, ModelProto]:
-    return {FP32_FILE: network, FP16_FILE: fp16_network(network, keep_fp32=keep_fp32)}
-
-
-def _fp32_nodes(network: ModelProto, asked: Collection[str]) -> dict[str, str]:
-    """Node name to reason: those that fp16 cannot hold, and those asked for."""
-    names = {node.name for node in network.graph.node}
-    return {name: "asked for with --fp32-node" for name in asked if name in names} | nodes_out_of_range(network)
+    models: dict[Role, ModelProto] = {
+        "decode": join(decoder, postprocess, edge="image_float"),
+        "sample": join(noise, join(sampler, postprocess, edge="image_float"), edge="latent"),
+    }
+    if encoder is not None:
+        preprocess = preprocess_graph(source.image, source.image_range)
+        models["encode"] = join(preprocess, encoder, edge="image_float")
+    for role, model in models.items():
+        check_graph(model, source.interface(role))
+    return models

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from ganvas_core import noise
 
-__all__ = ["GOLDEN_SEEDS", "Cases", "batch_sizes", "make_cases"]
+__all__ = ["GOLDEN_SEEDS", "MAX_CORNER_LABELS", "Cases", "batch_sizes", "make_cases", "make_half_cases"]
 
 GOLDEN_SEEDS = (0, 1, 2**64 - 1, 2**63, 2, 2**64 - 2, 2**63 - 1, 2**63 + 1, 42, 2**32, 2**32 - 1, 10**18)
 """In the order they are taken."""
+
+MAX_CORNER_LABELS = 64
 
 _TRUNCATIONS = (1.0, 0.7, 1.0, 1.5, 1.0, 0.0, 0.35)
 
@@ -62,6 +64,26 @@ def make_cases(*, num_golden: int, num_more: int, num_labels: int) -> Cases:
         seeds=np.concatenate([np.array(GOLDEN_SEEDS[:num_golden], np.uint64), spread]),
         truncation=np.array(golden_truncation[:num_golden] + other_truncation[:num_more], np.float32),
         labels=np.arange(total, dtype=np.int64) % num_labels if num_labels else None,
+    )
+
+
+def make_half_cases(*, num_seeds: int, num_labels: int, truncation_max: float) -> Cases:
+    """The golden seeds and more, up to num_seeds; then the corners: truncation 0 and the largest, with every label.
+
+    Of more than MAX_CORNER_LABELS labels, the corners take as many, evenly spread.
+    """
+    num_golden = min(num_seeds, len(GOLDEN_SEEDS))
+    spread = make_cases(num_golden=num_golden, num_more=num_seeds - num_golden, num_labels=num_labels)
+    count = min(max(num_labels, 1), MAX_CORNER_LABELS)
+    labels = np.linspace(0, max(num_labels, 1) - 1, count).round().astype(np.int64)
+    corner_seeds = noise.squares64(
+        np.arange(2**20, 2**20 + 2 * count, dtype=np.uint64), np.array([noise.KEY], np.uint64)
+    )
+    corner_truncation = np.repeat(np.array([0.0, truncation_max], np.float32), count)
+    return Cases(
+        seeds=np.concatenate([spread.seeds, corner_seeds]),
+        truncation=np.concatenate([spread.truncation, corner_truncation]),
+        labels=None if spread.labels is None else np.concatenate([spread.labels, labels, labels]),
     )
 
 

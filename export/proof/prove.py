@@ -1,37 +1,40 @@
-"""The proof of an export: every check of parity.py, on every file, in order."""
+"""The proof of an export: every check of parity.py on every file, in order, and the fp16 files in half arithmetic."""
 
 from __future__ import annotations
 
-import contextlib
+import copy
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from export.adapters.source import Source
-from export.errors import GateError
-from export.graph.build import PRECISIONS, Graphs, fp16_decode
+from export.errors import GateError, HalfGateError
+from export.graph.build import Graphs
 from export.graph.images import to_pixels
 from export.graph.network import wrap_generator
 from export.options import ExportOptions
 from export.proof import parity
 from export.proof.cases import Cases, batch_sizes, make_cases
+from export.proof.half import NodeByNode
+from export.proof.half_gate import POSTERIOR_ATOL, Expected, Verdict, judge_images, judge_posterior
 from ganvas_core import noise
 from ganvas_core.certificate import FloatParity, PixelParity
 from ganvas_core.interface import Arrays, decode_inputs, sample_inputs
-from ganvas_core.names import FP16_FILE, FP32_FILE
+from ganvas_core.names import FP16_FILE, FP32_FILE, Role
 from ganvas_core.session import CpuSession
 
-__all__ = ["MAX_LEVELS", "Proof", "prove"]
+__all__ = ["MAX_LEVELS", "HalfExpected", "Proof", "expect_half", "prove", "prove_fp16"]
 
 MAX_LEVELS = {FP32_FILE: 1, FP16_FILE: 2}
 """The largest difference of a pixel from PyTorch's, in uint8 levels."""
 
-_FP16_POSTERIOR_ATOL = 0.05
-"""Of mean and logvar from the fp16 encoder: relative where beyond 1."""
+_TORCH_BATCH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +49,25 @@ class Proof:
     posterior_parity: dict[str, FloatParity]
     """By file name; empty without an encoder."""
     pixel_parity: dict[str, PixelParity]
-    """By file name."""
+    """By file name: of fp32 on the CPU provider, of fp16 in half arithmetic."""
     images: dict[str, NDArray[np.uint8]]
-    """By file name: the images of every case, each made alone, [S, H, W, C]."""
+    """By file name: the images of every case, each made alone on the CPU provider, [S, H, W, C]."""
+    expected: NDArray[np.uint8]
+    """PyTorch's images of every case, in float32."""
+    half: dict[Role, Verdict] = dataclasses.field(default_factory=dict)
+    """What the fp16 files did in half arithmetic; empty without them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfExpected:
+    """What the fp16 files are held against in half arithmetic."""
+
+    images: Expected
+    posterior: Expected | None
 
 
 def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batch: int | None = None) -> Proof:
-    """Run every check.
+    """Run every check of the fp32 files.
 
     Args:
         pinned_batch: prove the graphs in batches of this size alone, smaller ones filled up.
@@ -70,44 +85,178 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
     sample = sample_inputs(cases.seeds, cases.truncation, cases.labels)
     latents = noise.latents(cases.seeds, source.latent_shape)
 
-    # Noise, bit for bit; then the network in float, against PyTorch with batch norm and all.
+    # Noise, bit for bit; then the network in float: first its batch invariance, since rounding to uint8 hides most
+    # differences of a few seeds, then against PyTorch, with batch norm and all.
     parity.check_noise(open_graph(graphs.noise.data), cases, latents)
-    network_inputs = sample | {"latent": latents}
-    with torch.inference_mode():
-        names = ("latent", "truncation", "label") if source.labels else ("latent", "truncation")
-        floats = wrap_generator(source)(*(torch.from_numpy(network_inputs[name]) for name in names)).numpy()
+    inputs = sample | {"latent": latents}
     network = open_graph(graphs.network.data)
-    # Batch invariance in float first, since rounding to uint8 hides most differences of a few seeds.
-    alone = network.run_in_batches(network_inputs, 1)
-    parity.check_batch_invariance(network, network_inputs, alone, cases, batches, what="the network")
-    float_parity = parity.check_floats(network, network_inputs, [floats], cases, batches)
+    alone = network.run_in_batches(inputs, 1)
+    parity.check_batch_invariance(network, inputs, alone, cases, batches, what="the network")
+    low, high = source.image_range
+    (floats,), reference = _references(wrap_generator(source), _generator_rows(source, inputs), unit=high - low)
+    float_parity = parity.check_floats(network, inputs, reference, cases, batches)
 
     # The published files: the same bytes in every batch, from decode too, and close to PyTorch's.
     expected = to_pixels(floats, source.image_range)
-    images: dict[str, NDArray[np.uint8]] = {}
-    pixel_parity: dict[str, PixelParity] = {}
-    for file_name in PRECISIONS:
-        sampler = open_graph(graphs.files["sample", file_name].data)
-        alone = sampler.run_in_batches(sample, 1)
-        images[file_name] = alone[0]
-        parity.check_batch_invariance(sampler, sample, alone, cases, batches, what=f"{file_name}: sample")
-        _check_decode(source, graphs, file_name, cases, batches, images[file_name], open_graph)
-        try:
-            pixel_parity[file_name] = _check_pixels(file_name, images[file_name], expected, cases)
-        except GateError as error:
-            if file_name == FP32_FILE:
-                raise
-            raise GateError(f"{error} {_advise_fp32(source, graphs, expected, cases, options)}") from None
-    return Proof(
+    if len(expected) > 1 and (expected == expected[0]).all():
+        raise GateError(
+            f"the network makes one and the same image of all {len(expected)} seeds: it ignores its latent, or all "
+            "its images are blank. Train it further, or correct image_range."
+        )
+    images = _check_invariance(source, graphs, FP32_FILE, cases, batches, open_graph)
+    pixels = parity.check_pixels(images, expected, cases, precision="fp32", max_levels=MAX_LEVELS[FP32_FILE])
+    proof = Proof(
         cases=cases,
         num_golden=options.num_golden,
         batches=batches,
         pinned_batch=pinned_batch,
         float_parity=float_parity,
-        posterior_parity=_prove_posterior(source, graphs, images[FP32_FILE], cases, batches, open_graph),
-        pixel_parity=pixel_parity,
-        images=images,
+        posterior_parity={},
+        pixel_parity={FP32_FILE: pixels},
+        images={FP32_FILE: images},
+        expected=expected,
     )
+    if source.encoder is None:
+        return proof
+
+    # The encoder.
+    posterior_inputs = _encoder_inputs(images)
+    rows = [_preprocessed(source, posterior_inputs["image"])]
+    _, posterior = _references(source.encoder, rows, unit=1.0)
+    encoder = open_graph(graphs.files["encode", FP32_FILE].data)
+    found = parity.check_floats(encoder, posterior_inputs, posterior, cases, batches, precision="fp32 encode")
+    alone = encoder.run_in_batches(posterior_inputs, 1)
+    parity.check_batch_invariance(encoder, posterior_inputs, alone, cases, batches, what=f"{FP32_FILE}: encode")
+    return dataclasses.replace(proof, posterior_parity={FP32_FILE: found})
+
+
+def expect_half(source: Source, cases: Cases, images: NDArray[np.uint8]) -> HalfExpected:
+    """What PyTorch makes of the cases in float32, and of `images` and as many of noise if there is an encoder."""
+    inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels)
+    inputs["latent"] = noise.latents(cases.seeds, source.latent_shape)
+    floats = torch_outputs(wrap_generator(source), _generator_rows(source, inputs))
+    made = Expected(cases=cases, inputs=inputs, outputs=floats, image_range=source.image_range)
+    if source.encoder is None:
+        return HalfExpected(images=made, posterior=None)
+    encoder_inputs = _encoder_inputs(images)
+    floats_in = _preprocessed(source, encoder_inputs["image"])
+    encoder_inputs["image_float"] = floats_in.numpy()
+    posterior = torch_outputs(source.encoder, [floats_in])
+    return HalfExpected(images=made, posterior=Expected(cases=cases, inputs=encoder_inputs, outputs=posterior))
+
+
+def prove_fp16(source: Source, graphs: Graphs, proof: Proof, expected: HalfExpected, options: ExportOptions) -> Proof:
+    """Run every check of the fp16 files, and add what they gave to the proof of the fp32 ones.
+
+    Raises:
+        HalfGateError: a file fails in half arithmetic.
+        GateError: another check failed, with the worst case and the figure.
+    """
+    # In half arithmetic, node by node: what decides.
+    batches = proof.batches
+    verdicts: dict[Role, Verdict] = {}
+    sampler = NodeByNode(graphs.files["sample", FP16_FILE].model, threads=options.threads)
+    verdicts["sample"] = judge_images(sampler, expected.images, batches)
+    if expected.posterior is not None:
+        encoder = NodeByNode(graphs.files["encode", FP16_FILE].model, threads=options.threads)
+        verdicts["encode"] = judge_posterior(encoder, expected.posterior, batches)
+    for role, verdict in verdicts.items():
+        if verdict.failures:
+            raise HalfGateError(
+                f"fp16 {role} failed in half arithmetic: {'; '.join(verdict.failures)}.", verdicts=verdicts
+            )
+    verdicts["decode"] = verdicts["sample"]
+
+    # On the CPU provider, which computes the same files in float32.
+    open_graph = partial(CpuSession, threads=options.threads, pinned_batch=proof.pinned_batch)
+    images = _check_invariance(source, graphs, FP16_FILE, proof.cases, batches, open_graph)
+    parity.check_pixels(images, proof.expected, proof.cases, precision="fp16", max_levels=MAX_LEVELS[FP16_FILE])
+    pixels = verdicts["sample"].pixels
+    assert pixels is not None
+    proof = dataclasses.replace(
+        proof,
+        pixel_parity=proof.pixel_parity | {FP16_FILE: pixels},
+        images=proof.images | {FP16_FILE: images},
+        half=verdicts,
+    )
+    if "encode" not in verdicts:
+        return proof
+    inputs = _encoder_inputs(proof.images[FP32_FILE])
+    encode = open_graph(graphs.files["encode", FP16_FILE].data)
+    alone = encode.run_in_batches(inputs, 1)
+    parity.check_batch_invariance(encode, inputs, alone, proof.cases, batches, what=f"{FP16_FILE}: encode")
+    found = FloatParity(
+        atol=POSTERIOR_ATOL, max_abs=verdicts["encode"].max_difference, reference="float32", arithmetic="half"
+    )
+    return dataclasses.replace(proof, posterior_parity=proof.posterior_parity | {FP16_FILE: found})
+
+
+def torch_outputs(
+    network: torch.nn.Module, rows: list[torch.Tensor], *, batch: int = _TORCH_BATCH
+) -> tuple[NDArray[Any], ...]:
+    """What a network of PyTorch's makes of every row, a few at a time."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows[0]), batch):
+            made = network(*(tensor[start : start + batch] for tensor in rows))
+            parts.append([made] if isinstance(made, torch.Tensor) else list(made))
+    return tuple(torch.cat(outputs).numpy() for outputs in zip(*parts, strict=True))
+
+
+def _references(
+    network: torch.nn.Module, rows: list[torch.Tensor], *, unit: float
+) -> tuple[tuple[NDArray[Any], ...], parity.Reference]:
+    """What PyTorch makes in float32, and what the fp32 graph is held against: PyTorch in float64.
+
+    A network that cannot run in float64, because it names a type itself, is held against its float32.
+
+    Args:
+        unit: the size that its outputs have by design: the image range.
+    """
+    single = torch_outputs(network, rows)
+    try:
+        double = torch_outputs(
+            copy.deepcopy(network).double(), [row.double() if row.is_floating_point() else row for row in rows]
+        )
+    except RuntimeError:
+        return single, parity.Reference(outputs=single, atol=parity.FLOAT32_ATOL * unit, precision="float32")
+    own_error = max(parity.difference(one, wanted).max() for one, wanted in zip(single, double, strict=True))
+    atol = max(parity.NUM_OWN_ERRORS * float(own_error), parity.FLOOR * unit)
+    return single, parity.Reference(outputs=double, atol=atol, precision="float64")
+
+
+def _generator_rows(source: Source, inputs: Arrays) -> list[torch.Tensor]:
+    names = ("latent", "truncation", "label") if source.labels else ("latent", "truncation")
+    return [torch.from_numpy(inputs[name]) for name in names]
+
+
+def _encoder_inputs(images: NDArray[np.uint8]) -> Arrays:
+    """The model's own images, and as many of noise."""
+    noisy = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
+    return {"image": np.concatenate([images, noisy])}
+
+
+def _preprocessed(source: Source, images: NDArray[np.uint8]) -> torch.Tensor:
+    low, high = source.image_range
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 * (high - low) + low
+
+
+def _check_invariance(
+    source: Source,
+    graphs: Graphs,
+    file_name: str,
+    cases: Cases,
+    batches: tuple[int, ...],
+    open_graph: Callable[[bytes], CpuSession],
+) -> NDArray[np.uint8]:
+    """The images of a file, each made alone, once they are found to be the same in every batch and from decode."""
+    sample = sample_inputs(cases.seeds, cases.truncation, cases.labels)
+    sampler = open_graph(graphs.files["sample", file_name].data)
+    alone = sampler.run_in_batches(sample, 1)
+    parity.check_batch_invariance(sampler, sample, alone, cases, batches, what=f"{file_name}: sample")
+    (images,) = alone
+    _check_decode(source, graphs, file_name, cases, batches, images, open_graph)
+    return images
 
 
 def _check_decode(
@@ -137,58 +286,3 @@ def _check_decode(
         batches,
         what=f"{file_name}: decode(latent(seed))",
     )
-
-
-def _check_pixels(file_name: str, made: NDArray[np.uint8], expected: NDArray[np.uint8], cases: Cases) -> PixelParity:
-    return parity.check_pixels(made, expected, cases, precision=PRECISIONS[file_name], max_levels=MAX_LEVELS[file_name])
-
-
-def _advise_fp32(
-    source: Source, graphs: Graphs, expected: NDArray[np.uint8], cases: Cases, options: ExportOptions
-) -> str:
-    """Which one convolution, kept in float32, would let the fp16 file pass: tried one after the other."""
-    rows = np.flatnonzero(cases.truncation == 1.0) if source.truncation == "network" else np.arange(len(cases))
-    tried = cases.at(rows)
-    latents = noise.truncated_latents(tried.seeds, tried.truncation, source.latent_shape)
-    inputs = decode_inputs(latents, tried.labels)
-    passing: list[str] = []
-    for node in graphs.decoder.graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose"):
-            continue
-        graph = fp16_decode(graphs, source, keep_fp32={*graphs.fp32_nodes["decode"], node.name})
-        (made,) = CpuSession(graph.data, threads=options.threads).run_in_batches(inputs, options.max_batch_size)
-        with contextlib.suppress(GateError):
-            _check_pixels(FP16_FILE, made, expected[rows], tried)
-            passing.append(node.name)
-    if not passing:
-        return "No single convolution kept in fp32 would pass."
-    return f"Kept in fp32 would pass: {', '.join(passing)}. Export again with --fp32-node {passing[-1]}."
-
-
-def _prove_posterior(
-    source: Source,
-    graphs: Graphs,
-    images: NDArray[np.uint8],
-    cases: Cases,
-    batches: tuple[int, ...],
-    open_graph: Callable[[bytes], CpuSession],
-) -> dict[str, FloatParity]:
-    """The encoder on the model's own images and on as many of noise: parity and batch invariance."""
-    if source.encoder is None:
-        return {}
-    noisy = np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8)
-    inputs: Arrays = {"image": np.concatenate([images, noisy])}
-    low, high = source.image_range
-    floats = torch.from_numpy(inputs["image"]).permute(0, 3, 1, 2).float() / 255 * (high - low) + low
-    with torch.inference_mode():
-        posterior = [output.numpy() for output in source.encoder(floats)]
-    found: dict[str, FloatParity] = {}
-    for file_name, precision in PRECISIONS.items():
-        encoder = open_graph(graphs.files["encode", file_name].data)
-        atol = parity.FLOAT_ATOL if file_name == FP32_FILE else _FP16_POSTERIOR_ATOL
-        found[file_name] = parity.check_floats(
-            encoder, inputs, posterior, cases, batches, precision=f"{precision} encode", atol=atol
-        )
-        alone = encoder.run_in_batches(inputs, 1)
-        parity.check_batch_invariance(encoder, inputs, alone, cases, batches, what=f"{file_name}: encode")
-    return found

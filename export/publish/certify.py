@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from export.adapters.source import Source
 from export.graph.build import PRECISIONS, Graphs
 from export.graph.writer import OPSET
+from export.precision.plan import Plan
 from export.proof.prove import MAX_LEVELS, Proof
 from ganvas_core import noise
 from ganvas_core.certificate import FORMAT, Certificate, Golden, ModelFile
@@ -29,7 +30,14 @@ _GOLDEN_ATOL_LEVELS = MAX_LEVELS[FP16_FILE] + 1
 
 
 def certificates(
-    source: Source, graphs: Graphs, proof: Proof, *, name: str, version: int, max_batch_size: int
+    source: Source,
+    graphs: Graphs,
+    proof: Proof,
+    *,
+    name: str,
+    version: int,
+    max_batch_size: int,
+    no_fp16: str | None = None,
 ) -> dict[Role, Certificate]:
     """What `proof` says of each role, for version `version` of model `name`."""
     height, width, channels = source.image
@@ -59,7 +67,7 @@ def certificates(
             truncation_max=TRUNCATION_MAX,
             max_batch_size=max_batch_size,
             opset=OPSET,
-            files={file_name: _model_file(role, file_name, graphs, proof) for file_name in PRECISIONS},
+            files={file_name: _model_file(role, file_name, graphs, proof) for file_name in proof.images},
             attachments={GOLDEN_FILE: _sha256(golden_png(source, proof))} if role == "sample" else {},
             golden_atol_levels=_GOLDEN_ATOL_LEVELS,
             float_parity=proof.posterior_parity[FP32_FILE] if role == "encode" else proof.float_parity,
@@ -69,6 +77,7 @@ def certificates(
             created=created,
             tools=tools,
             source=source.provenance,
+            no_fp16=no_fp16,
             pinned_batch=proof.pinned_batch,
         )
         for role in graphs.roles
@@ -86,6 +95,9 @@ def golden_png(source: Source, proof: Proof) -> bytes:
 def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof) -> ModelFile:
     data = graphs.files[role, file_name].data
     images, cases = role != "encode", proof.cases
+    half = PRECISIONS[file_name] == "fp16"
+    names = {node.name for node in graphs.files[role, file_name].model.graph.node}
+    plan = graphs.plans[role] if half else Plan()
     golden = tuple(
         Golden(
             seed=int(cases.seeds[i]),
@@ -98,8 +110,10 @@ def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof) -> Mod
     return ModelFile(
         sha256=_sha256(data),
         num_bytes=len(data),
-        precision="fp32" if file_name == FP32_FILE else "fp16",
-        fp32_nodes=graphs.fp32_nodes[role] if file_name == FP16_FILE else {},
+        precision="fp16" if half else "fp32",
+        fp32_nodes={node: reason for node, reason in plan.kept.items() if node in names},
+        rescaled={node: exponent for node, exponent in plan.exponents.items() if node in names},
+        activations=proof.half[role].activations if half else None,
         pixel_parity=proof.pixel_parity[file_name] if images else None,
         float_parity=None if images else proof.posterior_parity[file_name],
         golden=golden if images else (),

@@ -2,8 +2,8 @@
 
     cpu         CPU, fp32: loads anywhere, and is the default
     gpu         GPU, fp32, TF32 off, one pinned convolution algorithm: the strict tier
-    gpu-fp16    GPU, the fp16 file: the fast tier
-    tensorrt    GPU, the fp16 file, through TensorRT
+    gpu-fp16    GPU, the fp16 file if the version has one: the fast tier
+    tensorrt    GPU, the fp16 file if the version has one, through TensorRT
 
 `tritonserver --model-config-name gpu` picks configs/gpu.pbtxt. Source: the READMEs of Triton's onnxruntime_backend and
 of its model configuration.
@@ -31,11 +31,13 @@ def config_text(
     options: ExportOptions,
     *,
     pinned_batch: int | None = None,
+    has_fp16: bool = True,
 ) -> str:
     """The text of configs/{config_name}.pbtxt.
 
     Args:
         pinned_batch: the one batch size to run, to which our backend fills up smaller ones.
+        has_fp16: whether there is an fp16 file; without one every configuration takes the fp32 file.
     """
     config = triton.ModelConfig(
         name=triton_name,
@@ -61,6 +63,8 @@ def config_text(
             zeros = triton.ModelWarmup.Input(data_type=_data_type(tensor), dims=tensor.dims, zero_data=True)
             warm_up.inputs[tensor.name].CopyFrom(zeros)
     _place(config, config_name, options)
+    if not has_fp16:
+        config.default_model_filename = FP32_FILE
     if pinned_batch is not None:
         _set(config, batch_buckets=str(pinned_batch))
     return str(text_format.MessageToString(config))

@@ -1,6 +1,10 @@
-"""The fp16 file's network: weights and activations in fp16, inputs and outputs in float32.
+"""Writes a float32 network in fp16: weights and activations, while its inputs and outputs stay in float32.
 
-Noise, preprocess and postprocess are joined to it afterwards, so they stay in float32 by construction.
+Noise, preprocess and postprocess are joined to it afterwards, so they stay in float32 by construction. Every node
+computes in one precision, and a Cast stands where a value goes from one to the other, once for each value.
+
+A node that only moves or selects elements (Reshape, Relu, a nearest Resize) takes the precision that it is given, so
+that it costs no Cast. Inputs that no precision changes, as the scales of Resize, stay float32.
 """
 
 from __future__ import annotations
@@ -10,59 +14,154 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto, numpy_helper
-from onnxconverter_common import float16
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-__all__ = ["fp16_network", "nodes_out_of_range"]
+from export.graph.writer import OPSET, new_model
+from export.proof.half import value_types
 
-_FP16_MAX = float(np.finfo(np.float16).max)
+__all__ = ["FP16_MAX", "MOVING", "fp16_network", "has_fp16_form", "is_exact", "nodes_out_of_range"]
+
+FP16_MAX = float(np.finfo(np.float16).max)
+
+MOVING = frozenset(
+    [
+        "Concat",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Identity",
+        "MaxPool",
+        "Neg",
+        "Relu",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    ]
+)
+"""Operators that give elements of what they are given: they round nothing."""
+
+_FLOAT32_ALONE = frozenset(
+    [
+        "Bernoulli",
+        "ConstantOfShape",
+        "EyeLike",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Range",
+    ]
+)
+"""Operators whose output has the type that an attribute names."""
+
+_HALF, _FLOAT = int(TensorProto.FLOAT16), int(TensorProto.FLOAT)
 
 
 def fp16_network(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> ModelProto:
-    """A copy of a float32 network in fp16. Nodes named in keep_fp32 stay, and read the graph's inputs unrounded.
+    """A copy of a float32 network in fp16, but for the nodes named in keep_fp32.
 
-    The converter's own defaults would clip weights into [1e-7, 1e4] and keep whole operators in float32: here weights
-    are rounded, tiny ones to zero, and only the named nodes are kept.
+    Weights are rounded to the nearest half number, tiny ones to zero, and never clipped: those that no half number can
+    hold must be among the inputs of nodes in keep_fp32 (nodes_out_of_range).
+
+    Raises:
+        GateError: the network has control flow.
     """
-    network = copy.deepcopy(network)
-    # The converter takes a weight that has a value_info, as torch's exporter gives it, for an fp16 activation.
-    del network.graph.value_info[:]
-    inferred = onnx.shape_inference.infer_shapes(network, strict_mode=True)
-    converted = float16.convert_float_to_float16(
-        inferred,
-        min_positive_val=0.0,
-        max_finite_val=_FP16_MAX,
-        keep_io_types=True,
-        disable_shape_infer=True,
-        op_block_list=[],
-        node_block_list=list(keep_fp32),
+    network = _constants_as_initializers(network)
+    types = value_types(network)
+    weights = {tensor.name: tensor for tensor in network.graph.initializer}
+    is_float = {name for name, elem_type in types.items() if elem_type == _FLOAT}
+    precision = {value.name: _FLOAT for value in network.graph.input}
+
+    graph = GraphProto(name=network.graph.name)
+    graph.input.extend(network.graph.input)
+    graph.output.extend(network.graph.output)
+    made: dict[str, TensorProto] = {}  # the initializers of the copy
+    casts: dict[tuple[str, int], str] = {}
+
+    def read(name: str, wanted: int) -> str:
+        """The name of a float value in a precision."""
+        if name in weights:
+            if wanted == _FLOAT:
+                made[name] = weights[name]
+                return name
+            half = f"{name}/fp16"
+            made[half] = numpy_helper.from_array(_rounded(weights[name]), half)
+            return half
+        if precision[name] == wanted:
+            return name
+        if (name, wanted) not in casts:
+            suffix = "fp16" if wanted == _HALF else "fp32"
+            casts[name, wanted] = f"{name}/{suffix}"
+            cast = helper.make_node("Cast", [name], [f"{name}/{suffix}"], name=f"{name}/to_{suffix}", to=wanted)
+            graph.node.append(cast)
+        return casts[name, wanted]
+
+    outputs = {value.name for value in network.graph.output}
+    for original in network.graph.node:
+        node = NodeProto()
+        node.CopyFrom(original)
+        floats = [name for name in node.input if name in is_float]
+        given = [precision[name] for name in floats if name not in weights]
+        half = node.name not in keep_fp32 and has_fp16_form(node)
+        if half and is_exact(node) and given:
+            half = _HALF in given
+        for i, name in enumerate(node.input):
+            if name in is_float:
+                takes = _HALF if half and _type_variable(node, i) else _FLOAT
+                # A Cast takes what it is given.
+                node.input[i] = read(name, precision.get(name, _FLOAT) if node.op_type == "Cast" else takes)
+            elif name in weights:
+                made[name] = weights[name]
+        for i, name in enumerate(node.output):
+            if name not in is_float:
+                continue
+            precision[name] = _HALF if half else _FLOAT
+            if half and name in outputs:
+                node.output[i] = f"{name}/fp16"
+        if half and node.op_type == "Cast" and node.output[0].removesuffix("/fp16") in is_float:
+            helper_attribute = next(entry for entry in node.attribute if entry.name == "to")
+            helper_attribute.i = _HALF
+        graph.node.append(node)
+        for name in original.output:
+            if name in outputs and precision.get(name) == _HALF:
+                graph.node.append(helper.make_node("Cast", [f"{name}/fp16"], [name], name=f"{name}/to_fp32", to=_FLOAT))
+                casts[name, _HALF] = f"{name}/fp16"
+                precision[name] = _FLOAT
+    for name in outputs & set(weights):
+        made[name] = weights[name]
+    graph.initializer.extend(made.values())
+    return new_model(graph)
+
+
+def has_fp16_form(node: NodeProto) -> bool:
+    """Whether each float input and output of the operator may be fp16, or is float32 whatever the others are."""
+    if node.op_type in _FLOAT32_ALONE or not onnx.defs.has(node.op_type):
+        return False
+    schema = onnx.defs.get_schema(node.op_type, OPSET)
+    allowed = {entry.type_param_str: set(entry.allowed_type_strs) for entry in schema.type_constraints}
+    variables = {parameter.type_str for parameter in (*schema.inputs, *schema.outputs)}
+    return all(
+        "tensor(float16)" in allowed[variable]
+        for variable in variables
+        if variable in allowed and "tensor(float)" in allowed[variable]
     )
-    del converted.graph.value_info[:]
-    assert isinstance(converted, ModelProto)
-    _read_inputs_unrounded(converted)
-    return converted
 
 
-def _read_inputs_unrounded(converted: ModelProto) -> None:
-    """The converter casts an input to fp16 and, for a node kept in float32, back: let that node read the input."""
-    graph = converted.graph
-    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
-    inputs = {value.name for value in graph.input}
-    sources = {}
-    for output, node in casts.items():
-        before = casts.get(node.input[0])
-        if before is not None and before.input[0] in inputs:
-            sources[output] = before.input[0]
-    for node in graph.node:
-        node.input[:] = [sources.get(name, name) for name in node.input]
-    # Delete the casts that nothing reads any more.
-    while True:
-        read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-        unread = [node for node in graph.node if node.op_type == "Cast" and node.output[0] not in read]
-        if not unread:
-            return
-        for node in unread:
-            graph.node.remove(node)
+def is_exact(node: NodeProto) -> bool:
+    """Whether the node rounds nothing that it is given in half."""
+    if node.op_type == "Resize":
+        mode = next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == "mode"), b"nearest")
+        return bool(mode == b"nearest")
+    return node.op_type in MOVING
 
 
 def nodes_out_of_range(network: ModelProto) -> dict[str, str]:
@@ -70,8 +169,43 @@ def nodes_out_of_range(network: ModelProto) -> dict[str, str]:
     weights = {tensor.name: tensor for tensor in network.graph.initializer if tensor.data_type == TensorProto.FLOAT}
     reasons: dict[str, str] = {}
     for node in network.graph.node:
-        arrays = [numpy_helper.to_array(weights[name]) for name in node.input if name in weights]
+        arrays = [
+            numpy_helper.to_array(weights[name])
+            for i, name in enumerate(node.input)
+            if name in weights and (node.op_type == "Constant" or _type_variable(node, i))
+        ]
         largest = max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
-        if largest > _FP16_MAX:
-            reasons[node.name] = f"a weight of {largest:.3g} is beyond the largest fp16 number, {_FP16_MAX:.0f}"
+        if largest > FP16_MAX:
+            reasons[node.name] = f"a weight of {largest:.3g} is beyond the largest fp16 number, {FP16_MAX:.0f}"
     return reasons
+
+
+def _type_variable(node: NodeProto, index: int) -> bool:
+    """Whether an input's type may vary: the scales of Resize are float32 whatever its data is."""
+    parameters = onnx.defs.get_schema(node.op_type, OPSET).inputs
+    parameter = parameters[min(index, len(parameters) - 1)]
+    if node.op_type == "Resize" and index > 0:
+        return False
+    return not parameter.type_str.startswith("tensor(")
+
+
+def _rounded(tensor: TensorProto) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+    with np.errstate(over="ignore"):
+        return np.asarray(numpy_helper.to_array(tensor).astype(np.float16))
+
+
+def _constants_as_initializers(network: ModelProto) -> ModelProto:
+    """A copy without Constant nodes and without inferred types, which a change of precision makes wrong."""
+    network = copy.deepcopy(network)
+    graph = network.graph
+    del graph.value_info[:]
+    for node in [node for node in graph.node if node.op_type == "Constant"]:
+        (attribute,) = node.attribute
+        if attribute.name == "value":
+            array = numpy_helper.to_array(attribute.t)
+        else:
+            integers = attribute.name.startswith("value_int")
+            array = np.asarray(helper.get_attribute_value(attribute), np.int64 if integers else np.float32)
+        graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+        graph.node.remove(node)
+    return network

@@ -106,8 +106,8 @@ def test_read_finds_the_certificate_of_a_folder(folder: Path) -> None:
         ("[" * 100_000, "is not JSON"),
         ("[]", "no integer field 'format'"),
         ('{"format": "1"}', "no integer field 'format'"),
-        (edited(format=3), "has format 3; this release reads up to 2. Upgrade Ganvas"),
-        (edited(noise="philox"), r"exported with the noise 'philox' \(certificate format 2\).*Export it again"),
+        (edited(format=4), "has format 4; this release reads up to 3. Upgrade Ganvas"),
+        (edited(noise="philox"), r"exported with the noise 'philox' \(certificate format 3\).*Export it again"),
         (edited(roles=["decode"]), "roles must be a list with 'sample'"),
         (edited(extra=1), "unknown fields: extra"),
         ('{"format": 2}', "missing"),
@@ -129,7 +129,21 @@ def test_malformed_certificate_is_rejected_with_the_place(text: str, message: st
         Certificate.from_json(text)
 
 
-def test_a_certificate_of_format_1_is_read_as_format_2(tmp_path: Path) -> None:
+def test_a_certificate_of_format_2_says_that_its_figures_are_of_float32() -> None:
+    old = json.loads(certificate().to_json()) | {"format": 2}
+    del old["no_fp16"], old["pinned_batch"], old["float_parity"]["reference"], old["float_parity"]["arithmetic"]
+    for file in old["files"].values():
+        del file["rescaled"], file["activations"]
+        for field in ("arithmetic", "num_images", "worst"):
+            del file["pixel_parity"][field]
+    read = Certificate.from_json(json.dumps(old))
+    assert read == certificate()
+    pixels = read.files["model.onnx"].pixel_parity
+    assert pixels is not None
+    assert (pixels.arithmetic, read.float_parity.reference) == ("float32", "float32")
+
+
+def test_a_certificate_of_format_1_is_read_as_the_newest(tmp_path: Path) -> None:
     """Written by the release before roles, latent_shape and the noise's name."""
     old = json.loads(certificate().to_json())
     old |= {"format": 1, "role": "sampler", "family": "vae", "latent_dim": 64}

@@ -12,16 +12,17 @@ import pytest
 
 from export.adapters.checkpoint import load_checkpoint
 from export.adapters.source import Source
-from export.graph.build import Graphs, Networks, build_graphs, export_networks
+from export.graph.build import Graphs, Networks, add_fp16_files, build_graphs, export_networks
 from export.options import ExportOptions
 from export.pipeline import ExportResult, export_model
+from export.precision.plan import Plan, plan_by_rule
 from training.families.blocks import DcganConfig
 from training.untrained import save_untrained
 
 
 def options(repository: Path = Path("models"), name: str = "digits", **changes: Any) -> ExportOptions:
     """A quick export, as `digits` unless `name` says otherwise."""
-    values: dict[str, Any] = {"max_batch_size": 5, "num_golden": 4, "num_parity_seeds": 9}
+    values: dict[str, Any] = {"max_batch_size": 5, "num_golden": 4, "num_parity_seeds": 9, "num_half_seeds": 32}
     return ExportOptions(name=name, repository=repository, **(values | changes))
 
 
@@ -79,7 +80,9 @@ def networks(source: Source) -> Networks:
 
 @pytest.fixture(scope="session")
 def graphs(source: Source, networks: Networks) -> Graphs:
-    return build_graphs(source, networks)
+    """With fp16 files, planned by rule."""
+    graphs = build_graphs(source, networks)
+    return add_fp16_files(source, graphs, plan_by_rule(networks.generator), Plan())
 
 
 @pytest.fixture

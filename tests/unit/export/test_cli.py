@@ -110,7 +110,7 @@ run_verbs(export)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "detail"),
-    [("import", "onnxconverter_common"), ("os.rename", "cats-decode")],
+    [("import", "onnxscript"), ("os.rename", "cats-decode")],
 )
 def test_export_ends_at_ctrl_c_with_130_and_leaves_nothing(
     gan: Exported, repository: Path, event: str, detail: str

@@ -130,7 +130,7 @@ def test_export_again_adds_a_version_with_the_same_digest(gan: Exported, reposit
     steps: list[str] = []
     result = export_model(load_checkpoint(gan.checkpoint), options(repository, instances=2), report=steps.append)
     assert (result.version, result.folder) == (2, repository / "digits" / "2")
-    assert len(steps) == 3
+    assert len(steps) == 4
     after = tree(repository)
     assert {path for path in before if before[path] != after[path]} == {
         f"{name}/{config}" for name in ("digits", "digits-decode") for config in ("config.pbtxt", "configs/cpu.pbtxt")

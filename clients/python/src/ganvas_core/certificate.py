@@ -22,6 +22,8 @@ from ganvas_core.names import CERTIFICATE_FILE, Role
 
 __all__ = [
     "FORMAT",
+    "Activations",
+    "Arithmetic",
     "Certificate",
     "CertificateError",
     "FloatParity",
@@ -34,8 +36,12 @@ __all__ = [
 
 Truncation = Literal["latent", "network"]
 
-FORMAT = 2
-"""The certificate format that this release writes. It reads format 1 too."""
+Arithmetic = Literal["float32", "half"]
+"""What a figure was obtained in. "float32": ONNX Runtime's CPU provider, which computes an fp16 file in float32 too.
+"half": every node of the file rounds what it makes to half, as on a GPU."""
+
+FORMAT = 3
+"""The certificate format that this release writes. It reads formats 1 and 2 too."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -60,10 +66,16 @@ class Golden:
 
 @dataclass(frozen=True, kw_only=True)
 class FloatParity:
-    """The fp32 graph against PyTorch in float, before rounding to uint8 (encode: mean and logvar)."""
+    """A graph against PyTorch in float, before rounding to uint8 (encode: mean and logvar)."""
 
     atol: float
+    """The bound: of an fp32 graph, 4 times PyTorch's own error in float32, and at least 1e-6 of the image range."""
     max_abs: float
+    """The largest difference found."""
+    reference: Literal["float32", "float64"] = "float32"
+    """PyTorch's precision."""
+    arithmetic: Arithmetic = "float32"
+    """The graph's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +86,26 @@ class PixelParity:
     mean_levels: float
     worst_psnr_db: float | None
     """None: every image identical."""
+    arithmetic: Arithmetic = "float32"
+    """The file's; PyTorch's is float32."""
+    num_images: int | None = None
+    """How many were compared, of every batch size. None: the certificate's parity seeds."""
+    worst: str | None = None
+    """Seed, truncation, label and batch of the image that differs most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activations:
+    """The half values inside an fp16 file, over every image that it was proven with."""
+
+    peak: float
+    """The largest size."""
+    limit: float
+    """What it must not exceed: a quarter of the largest half number."""
+    node: str
+    """The node that makes the largest."""
+    num_nonfinite: int
+    """Infinite, or not a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +117,10 @@ class ModelFile:
     precision: Literal["fp32", "fp16"]
     fp32_nodes: dict[str, str] = field(default_factory=dict)
     """In an fp16 file: each node kept in fp32, and why."""
+    rescaled: dict[str, int] = field(default_factory=dict)
+    """In an fp16 file: each node whose weights are divided by 2 to this power, which the next layer undoes exactly."""
+    activations: Activations | None = None
+    """Of an fp16 file, in half arithmetic."""
     pixel_parity: PixelParity | None = None
     """None for encode, which makes no images."""
     float_parity: FloatParity | None = None
@@ -121,7 +157,7 @@ class Certificate:
     max_batch_size: int
     opset: int
     files: dict[str, ModelFile]
-    """File name in the version's folder to its description: model.onnx (fp32) and model.fp16.onnx."""
+    """File name in the version's folder to its description: model.onnx (fp32), and model.fp16.onnx if it passed."""
     attachments: dict[str, str]
     """Every other file but the certificate, with its SHA-256: golden.png, the fp32 golden images top to bottom."""
     golden_atol_levels: int
@@ -136,6 +172,8 @@ class Certificate:
     """Name to version: python, torch, onnx, onnxruntime, numpy."""
     source: dict[str, Any]
     """Where the weights came from: checkpoint digest, preset, dataset, kimg, metrics, git revision."""
+    no_fp16: str | None = None
+    """Why there is no fp16 file. None where there is one, or none was asked for."""
     pinned_batch: int | None = None
     """The one batch size that this model is proven in: smaller batches are filled up with their last row. None: any."""
 
@@ -174,6 +212,9 @@ class Certificate:
         written_format = data["format"]
         if written_format == 1:
             data = _upgrade_format_1(data)
+        if written_format <= 2:
+            # What format 3 adds has defaults that say what was true of the earlier ones.
+            data = data | {"format": FORMAT}
         parsed = _parse(cls, data, CERTIFICATE_FILE)
         assert isinstance(parsed, cls)
         if parsed.noise != noise.ALGORITHM:

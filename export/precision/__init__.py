@@ -1,0 +1,1 @@
+"""Mixed precision: what of a network an fp16 file computes in half, found by proof."""
