@@ -6,18 +6,20 @@ export writes their hashes into the certificate (made on the CPU) and the fp32 i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ganvas_core.certificate import Golden
 from ganvas_core.interface import Arrays, decode_inputs, sample_inputs
 from ganvas_core.names import GOLDEN_FILE, Role
 from ganvas_core.noise import truncated_latents
 from serving.repository.reader import ModelVersion
 
-__all__ = ["GoldenMismatchError", "compare_golden", "golden_inputs"]
+__all__ = ["GoldenMismatchError", "compare_golden", "compare_one_golden", "golden_inputs"]
 
 UInt8s = NDArray[np.uint8]
 
@@ -55,6 +57,20 @@ def compare_golden(version: ModelVersion, images: UInt8s, role: Role = "sample")
             f"model {version.name!r} version {version.version} gave golden images of {images.dtype} "
             f"{list(images.shape)}; its certificate says uint8 {list(shape)}."
         )
+    return _compare(version, golden, images)
+
+
+def compare_one_golden(version: ModelVersion, index: int, image: UInt8s, role: Role = "sample") -> None:
+    """As `compare_golden`, for one image.
+
+    Args:
+        index: which of `version.golden(role)`.
+        image: [H,W,C] uint8
+    """
+    _compare(version, version.golden(role)[index : index + 1], image[None])
+
+
+def _compare(version: ModelVersion, golden: Sequence[Golden], images: UInt8s) -> Literal["exact", "equivalent"]:
     hashes = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in images]
     if hashes == [entry.sha256 for entry in golden]:
         return "exact"

@@ -90,6 +90,8 @@ class Keeper:
         self.ready = asyncio.Event()
         """Set while the part is ready."""
         self.restarts = 0
+        self.start_s = 0.0
+        """How long the last start took, until it was ready."""
         self._say = say
         self._up = up
         self._down = down
@@ -109,6 +111,7 @@ class Keeper:
                 if how := await self._until_ready():
                     raise PartError(f"{self.part.name} ended before it was ready: {how}")
                 ready_s = time.monotonic()
+                self.start_s = ready_s - started_s
                 self.ready.set()
                 self._up()
                 if not first:

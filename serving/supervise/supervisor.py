@@ -28,6 +28,7 @@ from serving.repository.reader import (
 )
 from serving.service.logs import logfmt, set_up_logging
 from serving.supervise.gateway_part import GatewayPart, settings_of
+from serving.supervise.medic import Medic
 from serving.supervise.output import Output, TextOutput
 from serving.supervise.part import Keeper, Part
 from serving.supervise.ready import Ready, claimed_ready_file, print_ready, print_start, write_ready_file
@@ -171,6 +172,14 @@ class Supervisor:
             parts.append(self._gateway)
         self.keepers = [Keeper(part, say=logger.warning, up=self._on_up) for part in parts]
         """Started together, in any order; each copes with the others being away."""
+        self.medic = Medic(
+            self.versions,
+            self._triton,
+            self.keepers[0],
+            staging.models,
+            canary_s=options.canary_s,
+            canary_timeout_s=options.canary_timeout_s,
+        )
         self._announced = False
         self._signal: signal.Signals | None = None
         self._signalled = asyncio.Event()
@@ -189,7 +198,7 @@ class Supervisor:
             await self._unless_a_part_fails(kept, self._all_ready())
             if not self._signalled.is_set():
                 self._announce()
-                kept.append(asyncio.create_task(self.versions.follow()))
+                kept += [asyncio.create_task(work) for work in (self.versions.follow(), self.medic.run())]
             await self._unless_a_part_fails(kept, self._signalled.wait())
             assert self._signal is not None
             return 0 if self._announced else 128 + self._signal
@@ -229,11 +238,17 @@ class Supervisor:
         except OSError as error:
             raise ServeError(f"--ready-file {self._options.ready_file}: {error.strerror}.") from None
 
+    def restarts(self) -> dict[str, int]:
+        """How often each part was started again; "backend": versions that were loaded anew."""
+        return {keeper.part.label: keeper.restarts for keeper in self.keepers} | {"backend": self.medic.reloads}
+
     def _on_event(self, event: dict[str, Any]) -> None:
         if event["event"] == "serving":
             self.versions.on_serving(event["models"])
         elif event["event"] in ("proven", "refused"):
             self.versions.on_verdict((event["name"], event["version"]), event["loads"], event.get("reason"))
+        elif event["event"] == "suspect":
+            self.medic.suspect()
 
     def _on_up(self) -> None:
         """A part that came back has another process id."""

@@ -80,6 +80,10 @@ class Versions:
             out=self.out,
         )
 
+    def loads(self, key: Key) -> int:
+        """How often a version was loaded."""
+        return self._loads[key]
+
     def names(self) -> list[str]:
         return sorted({name for name, _ in self.entries})
 

@@ -1,0 +1,231 @@
+"""Sees that every version that is served answers, and rightly; takes out and loads anew those that do not.
+
+Three signs are watched: a process of a model that is dead or stopped, a golden seed that comes out wrong, late or not
+at all (the canary), and a Triton that is silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Literal
+
+from ganvas_core.names import triton_name
+from serving.repository.golden import GoldenMismatchError
+from serving.service.inference.wanted import Key
+from serving.service.logs import logfmt
+from serving.supervise.canary import CanaryError, make_one
+from serving.supervise.part import Keeper
+from serving.supervise.stubs import Stub, read_state, stubs_of
+from serving.supervise.triton_part import TritonPart
+from serving.supervise.versions import Versions
+
+__all__ = ["Medic"]
+
+LOOK_S = 0.2
+STOPPED_S = 1.0
+"""A process that is stopped for this long is killed."""
+REMAINS_S = 3.0
+"""A dead process whose model Triton has not let go of by then holds requests that nobody will answer."""
+QUICK_START_S = 15.0
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
+NUM_ATTEMPTS = 3
+"""Loads that may fail before Triton itself is started again."""
+SILENT_S = 5.0
+NUM_SILENCES = 3
+
+logger = logging.getLogger("ganvas.supervisor")
+
+
+class Medic:
+    """One run's.
+
+    Args:
+        triton: kept by `keeper`.
+        models: Triton's model repository.
+        canary_s: pause between two rounds of golden seeds; 0: none.
+        canary_timeout_s: a golden seed that takes longer is a failure.
+    """
+
+    def __init__(
+        self,
+        versions: Versions,
+        triton: TritonPart,
+        keeper: Keeper,
+        models: Path,
+        *,
+        canary_s: float,
+        canary_timeout_s: float,
+    ) -> None:
+        self.reloads = 0
+        """Versions that were loaded anew."""
+        self.failures = 0
+        """Golden seeds that came out wrong, late or not at all."""
+        self._versions = versions
+        self._triton = triton
+        self._keeper = keeper
+        self._models = models
+        self._canary_s = canary_s
+        self._canary_timeout_s = canary_timeout_s
+        self._stubs: dict[int, Stub] = {}
+        self._dead: set[int] = set()
+        self._dead_once: set[int] = set()
+        self._stopped: dict[int, float] = {}
+        self._broken: dict[Key, set[str]] = {}
+        self._suspected = asyncio.Event()
+        self._round = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_stubs())
+            group.create_task(self._watch_triton())
+            if self._canary_s:
+                group.create_task(self._canaries())
+
+    def suspect(self) -> None:
+        """Make a round of golden seeds at once."""
+        self._suspected.set()
+
+    async def _watch_stubs(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if not self._keeper.ready.is_set() or (pid := self._triton.pid) is None:
+                self._stubs.clear()
+                continue
+            self._kill_stopped([*self._stubs, pid])
+            for stub in self._newly_dead():
+                key = self._key_of(stub)
+                if key is not None:
+                    self._break(key, stub.model, f"the process {stub.pid} of {stub.model} is dead", stub.pid)
+            self._stubs |= {stub.pid: stub for stub in stubs_of(pid, self._models) if stub.pid not in self._dead}
+
+    def _newly_dead(self) -> list[Stub]:
+        """Those that were dead at the last look too: one that Triton ends itself is dead only for a moment."""
+        dead = {pid for pid in self._stubs if read_state(pid) == "Z"}
+        certain = dead & self._dead_once
+        self._dead_once = dead
+        self._dead |= certain
+        gone = {pid for pid in self._stubs if not read_state(pid)}
+        found = [self._stubs[pid] for pid in certain]
+        for pid in certain | gone:
+            del self._stubs[pid]
+        return found
+
+    def _kill_stopped(self, pids: list[int]) -> None:
+        """Kill what is stopped: it would hold its requests for ever."""
+        for pid in pids:
+            if read_state(pid) not in ("T", "t"):
+                self._stopped.pop(pid, None)
+            elif time.monotonic() - self._stopped.setdefault(pid, time.monotonic()) > STOPPED_S:
+                logger.error(logfmt(event="killed", pid=pid, reason="it was stopped"))
+                _kill(pid)
+
+    def _key_of(self, stub: Stub) -> Key | None:
+        for key, entry in self._versions.entries.items():
+            if key[1] == stub.version and stub.model in {part.name for part in entry.parts()}:
+                return key
+        return None
+
+    def _break(self, key: Key, model: str, reason: str, dead_pid: int | None = None) -> None:
+        """Take a version out, and bring it back."""
+        if key in self._broken:
+            self._broken[key].add(model)
+            return
+        self._broken[key] = {model}
+        task = asyncio.create_task(self._mend(key, reason, dead_pid))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _mend(self, key: Key, reason: str, dead_pid: int | None) -> None:
+        delay_s, attempts = FIRST_DELAY_S, 0
+        try:
+            while self._broken[key] and key in self._versions.entries:
+                models = sorted(self._broken[key])
+                problem = await self._versions.reload(key, models, reason)
+                if problem is None:
+                    self._broken[key] -= set(models)
+                    self.reloads += 1
+                    continue
+                attempts += 1
+                logger.error(logfmt(event="still-out", model=key[0], version=key[1], reason=problem))
+                if attempts % NUM_ATTEMPTS == 0:
+                    self._restart_triton(f"{key[0]} version {key[1]} does not come back")
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+                await self._keeper.ready.wait()
+        finally:
+            del self._broken[key]
+        if dead_pid is not None:
+            await asyncio.sleep(REMAINS_S)
+            if read_state(dead_pid) == "Z":
+                self._restart_triton(f"requests hang in the dead process {dead_pid}")
+
+    def _restart_triton(self, reason: str) -> None:
+        """Kill Triton, if it is soon back."""
+        pid = self._triton.pid
+        if pid is None or not self._keeper.ready.is_set():
+            return
+        if self._keeper.start_s > QUICK_START_S:
+            logger.error(logfmt(event="restart-needed", part="triton", reason=reason))
+            return
+        logger.error(logfmt(event="restart", part="triton", reason=reason))
+        _kill(pid)
+
+    async def _watch_triton(self) -> None:
+        silences = 0
+        while True:
+            await asyncio.sleep(1)
+            if not self._keeper.ready.is_set():
+                silences = 0
+                continue
+            live = await asyncio.to_thread(self._triton.http.is_live)
+            silences = 0 if live is not None else silences + 1
+            if silences >= NUM_SILENCES and (pid := self._triton.pid) is not None:
+                logger.error(logfmt(event="killed", part="triton", pid=pid, reason=f"silent {silences} times"))
+                _kill(pid)
+
+    async def _canaries(self) -> None:
+        late: set[tuple[Key, str]] = set()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._suspected.wait(), self._canary_s)
+            self._suspected.clear()
+            self._round += 1
+            for key in list(self._versions.entries):
+                await self._canary(key, "sample", late)
+                await self._canary(key, "decode", late)
+
+    async def _canary(self, key: Key, role: Literal["sample", "decode"], late: set[tuple[Key, str]]) -> None:
+        """Make one golden image; a first failure that may be the load of the machine is tried again first."""
+        entry = self._versions.entries.get(key)
+        if entry is None or key in self._versions.out or not self._keeper.ready.is_set():
+            return
+        loads, model = self._versions.loads(key), triton_name(key[0], role)
+        try:
+            await asyncio.to_thread(make_one, self._triton.http, entry, role, self._round, self._canary_timeout_s)
+        except (GoldenMismatchError, CanaryError) as error:
+            if key in self._versions.out or loads != self._versions.loads(key) or not self._keeper.ready.is_set():
+                return
+            self.failures += 1
+            logger.error(logfmt(event="canary", model=model, version=key[1], reason=str(error)))
+            if isinstance(error, CanaryError) and (key, model) not in late:
+                late.add((key, model))
+                self._suspected.set()
+                return
+            for stub in list(self._stubs.values()):
+                if isinstance(error, CanaryError) and (stub.model, stub.version) == (model, key[1]):
+                    _kill(stub.pid)  # else its model would never be unloaded
+            self._break(key, model, str(error))
+        late.discard((key, model))
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
