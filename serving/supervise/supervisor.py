@@ -193,6 +193,7 @@ class Supervisor:
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to stop serving
         kept: list[asyncio.Task[None]] = [asyncio.create_task(keeper.run()) for keeper in self.keepers]
         try:
             await self._unless_a_part_fails(kept, self._all_ready())

@@ -55,7 +55,9 @@ class Versions:
     ) -> None:
         self.entries: dict[Key, ModelVersion] = {(entry.name, entry.version): entry for entry in repository.versions}
         self.out: dict[Key, str] = {}
-        """Versions that are not served for the moment, and what callers are told."""
+        """Versions that are not served for the moment, and what callers are told until they are proven again."""
+        self._unloaded: set[Key] = set()
+        """Those of them that cannot be proven yet."""
         self.rejected: dict[Key, Rejected] = {(entry.name, entry.version): entry for entry in repository.rejected}
         self.changing: set[str] = set()
         """Triton models that are being loaded or unloaded: their processes may end."""
@@ -75,7 +77,7 @@ class Versions:
     def wanted(self) -> Wanted:
         """What the service should serve."""
         return Wanted(
-            versions={key: self._loads[key] for key in self.entries if key not in self.out},
+            versions={key: self._loads[key] for key in self.entries if key not in self._unloaded},
             defaults={name: version for name in self.names() if (version := self.default(name)) is not None},
             out=self.out,
         )
@@ -141,6 +143,7 @@ class Versions:
             Why it is still out; None: it is served.
         """
         self.out[key] = RESTARTING
+        self._unloaded.add(key)
         self.tell()
         logger.error(logfmt(event="taken-out", model=key[0], version=key[1], reason=reason))
         async with self._one_at_a_time:
@@ -148,12 +151,14 @@ class Versions:
                 if problem := await self._load_anew(model, key[1]):
                     return problem
             self._loads[key] += 1
-            del self.out[key]
-            problem = await self._proof(key)
-            if problem is not None:
-                self.out[key] = "is out of service"
+            self._unloaded.discard(key)
+            if problem := await self._proof(key):
+                self._unloaded.add(key)
                 self.tell()
                 return problem
+            self.out.pop(key, None)
+            self._proven.add(key)
+            self.tell()
         logger.warning(logfmt(event="put-back", model=key[0], version=key[1]))
         return None
 
@@ -206,6 +211,7 @@ class Versions:
         key = entry.name, entry.version
         self.entries.pop(key, None)
         self._proven.discard(key)
+        self._unloaded.discard(key)
         self.out.pop(key, None)
         self.tell()
         self._staging.remove(entry)

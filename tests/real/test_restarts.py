@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import pytest
 
-from tests.support.serve import images, running_serve, wait_gone, wait_restarted
+from ganvas.v1 import sampler_pb2_grpc
+from serving.supervise.stubs import Stub, stubs_of
+from tests.support.serve import BACK_S, Serve, images, running_serve, wait_gone, wait_restarted
+from tests.support.service import CHANNEL_OPTIONS, sample_request
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -44,3 +53,80 @@ def test_part_that_is_killed_comes_back_where_it_was(
         assert f"{name} is back after" in errors
         assert "Traceback" not in errors
         wait_gone(processes)
+
+
+def stub(serve: Serve, model: str = "plain-gan") -> Stub:
+    """A process in which Triton runs a model."""
+    (folder,) = serve.ready_file.parent.glob("ganvas-serve-*")
+    return next(stub for stub in stubs_of(serve.ready["triton_pid"], folder / "models") if stub.model == model)
+
+
+def wait_replaced(serve: Serve, dead: Stub) -> None:
+    """Return once another process runs the model."""
+    end = time.monotonic() + BACK_S
+    while True:
+        assert time.monotonic() < end
+        serve.ready = json.loads(serve.ready_file.read_text(encoding="utf-8"))
+        with suppress(StopIteration):
+            if stub(serve, dead.model).pid != dead.pid:
+                return
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("model", ["plain-gan", "plain-gan-decode"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_process_of_a_model_that_dies_or_stops_is_replaced(
+    small_repository: Path, tmp_path: Path, number: signal.Signals, model: str
+) -> None:
+    with running_serve(small_repository, tmp_path) as serve:
+        before, dead = images(serve), stub(serve, model)
+        os.kill(dead.pid, number)
+        wait_replaced(serve, dead)
+        assert images(serve) == before
+        os.kill(serve.process.pid, signal.SIGTERM)
+        code, _, errors = serve.end()
+        assert code == 0
+        assert "event=taken-out model=plain-gan version=1" in errors
+        assert "event=put-back model=plain-gan version=1" in errors
+
+
+def test_no_call_fails_when_a_process_of_a_model_is_killed_under_load(small_repository: Path, tmp_path: Path) -> None:
+    with running_serve(small_repository, tmp_path) as serve:
+        before, dead = images(serve), stub(serve)
+        killed = threading.Event()
+
+        def ask(_: int) -> bool:
+            same = images(serve) == before
+            killed.set()
+            return same
+
+        with ThreadPoolExecutor(4) as callers:
+            outcomes = callers.map(ask, range(400))
+            killed.wait()
+            os.kill(dead.pid, signal.SIGKILL)
+            assert all(outcomes)
+        wait_replaced(serve, dead)
+
+
+def test_log_that_nobody_reads_holds_up_neither_calls_nor_the_stop(small_repository: Path, tmp_path: Path) -> None:
+    with running_serve(small_repository, tmp_path) as serve:
+        processes = serve.processes()
+        with grpc.insecure_channel(serve.ready["service"], options=CHANNEL_OPTIONS) as channel:
+            service = sampler_pb2_grpc.SamplerStub(channel)  # type: ignore[no-untyped-call]
+            for _ in range(1500):  # 735 lines filled the pipe
+                service.Sample(sample_request(1, model="plain-gan"), timeout=BACK_S)
+        os.kill(serve.process.pid, signal.SIGTERM)
+        assert serve.process.wait(BACK_S) == 0
+        wait_gone(processes)
+
+
+def test_closed_terminal_ends_nothing(small_repository: Path, tmp_path: Path) -> None:
+    with running_serve(small_repository, tmp_path) as serve:
+        assert serve.process.stdout is not None
+        assert serve.process.stderr is not None
+        serve.process.stdout.close()
+        serve.process.stderr.close()
+        os.kill(serve.process.pid, signal.SIGHUP)
+        assert len(images(serve)) == 8
+        os.kill(serve.process.pid, signal.SIGTERM)
+        assert serve.process.wait(BACK_S) == 0
