@@ -55,6 +55,9 @@ class StreamsResult:
     curve: list[list[float]] = field(default_factory=list)
     served: dict[str, LoadReport] = field(default_factory=dict)
     memory_mib: dict[str, float] = field(default_factory=dict)
+    """Most of all processes, while so many others were there."""
+    parts_mib: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The same, part by part."""
     num_connected: int = 0
     unread: dict[str, int] = field(default_factory=dict)
 
@@ -104,7 +107,8 @@ def run_streams(
         )
         with Watcher(server.pid, interval_s=0.5) as watcher:
             result.served[name] = run_load(job)
-        result.memory_mib[name] = max(watcher.peak_mib(), usage_of(server.pid).total_mib)
+        most = max([*watcher.history, usage_of(server.pid)], key=lambda usage: usage.total_mib)
+        result.memory_mib[name], result.parts_mib[name] = most.total_mib, most.pss_mib
 
     serve("alone")
     with _idle_connections(server.service, connections) as connected:
@@ -139,6 +143,7 @@ def judge(result: StreamsResult, report: Report, *, images: int) -> None:
         "connections made": result.num_connected,
         "unread streams": result.unread,
         "memory MiB": {name: round(value) for name, value in result.memory_mib.items()},
+        **{f"memory MiB by part, {name}": parts for name, parts in result.parts_mib.items()},
         **{f"one image {name}": load.summary() for name, load in result.served.items()},
         "stream's memory over time: s, MiB, descriptors": result.curve,
     }
