@@ -32,6 +32,8 @@ __all__ = ["LoadJob", "LoadReport", "RunningLoad", "run_load"]
 STREAM_METHOD = SERVICE_METHOD + "Stream"
 DEFAULT_RETRY_S = 0.2
 STREAM_COUNT = 65536
+WARMUP = 0.25
+"""Of a closed loop's time."""
 
 
 class LoadError(UserError):
@@ -64,7 +66,7 @@ class LoadJob:
 
 @dataclass(kw_only=True)
 class LoadReport:
-    """What became of the calls that began within the job's seconds."""
+    """What became of the calls that began, or of a closed loop ended, within the job's seconds."""
 
     images: int
     elapsed_s: float
@@ -147,8 +149,8 @@ class _Run:
     async def once(self, due_s: float, channel: Any, request: bytes) -> float | None:
         """One call; its end counts. Returns the seconds to wait before it may be repeated, or None."""
         call = channel.unary_unary(SERVICE_METHOD, None, None)
-        retry_s = None
-        timeout_s = due_s + self.job.deadline_s - time.monotonic()
+        retry_s, begun_s = None, time.monotonic()
+        timeout_s = due_s + self.job.deadline_s - begun_s
         status = "DEADLINE_EXCEEDED"
         if timeout_s > 0:
             try:
@@ -156,6 +158,9 @@ class _Run:
                 status = "OK"
             except grpc.aio.AioRpcError as error:
                 status, retry_s = error.code().name, _pushback_s(error)
+        if status == "RESOURCE_EXHAUSTED":
+            # How long a refusal took does not depend on those before it.
+            due_s = begun_s
         self.calls.append((due_s, (time.monotonic() - due_s) * 1e3, status))
         return retry_s if status == "RESOURCE_EXHAUSTED" else None
 
@@ -232,13 +237,14 @@ async def _run(job: LoadJob) -> LoadReport:
     cpu_share = (time.process_time() - cpu_s) / (time.monotonic() - start_s)
     for channel in channels:
         await channel.close(None)
-    # What a closed loop finishes after its time is not part of the rate.
-    counted = run.calls
+    # Of a closed loop counts what ends once all callers are under way, and before its time is over.
+    counted, elapsed_s = run.calls, job.seconds
     if job.kind == "closed":
-        counted = [call for call in run.calls if call[0] + call[1] / 1e3 <= run.end_s or call[2] != "OK"]
+        elapsed_s *= 1 - WARMUP
+        counted = [call for call in counted if run.end_s - elapsed_s <= call[0] + call[1] / 1e3 <= run.end_s]
     return LoadReport(
         images=0 if job.kind == "streams" else job.images,
-        elapsed_s=job.seconds,
+        elapsed_s=elapsed_s,
         endings=dict(Counter(status for _, _, status in counted)),
         calls=run.calls,
         cpu_share=cpu_share,

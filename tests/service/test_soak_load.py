@@ -39,8 +39,8 @@ def test_calls_that_fail_are_no_goodput(shared_service: Service) -> None:
 def test_closed_loop_keeps_every_caller_busy(shared_service: Service) -> None:
     report = run_load(job(shared_service, kind="closed", images=16, concurrency=3, deadline_s=30.0))
     assert set(report.endings) == {"OK"}
-    assert report.endings["OK"] > 3
-    assert report.images_per_s == report.endings["OK"] * 16 / 2.0
+    assert 3 < report.endings["OK"] < len(report.calls)
+    assert report.images_per_s == report.endings["OK"] * 16 / 1.5
 
 
 def test_streams_are_read_until_the_time_is_over(shared_service: Service) -> None:
