@@ -55,7 +55,7 @@ def local_server(
         ready_file = Path(scratch) / "ready.json"
         log_path = log_file or Path(scratch) / "serve.log"
         command = [sys.executable, "-m", "serving", "serve", "--repository", str(repository)]
-        command += ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--triton-metrics-port", "0"]
+        command += ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--metrics-port", "0"]
         command += ["--ready-file", str(ready_file), *arguments]
         with log_path.open("wb") as log:
             variables = os.environ | dict(environment or {})

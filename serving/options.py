@@ -34,8 +34,8 @@ class NetworkOptions:
     """Triton's own gRPC port, on loopback always; 0: a free one."""
     triton_http_port: Port = 8000
     """Triton's own HTTP port, on loopback always; 0: a free one."""
-    triton_metrics_port: Port = 8002
-    """Triton's metrics port; 0: a free one."""
+    metrics_port: Port = 8002
+    """Port of every part's metrics, for Prometheus, on loopback always; 0: a free one."""
 
     def addresses(self) -> dict[str, tuple[str, int]]:
         """Option of each port to the host and port it names."""
@@ -43,7 +43,7 @@ class NetworkOptions:
             "--port": (self.host, self.port),
             "--triton-grpc-port": (DEFAULT_HOST, self.triton_grpc_port),
             "--triton-http-port": (DEFAULT_HOST, self.triton_http_port),
-            "--triton-metrics-port": (DEFAULT_HOST, self.triton_metrics_port),
+            "--metrics-port": (DEFAULT_HOST, self.metrics_port),
         }
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 __all__ = ["Metrics"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+REASONS = ("bytes", "calls", "state", "triton", "wait")
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -20,6 +21,7 @@ class Metrics:
     """Every metric of the service."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the output
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "ganvas_requests", "Calls that have ended, replies sent.", ["method", "code"], registry=registry
@@ -32,6 +34,8 @@ class Metrics:
         )
         self.images = Counter("ganvas_images", "Images computed for calls.", ["model", "version"], registry=registry)
         self.refused = Counter("ganvas_refused", "Calls refused at the door.", ["reason"], registry=registry)
+        for reason in REASONS:
+            self.refused.labels(reason)
         self.queue_seconds = Histogram(
             "ganvas_queue_seconds",
             "From admission to the first batch of a call in Triton.",

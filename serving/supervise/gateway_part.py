@@ -112,4 +112,6 @@ def settings_of(options: ServeOptions, *, service: Sequence[str]) -> GatewaySett
         stream_idle_s=options.stream_idle_s,
         connection_idle_s=options.connection_idle_s,
         log_dir=options.log_dir,
+        otlp_endpoint=options.otlp_endpoint,
+        trace_fraction=options.trace_fraction,
     )

@@ -35,7 +35,8 @@ class Ready:
     """host:port for clients: of the gateway, or without one of ganvas.v1.Sampler."""
     triton_grpc: str
     triton_http: str
-    triton_metrics: str
+    metrics: str
+    """Of every part, for Prometheus."""
     pid: int
     service_pid: int
     triton_pid: int
@@ -79,7 +80,7 @@ def print_ready(console: Console, ready: Ready) -> None:
         table.add_row("", "by gRPC, gRPC-Web and HTTP, through the gateway")
     table.add_row("Triton", f"{escape(ready.triton_grpc)}  gRPC, KServe v2")
     table.add_row("", f"http://{escape(ready.triton_http)}  HTTP, KServe v2")
-    table.add_row("", f"http://{escape(ready.triton_metrics)}/metrics  Prometheus")
+    table.add_row("metrics", f"http://{escape(ready.metrics)}/metrics  Prometheus, of every part")
     for model in ready.models:
         height, width, channels = model["shape"]
         labels = f"{model['num_labels']} labels" if model["num_labels"] else "unconditional"

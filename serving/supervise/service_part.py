@@ -9,6 +9,8 @@ Commands go down its stdin and events come up its stdout, one JSON object a line
            {"event": "proven", "name": …, "version": …, "loads": …, …}       a version that came later
            {"event": "refused", "name": …, "version": …, "loads": …, "reason": "…"}
            {"event": "failed", "message": "…"}
+    down   {"command": "metrics"}
+    up     {"event": "metrics", "text": "…"}
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ CHUNK_BYTES = 65536
 LINE_BYTES = 2**24
 TAIL_BYTES = 4096
 KILL_S = 5.0
+METRICS_S = 2.0
 
 
 class ServicePart:
@@ -79,6 +82,8 @@ class ServicePart:
         self._environ = environ
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
+        self._asked: list[asyncio.Future[str]] = []
+        """For metrics."""
 
     async def start(self) -> None:
         options = dataclasses.replace(self._options, port=self.port or self._options.port)
@@ -109,6 +114,17 @@ class ServicePart:
         """Tell it something. Nothing happens if it is gone: the next one is told everything anew."""
         if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
             self._process.stdin.write(json.dumps({"command": name, **fields}).encode() + b"\n")
+
+    async def read_metrics(self) -> str:
+        """Its metrics, in Prometheus' text format.
+
+        Raises:
+            TimeoutError: it is away, or does not answer.
+        """
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._asked.append(answer)
+        self.command("metrics")
+        return await asyncio.wait_for(answer, METRICS_S)
 
     async def wait_ready(self) -> None:
         await self._serving.wait()
@@ -162,6 +178,11 @@ class ServicePart:
                 self._serving.set()
             elif event["event"] == "failed":
                 self._failure = event["message"]
+            elif event["event"] == "metrics":
+                for answer in self._asked:
+                    if not answer.done():
+                        answer.set_result(event["text"])
+                self._asked.clear()
             self._on_event(event)
 
     async def _read_log(self) -> None:

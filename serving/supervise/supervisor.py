@@ -29,6 +29,7 @@ from serving.repository.reader import (
 from serving.service.logs import logfmt, set_up_logging
 from serving.supervise.gateway_part import GatewayPart, settings_of
 from serving.supervise.medic import Medic
+from serving.supervise.metrics import MetricsServer, read_http, supervisor_metrics
 from serving.supervise.output import Output, TextOutput
 from serving.supervise.part import Keeper, Part
 from serving.supervise.ready import Ready, claimed_ready_file, print_ready, print_start, write_ready_file
@@ -85,7 +86,7 @@ def supervise(options: ServeOptions, console: Console) -> int:
             port=ports["--port"],
             triton_grpc_port=ports["--triton-grpc-port"],
             triton_http_port=ports["--triton-http-port"],
-            triton_metrics_port=ports["--triton-metrics-port"],
+            metrics_port=ports["--metrics-port"],
         )
         source = options.repository.resolve()
         return asyncio.run(Supervisor(resolved, console, source, staging, repository, run, log).run())
@@ -136,7 +137,7 @@ class Supervisor:
             models=(),
             grpc_port=options.triton_grpc_port,
             http_port=options.triton_http_port,
-            metrics_port=options.triton_metrics_port,
+            metrics_port=_free_port(),
             config_name=options.config_name,
             strict_config=True,  # exported configurations are complete, and completing them costs a second or two
             log_file=(options.log_dir or run.path) / "triton.log",
@@ -180,6 +181,13 @@ class Supervisor:
             canary_s=options.canary_s,
             canary_timeout_s=options.canary_timeout_s,
         )
+        self._sources = {
+            "supervisor": supervisor_metrics(self.keepers, log),
+            "service": self._read_service_metrics,
+            "triton": lambda: read_http(f"http://{address_of('127.0.0.1', triton.metrics_port)}/metrics"),
+        }
+        if self._gateway is not None:
+            self._sources["gateway"] = self._gateway.read_metrics
         self._announced = False
         self._signal: signal.Signals | None = None
         self._signalled = asyncio.Event()
@@ -194,6 +202,8 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal is no reason to stop serving
+        self._loop = asyncio.get_running_loop()
+        metrics = MetricsServer(self._options.metrics_port, self._sources)
         kept: list[asyncio.Task[None]] = [asyncio.create_task(keeper.run()) for keeper in self.keepers]
         try:
             await self._unless_a_part_fails(kept, self._all_ready())
@@ -208,6 +218,11 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*kept, return_exceptions=True)
             await self._stop()
+            await asyncio.to_thread(metrics.close)
+
+    def _read_service_metrics(self) -> str:
+        """Called in a thread of the metrics server."""
+        return asyncio.run_coroutine_threadsafe(self._service.read_metrics(), self._loop).result()
 
     async def _all_ready(self) -> None:
         """Return once every part is ready, or a signal asks to stop."""
@@ -269,7 +284,7 @@ class Supervisor:
             service=address_of(options.host, options.port),
             triton_grpc=address_of("127.0.0.1", options.triton_grpc_port),
             triton_http=address_of("127.0.0.1", options.triton_http_port),
-            triton_metrics=address_of("127.0.0.1", options.triton_metrics_port),
+            metrics=address_of("127.0.0.1", options.metrics_port),
             pid=os.getpid(),
             service_pid=self._service.pid or 0,
             triton_pid=self._triton.pid or 0,
@@ -313,7 +328,12 @@ def _service_socket(folder: Path) -> str:
     path = str(folder / "service.sock")
     if len(path.encode()) <= MAX_SOCKET_PATH:
         return path
-    return address_of("127.0.0.1", choose_ports({"--port": ("127.0.0.1", 0)})["--port"])
+    return address_of("127.0.0.1", _free_port())
+
+
+def _free_port() -> int:
+    """One that nobody but us is told."""
+    return choose_ports({"--port": ("127.0.0.1", 0)})["--port"]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tests.support import cli
 
 pytestmark = pytest.mark.triton
 
-FREE = ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--triton-metrics-port", "0"]
+FREE = ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--metrics-port", "0"]
 
 
 def try_out() -> tuple[int, dict[str, Any]]:

@@ -23,7 +23,7 @@ READY_TIMEOUT_S = 90.0
 END_TIMEOUT_S = 30.0
 BACK_S = 30.0
 """For a part to come back. Generous: a loaded machine is not a broken server."""
-FREE_PORTS = ["--port=0", "--triton-grpc-port=0", "--triton-http-port=0", "--triton-metrics-port=0"]
+FREE_PORTS = ["--port=0", "--triton-grpc-port=0", "--triton-http-port=0", "--metrics-port=0"]
 
 
 class Serve:

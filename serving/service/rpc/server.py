@@ -254,6 +254,8 @@ async def _obey(server: SamplingServer, commands: asyncio.StreamReader) -> None:
     while (command := await read_command(commands)) is not None:
         if command["command"] == "serve":
             server.models.want(Wanted.from_command(command))
+        elif command["command"] == "metrics":
+            tell(event="metrics", text=server.metrics.text())
 
 
 async def _report_changes(server: SamplingServer) -> None:

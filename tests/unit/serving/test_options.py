@@ -38,7 +38,7 @@ def test_serve_options_name_the_option_that_is_wrong(settings: dict[str, Any], m
 
 
 def test_every_port_may_be_0_at_the_same_time() -> None:
-    options = ServeOptions(port=0, triton_grpc_port=0, triton_http_port=0, triton_metrics_port=0)
+    options = ServeOptions(port=0, triton_grpc_port=0, triton_http_port=0, metrics_port=0)
     assert options.port == 0
 
 

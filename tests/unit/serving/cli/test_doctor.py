@@ -15,7 +15,7 @@ from serving.triton.errors import TritonNotFoundError
 from serving.triton.install import TritonInstall
 from tests.support import cli
 
-FREE = ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--triton-metrics-port", "0"]
+FREE = ["--port", "0", "--triton-grpc-port", "0", "--triton-http-port", "0", "--metrics-port", "0"]
 
 
 @pytest.fixture

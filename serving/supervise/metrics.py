@@ -1,0 +1,112 @@
+"""One address for every metric: the supervisor's own and, one after another, those of its parts.
+
+Prometheus reads `http://127.0.0.1:8002/metrics`. A part that is away or silent leaves a gap, not an error.
+"""
+
+from __future__ import annotations
+
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ganvas_core.cli import UserError
+from serving.supervise.output import Output
+from serving.supervise.part import Keeper
+
+__all__ = ["MetricsServer", "read_http", "supervisor_metrics"]
+
+READ_S = 5.0
+"""A reader that is slower than this is dropped."""
+
+Source = Callable[[], str]
+"""Metrics in Prometheus' text format. May take a while, and may raise an OSError."""
+
+
+class _Supervisor(Collector):
+    """Restarts of every part, which are up, and what the log has lost."""
+
+    def __init__(self, keepers: Iterable[Keeper], log: Output) -> None:
+        self._keepers = tuple(keepers)
+        self._log = log
+
+    def collect(self) -> Iterable[Metric]:
+        restarts = CounterMetricFamily("ganvas_restarts", "Restarts of a part of serve.", labels=["part"])
+        ready = GaugeMetricFamily("ganvas_part_ready", "Whether a part of serve is ready.", labels=["part"])
+        for keeper in self._keepers:
+            restarts.add_metric([keeper.part.label], keeper.restarts)
+            ready.add_metric([keeper.part.label], float(keeper.ready.is_set()))
+        dropped = CounterMetricFamily("ganvas_log_lines_dropped", "Lines that nobody read in time.", self._log.dropped)
+        return restarts, ready, dropped
+
+
+def supervisor_metrics(keepers: Iterable[Keeper], log: Output) -> Source:
+    """The supervisor's own."""
+    registry = CollectorRegistry()
+    registry.register(_Supervisor(keepers, log))
+    return lambda: generate_latest(registry).decode()
+
+
+def read_http(url: str) -> str:
+    """The metrics that a part answers by HTTP. Raises an OSError if it is away."""
+    with urllib.request.urlopen(url, timeout=READ_S) as reply:
+        text: str = reply.read().decode()
+    return text
+
+
+class MetricsServer:
+    """Answers GET /metrics on loopback, in threads of its own.
+
+    Args:
+        sources: name of each part to its metrics, read one after another at each request.
+    Raises:
+        UserError: the port is taken.
+    """
+
+    def __init__(self, port: int, sources: Mapping[str, Source]) -> None:
+        self._sources = sources
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = READ_S
+
+            def do_GET(self) -> None:
+                server._answer(self)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Nobody wants a line for each scrape."""
+
+        try:
+            self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        except OSError as error:
+            raise UserError(f"--metrics-port {port}: {error.strerror}. Take another, or 0 for a free one.") from None
+        self._http.daemon_threads = True
+        self.port: int = self._http.server_address[1]
+        threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True).start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        if request.path.partition("?")[0] != "/metrics":
+            request.send_error(404, "there is /metrics")
+            return
+        body = "".join(self._read(source) for source in self._sources.values()).encode()
+        request.send_response(200)
+        request.send_header("Content-Type", CONTENT_TYPE_LATEST)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    def _read(self, source: Source) -> str:
+        try:
+            text = source()
+        except (OSError, TimeoutError):
+            return ""
+        return text if not text or text.endswith("\n") else text + "\n"
