@@ -52,9 +52,9 @@ def _squares32(writer: GraphWriter, counter: str, keys: noise.UInt64s) -> str:
 def _gaussian(writer: GraphWriter, bits: str, *, output: str | None = None) -> str:
     """[N, Z] uint64 below 2^32 → [N, Z] float32, standard normal: two table entries over the square root of 2."""
     table = writer.constant("quantiles", noise.quantiles())
-    quarter = writer.constant("two_to_16", np.array(2**16, np.uint64))
-    high = writer.op("Div", bits, quarter)
-    low = writer.op("Sub", bits, writer.op("Mul", high, quarter))
+    two_to_16 = writer.constant("two_to_16", np.array(2**16, np.uint64))
+    high = writer.op("Div", bits, two_to_16)
+    low = writer.op("Sub", bits, writer.op("Mul", high, two_to_16))
     first, second = (
         writer.op("Gather", table, writer.op("Cast", index, to=TensorProto.INT64), axis=0) for index in (high, low)
     )

@@ -11,8 +11,8 @@ __all__ = ["serve"]
 
 
 def serve(options: ServeOptions) -> int:
-    """Start Triton and the sampling service; stop both cleanly on Ctrl-C or SIGTERM.
+    """Start the gateway, Triton and the sampling service; on Ctrl-C or SIGTERM finish accepted calls and stop them.
 
-    Example: ganvas serve --repository model_repository --port 50051
+    Example: ./ganvas serve --repository model_repository --port 50051
     """
     return supervise(options, Console())

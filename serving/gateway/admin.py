@@ -47,7 +47,7 @@ class Admin:
         return self.ask("GET", "/stats/prometheus?usedonly")[1].decode()
 
     def drain(self) -> None:
-        """Take no new connections, and tell clients that there are to go elsewhere."""
+        """Take no new connections, and tell connected clients to reconnect elsewhere (GOAWAY)."""
         self.ask("POST", "/drain_listeners?graceful&skip_exit")
 
     def ask(self, method: str, path: str) -> tuple[int, bytes]:

@@ -18,12 +18,10 @@ __all__ = ["local_replies"]
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE = 8, 12, 14
 
 LIMITED = "the key's rate quota is used up. Send fewer requests a second."
-FULL = (
-    "all that may run at the same time runs: the key's concurrency quota or the server's bound. Try again in a moment."
-)
-SHORT = "the gateway is short of memory. Try again in a moment."
-AWAY = "what answers this call is not there: it starts, restarts or stops. Try again in a moment."
-TOO_LARGE = "the request is larger than the gateway lets through. docs/security.md lists the limits."
+FULL = "too many requests at the same time: the limit is the key's --concurrency, or --max-direct-requests. Retry soon."
+SHORT = "the gateway's memory is full (--gateway-memory-mib). Try again in a moment."
+AWAY = "the server behind the gateway is starting, restarting or stopping. Try again in a moment."
+TOO_LARGE = "the request is larger than the limit of this call, which docs/security.md lists."
 
 
 def local_replies() -> Any:

@@ -39,7 +39,7 @@ REFLECTION = tuple(f"/grpc.reflection.{v}.ServerReflection/ServerReflectionInfo"
 HEALTH, WATCH, HEALTH_LIST = (f"/grpc.health.v1.Health/{method}" for method in ("Check", "Watch", "List"))
 STREAMED_SAMPLER = {"SampleStream", "Walk"}
 UPLOADING_SAMPLER = {"Decode", "Encode"}
-"""Up to 64 MiB, which the service counts as it reads; they pass as they come."""
+"""Requests of up to 64 MiB: not buffered here; the service limits them."""
 
 MODEL = r"/v2/models/[A-Za-z0-9_.-]+(/versions/[0-9]+)?"
 HTTP_GET = (r"/v2/?", r"/v2/health/(live|ready)", MODEL + r"(/ready|/config)?")

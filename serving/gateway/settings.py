@@ -68,4 +68,4 @@ class GatewaySettings:
     otlp_endpoint: str | None = None
     """http://host:port of an OpenTelemetry collector that takes OTLP by HTTP."""
     trace_fraction: float = 1.0
-    """Of the requests that bring no decision of their own."""
+    """Fraction of requests to trace; a request's own traceparent decides for itself."""

@@ -97,7 +97,7 @@ class Keeper:
         self._down = down
 
     async def run(self) -> NoReturn:
-        """Start the part, and start it again whenever it ends. The one who cancels this stops the part.
+        """Start the part, and start it again whenever it ends. Whoever cancels this must stop the part.
 
         Raises:
             UserError: it could not get ready the first time.

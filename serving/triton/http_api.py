@@ -62,7 +62,7 @@ class TritonHttp:
         return records
 
     def load(self, model: str, timeout_s: float) -> str | None:
-        """Load what is in the model's folder: what is new, and what a changed file or folder is for; not the rest.
+        """Load the versions that are new or whose files changed; loaded ones without a change stay.
 
         Returns:
             None, or why it failed, in Triton's words.

@@ -249,7 +249,7 @@ def test_a_request_that_is_too_large_is_refused_with_words(serve: Serve, tmp_pat
             ):
                 failure = outcome(call)
                 assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                assert "larger than the gateway lets through" in failure.details()
+                assert "larger than the limit of this call" in failure.details()
             # What reaches Triton instead is empty: it knows no model of that name.
             replies = list(kserve(opened).ModelStreamInfer(iter([large])))
             assert all("unknown model: ''" in reply.error_message for reply in replies)

@@ -155,7 +155,7 @@ class Lane:
         wait_s, allowed_s = self.wait_s(caller, first, bulk=bulk), self.max_wait_s
         if at_s is not None:
             allowed_s = min(allowed_s, (at_s - now_s) * SAFETY - first * self.image_s)
-        # What finds the lane empty gets its chance, whatever was measured: else nothing would be measured any more.
+        # An idle lane admits every call: after one slow measurement nothing would correct the estimate otherwise.
         if wait_s > allowed_s and (self.in_flight or self.waiting):
             self._refuse(wait_s, allowed_s)
         work = Work(caller=caller, count=count, bulk=bulk, stream=stream, at_s=at_s, number=next(self._numbers))
@@ -201,7 +201,7 @@ class Lane:
         self.in_flight -= count
         self._bulk_in_flight -= count if work.bulk else 0
         if sent_s is not None:
-            # One stall must not pass for the speed of the model.
+            # Cap the measurement, so that one stall does not look like a slow model.
             busy_s = min(now_s - max(sent_s, self._finished_s), MAX_SLOWDOWN * count * self.image_s)
             kept = 0.5 ** (busy_s / HALF_LIFE_S)
             self._busy_s = self._busy_s * kept + busy_s

@@ -44,7 +44,7 @@ class Method:
     limit: int
     """Bytes of a request."""
     large: bool = False
-    """Whether a request is worth waiting for, before it is read."""
+    """Whether it may be megabytes: such a request waits for memory before it is read."""
 
 
 class Door:

@@ -28,7 +28,7 @@ LONGEST_WAIT_S = 1.0
 
 @dataclass(kw_only=True)
 class Connection:
-    """An address, and whether anything ever answered there: if not, there is nothing to wait for."""
+    """Whether a server ever answered at an address. Until one has, a failed connection is not retried."""
 
     address: str
     answered: bool = False
@@ -76,7 +76,7 @@ class Attempts:
             growing_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0**self._num_failures)
             wait_s = random.uniform(0.5, 1.0) * growing_s if hint_s is None else hint_s
         elif isinstance(failure, ResourceExhaustedError) and hint_s is not None:
-            # Not all at the same moment, and later each time: whoever says when does not know who else was told.
+            # Later each time, and spread: the service gives every caller the same time.
             wait_s = hint_s * random.uniform(1.0, 1.25 + min(self._num_failures, 3) / 4)
         else:
             raise failure

@@ -2,6 +2,9 @@
 
 An image is a pure function of (model digest, seed, truncation, label), so every call is safe to repeat:
 ganvas_client.attempts says when, ganvas_client.streams from where.
+
+Each method is made from the function of the same name in ganvas_client.calls, which has the arguments and builds the
+request; _sync, _async and their stream forms add sending it.
 """
 
 from __future__ import annotations
@@ -88,7 +91,7 @@ def _named_after(describe: Callable[..., Any], method: Method, returns: str) -> 
 
 
 class _Client:
-    """What both samplers are made of: an address and how to reach it."""
+    """What Sampler and AsyncSampler share: the channel, its credentials, and what each call sends along."""
 
     _transport: ClassVar[ModuleType]
     """Either grpc or grpc.aio."""
