@@ -36,7 +36,6 @@ ACTIONS = {
     "envoy.overload_actions.reset_high_memory_stream": (0.90, 0.98),
     "envoy.overload_actions.disable_http_keepalive": 0.95,
     "envoy.overload_actions.stop_accepting_requests": 0.97,
-    "envoy.overload_actions.stop_accepting_connections": 0.99,
 }
 """Action to the part of max_heap_bytes from which on it is taken, or between which it grows."""
 

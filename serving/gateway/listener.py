@@ -44,6 +44,8 @@ STREAM_WINDOW_BYTES = 256 * 1024
 CONNECTION_WINDOW_BYTES = 16 * 2**20
 MAX_HEADERS_KIB = 32
 TRACES_PATH = "/v1/traces"
+NOBODY = {"address_prefix": "255.255.255.255", "prefix_len": {"value": 32}}
+"""No client is internal: what is would be believed in its x-envoy headers."""
 CERTIFICATE, AUTHORITY = "certificate", "client-ca"
 
 
@@ -78,6 +80,7 @@ def front_door(settings: GatewaySettings, folder: Path, route_config: Any = None
         path_with_escaped_slashes_action="REJECT_REQUEST",
         # Nothing before us is trusted to say where a client is.
         use_remote_address={"value": True},
+        internal_address_config={"cidr_ranges": [NOBODY]},
         server_name="ganvas",
         generate_request_id={"value": True},
         preserve_external_request_id=True,

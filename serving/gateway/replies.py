@@ -31,8 +31,9 @@ def local_replies() -> Any:
             # Envoy sets the flag of its rate limit too late for a filter.
             _mapper(_status(429), 429, RESOURCE_EXHAUSTED, LIMITED, hint=True),
             _mapper(_flags("UO"), 429, RESOURCE_EXHAUSTED, FULL, hint=True),
-            _mapper(_flags("OM"), 503, RESOURCE_EXHAUSTED, SHORT, hint=True),
             _mapper(_flags("UF", "UC", "UH", "UR", "LR", "NC", "UT"), 503, UNAVAILABLE, AWAY),
+            # Of the overload manager, whose flag comes too late as well: nothing else gives 503.
+            _mapper(_status(503), 503, RESOURCE_EXHAUSTED, SHORT, hint=True),
             _mapper(_status(413), 413, RESOURCE_EXHAUSTED, TOO_LARGE),
             ResponseMapper(filter=_status(415), headers_to_add=[_header("grpc-status", str(UNIMPLEMENTED))]),
         ]

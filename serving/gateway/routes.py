@@ -20,6 +20,7 @@ from serving.gateway.settings import GatewaySettings
 __all__ = ["PUBLIC_PATHS", "ROUTES_NAME", "inner_routes", "routes"]
 
 ROUTES_NAME = "routes"
+OVERWRITE = "OVERWRITE_IF_EXISTS_OR_ADD"
 ACCESS, BODY, SIZE, RATE = "ganvas.access", "ganvas.body", "ganvas.size", "ganvas.rate"
 """The names of our filters, by which routes configure them."""
 
@@ -146,6 +147,8 @@ def _route(path: dict[str, Any], method: str, *, max_bytes: int | None = None, b
         match={**path, "headers": [{"name": ":method", "string_match": {"exact": method}}]},
         route={"cluster_header": "x-ganvas-cluster", "timeout": seconds(0)},
         request_headers_to_remove=["x-ganvas-cluster"],
+        # Some clients over HTTP/1.1 leave it out, and gRPC servers insist.
+        request_headers_to_add=[{"header": {"key": "te", "value": "trailers"}, "append_action": OVERWRITE}],
         typed_per_filter_config=filters,
     )
 

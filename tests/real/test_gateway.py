@@ -321,6 +321,15 @@ def test_slow_clients_are_ended_and_connections_have_a_bound(serve: Serve, tmp_p
         eventually(lambda: ask(gateway.port, "GET", "/v2/health/live")[0] == 200)
 
 
+def test_a_gateway_short_of_memory_refuses_with_a_hint(serve: Serve, tmp_path: Path) -> None:
+    with running_gateway(serve, tmp_path, max_heap_bytes=2**20) as gateway, channel(gateway.port) as opened:
+        eventually(lambda: code_of(lambda: sampler(opened).Sample(stream_request(1))) is not grpc.StatusCode.OK)
+        failure = outcome(lambda: sampler(opened).Sample(stream_request(1)))
+        assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "short of memory" in failure.details()
+        assert trailer(failure, "grpc-retry-pushback-ms") == "500"
+
+
 def test_metrics_count_requests_by_status(serve: Serve, tmp_path: Path) -> None:
     with running_gateway(serve, tmp_path) as gateway:
         images_by_sampler(gateway.port)

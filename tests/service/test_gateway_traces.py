@@ -16,6 +16,7 @@ from serving.gateway.process import GatewayProcess
 from serving.gateway.settings import GatewaySettings
 from tests.support.gateway import channel, eventually, sampler
 
+FORGED = [("x-envoy-retry-on", "5xx"), ("x-envoy-upstream-rq-timeout-ms", "1"), ("x-ganvas-caller", "me")]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
@@ -69,7 +70,7 @@ def test_traces_pass_through_and_are_reported(tmp_path: Path) -> None:
     try:
         gateway.wait_ready(30)
         with channel(gateway.port) as opened:
-            sent = [("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01"), ("x-request-id", "mine")]
+            sent = [("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01"), ("x-request-id", "mine"), *FORGED]
             sampler(opened).ListModels(pb.ListModelsRequest(), metadata=sent)
         eventually(lambda: bool(bodies))
     finally:
@@ -81,6 +82,7 @@ def test_traces_pass_through_and_are_reported(tmp_path: Path) -> None:
     assert metadata["traceparent"].split("-")[1] == TRACE
     assert metadata["x-request-id"] == "mine"
     assert metadata["x-ganvas-caller"].startswith("127.0.0.1:")
+    assert not {"x-envoy-retry-on", "x-envoy-upstream-rq-timeout-ms"} & set(metadata)
     # Of the span, as bytes: the messages of OTLP in xds-protos are older than what Envoy writes.
     reported = b"".join(bodies)
     assert bytes.fromhex(TRACE) in reported

@@ -66,6 +66,7 @@ def test_envoy_accepts_every_part_of_it(settings: GatewaySettings, tmp_path: Pat
         ("connection_idle_s", 77.0, '"idle_timeout": "77s"'),
         ("max_count", 1000, f'"max_request_bytes": {65536 + 64 * 1000}'),
         ("max_stream_count", 1000, f'"max_request_bytes": {65536 + 32 * 1000}'),
+        ("otlp_endpoint", "http://collector:4318", '"uri": "http://collector:4318/v1/traces"'),
         ("port", 50099, '"port_value": 50099'),
         ("host", "127.0.0.9", '"address": "127.0.0.9"'),
     ],
