@@ -38,9 +38,9 @@ class DoctorOptions(NetworkOptions):
 
 
 def doctor(options: DoctorOptions) -> int:
-    """Report what this machine has and lacks for serving, with the exact remedies; exit code 1 if serve would fail.
+    """Report what this machine has and lacks for serving, with the exact remedies; exit code 1 if something is missing.
 
-    Example: ganvas doctor --port 50051
+    Example: ./ganvas doctor --port 50051
     """
     with _progress(options.as_json):
         findings = examine(options.repository, options.addresses(), start=options.start)
@@ -55,7 +55,11 @@ def doctor(options: DoctorOptions) -> int:
         table.add_row(MARKS[finding.status], finding.name, escape(finding.detail) + remedy)
     console = Console()
     console.print(table)
-    console.print("ganvas serve would work here." if fit else "[red]ganvas serve would not work here:[/] see ✗ above.")
+    console.print(
+        "This machine can run ./ganvas serve."
+        if fit
+        else "[red]This machine cannot run ./ganvas serve:[/] see ✗ above."
+    )
     return 0 if fit else 1
 
 
@@ -63,7 +67,7 @@ def examine(repository: Path, ports: dict[str, tuple[str, int]], *, start: bool)
     """Every finding, in the order in which to fix them.
 
     Args:
-        ports: option of `ganvas serve` to address and port.
+        ports: option of `./ganvas serve` to address and port.
         start: try Triton for real, if nothing is missing that it needs.
     """
     install, triton = machine.find_tritonserver()
@@ -76,6 +80,7 @@ def examine(repository: Path, ports: dict[str, tuple[str, int]], *, start: bool)
         *needed,
         machine.find_gpu(),
         *machine.find_ports(ports),
+        machine.find_models(repository),
         machine.find_disk(repository),
         machine.find_memory(),
     ]
@@ -86,7 +91,7 @@ def _try(install: TritonInstall) -> Finding:
         trial = try_triton(install)
     except TritonError as error:
         remedy = (
-            "python -m pip install --force-reinstall nvidia-pytriton onnxruntime-gpu, if the log above does not tell"
+            "python -m pip install --force-reinstall nvidia-pytriton onnxruntime-gpu, if the log shows no other cause"
         )
         return Finding(name="Triton starts", status="missing", detail=str(error), remedy=remedy)
     detail = f"Triton {trial.version} loaded a model and answered after {trial.seconds:.1f} s"

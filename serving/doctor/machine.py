@@ -14,6 +14,7 @@ from typing import Literal
 
 from serving.doctor.trial import IDENTITY
 from serving.gateway.install import EnvoyMissingError, find_envoy
+from serving.repository.reader import RepositoryError, list_versions
 from serving.triton.errors import TritonError
 from serving.triton.install import TritonInstall, find_triton
 from serving.triton.libpython import find_libpython
@@ -26,6 +27,7 @@ __all__ = [
     "find_gateway",
     "find_gpu",
     "find_memory",
+    "find_models",
     "find_onnxruntime",
     "find_ports",
     "find_python",
@@ -37,8 +39,8 @@ __all__ = [
 SUPPORTED = ((3, 11), (3, 13))
 SHARED_MEMORY = Path("/dev/shm")
 MIB = 2**20
-LOW_DISK_MIB, NO_DISK_MIB = 1024, 64
-LOW_SHM_MIB, NO_SHM_MIB = 128, 16
+LOW_DISK_MIB, LEAST_DISK_MIB = 1024, 64
+LOW_SHM_MIB, LEAST_SHM_MIB = 128, 16
 LOW_MEMORY_MIB = 1024
 COMMAND_TIMEOUT_S = 10
 
@@ -49,7 +51,7 @@ class Finding:
 
     name: str
     status: Literal["ok", "warning", "missing"]
-    """missing: `ganvas serve` would not work."""
+    """missing: `./ganvas serve` would not work on this machine."""
     detail: str
     remedy: str | None = None
     """A command, wherever one helps."""
@@ -78,8 +80,7 @@ def find_shared_python(install: TritonInstall | None) -> Finding:
     try:
         return Finding(name=name, status="ok", detail=str(find_libpython()))
     except TritonError as error:
-        remedy = str(getattr(error, "remedy", ""))
-        return Finding(name=name, status="missing", detail=str(error).split(" Remedy: ")[0], remedy=remedy)
+        return Finding(name=name, status="missing", detail=error.problem, remedy=error.remedy)
 
 
 def find_tritonserver() -> tuple[TritonInstall | None, Finding]:
@@ -87,8 +88,7 @@ def find_tritonserver() -> tuple[TritonInstall | None, Finding]:
     try:
         install = find_triton()
     except TritonError as error:
-        detail, _, remedy = str(error).partition(" Remedy: ")
-        return None, Finding(name="Triton", status="missing", detail=detail, remedy=remedy or None)
+        return None, Finding(name="Triton", status="missing", detail=error.problem, remedy=error.remedy)
     ways = {"env": "GANVAS_TRITONSERVER", "path": "PATH", "embedded": "the nvidia-pytriton wheel"}
     backend = "its own" if install.has_onnxruntime else "our"
     version = f"{install.version}, " if install.version else ""
@@ -160,16 +160,30 @@ def find_ports(wanted: Mapping[str, tuple[str, int]]) -> list[Finding]:
     """Whether each port can be listened on.
 
     Args:
-        wanted: option of `ganvas serve` to address and port.
+        wanted: option of `./ganvas serve` to address and port.
     """
     findings = []
     for option, (host, port) in wanted.items():
         problem = port_problem(option, host, port)
-        remedy = f"ganvas serve {option} 0, or end what `ss -ltnp 'sport = :{port}'` shows" if problem else None
+        remedy = f"./ganvas serve {option} 0, or end what `ss -ltnp 'sport = :{port}'` shows" if problem else None
         detail = problem or (f"{port} is free on {host}" if port else f"a free one on {host}")
         status: Literal["ok", "missing"] = "missing" if problem else "ok"
         findings.append(Finding(name=option, status=status, detail=detail, remedy=remedy))
     return findings
+
+
+def find_models(repository: Path) -> Finding:
+    """Whether there is something to serve."""
+    name = "models"
+    try:
+        found = sorted({model for model, _ in list_versions(repository)})
+    except RepositoryError as error:
+        found, problem = [], str(error)
+    else:
+        problem = f"{repository} has no exported model"
+    if not found:
+        return Finding(name=name, status="warning", detail=problem, remedy="./ganvas demo, or ./ganvas export")
+    return Finding(name=name, status="ok", detail=f"{', '.join(found)} in {repository}")
 
 
 def find_disk(repository: Path) -> Finding:
@@ -179,7 +193,7 @@ def find_disk(repository: Path) -> Finding:
         folder = folder.parent
     free = shutil.disk_usage(folder).free // MIB
     return _check_capacity(
-        "disk", f"{free} MiB free at {folder}", free, LOW_DISK_MIB, NO_DISK_MIB, f"make room under {folder}"
+        "disk", f"{free} MiB free at {folder}", free, LOW_DISK_MIB, LEAST_DISK_MIB, f"make room under {folder}"
     )
 
 
@@ -190,12 +204,8 @@ def find_shared_memory() -> Finding:
         return Finding(name="shared memory", status="missing", detail=f"there is no {SHARED_MEMORY}", remedy=remedy)
     usage = shutil.disk_usage(SHARED_MEMORY)
     detail = f"{usage.free // MIB} of {usage.total // MIB} MiB free at {SHARED_MEMORY}"
-    if leftovers := _leftovers():
-        pattern = " ".join(str(SHARED_MEMORY / f"ganvas-{pid}-*") for pid in leftovers)
-        detail += "; regions of a Triton that was killed are left"
-        return Finding(name="shared memory", status="warning", detail=detail, remedy=f"rm {pattern}")
     remedy = "docker run --shm-size=1g …, or sudo mount -o remount,size=1G /dev/shm"
-    return _check_capacity("shared memory", detail, usage.free // MIB, LOW_SHM_MIB, NO_SHM_MIB, remedy)
+    return _check_capacity("shared memory", detail, usage.free // MIB, LOW_SHM_MIB, LEAST_SHM_MIB, remedy)
 
 
 def find_memory() -> Finding:
@@ -208,15 +218,9 @@ def find_memory() -> Finding:
     )
 
 
-def _check_capacity(name: str, detail: str, size: int, low: int, none: int, remedy: str) -> Finding:
-    if size < none:
-        return Finding(name=name, status="missing", detail=f"{detail}; at least {none} MiB are needed", remedy=remedy)
+def _check_capacity(name: str, detail: str, size: int, low: int, least: int, remedy: str) -> Finding:
+    if size < least:
+        return Finding(name=name, status="missing", detail=f"{detail}; at least {least} MiB are needed", remedy=remedy)
     if size < low:
         return Finding(name=name, status="warning", detail=f"{detail}; {low} MiB are comfortable", remedy=remedy)
     return Finding(name=name, status="ok", detail=detail)
-
-
-def _leftovers() -> list[int]:
-    """Processes that had shared memory of ours and are gone."""
-    owners = {path.name.split("-")[1] for path in SHARED_MEMORY.glob("ganvas-*-*")}
-    return sorted(int(pid) for pid in owners if pid.isdecimal() and not Path(f"/proc/{pid}").exists())

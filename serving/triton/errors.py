@@ -1,9 +1,9 @@
-"""Every way in which Triton can fail to serve.
+"""The errors of Triton.
 
 TritonError
 ├── TritonNotFoundError        no tritonserver
 ├── LibpythonNotFoundError     no shared libpython for the Python backend's stub
-└── TritonStartError           it did not start, or not in time
+└── TritonStartError           it did not start, or not in time; PortError (ports.py): a port cannot be used
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ __all__ = ["LibpythonNotFoundError", "TritonError", "TritonNotFoundError", "Trit
 
 
 class TritonError(UserError):
-    """Triton cannot be found, started or reached; the message ends with the next step."""
+    """Triton cannot be found, started or reached.
+
+    Args:
+        problem: what is wrong.
+        remedy: the command that mends it; the message ends with it.
+    """
+
+    def __init__(self, problem: str, *, remedy: str | None = None) -> None:
+        super().__init__(f"{problem} Remedy: {remedy}" if remedy else problem)
+        self.problem = problem
+        self.remedy = remedy
 
 
 class TritonNotFoundError(TritonError):
@@ -22,15 +32,7 @@ class TritonNotFoundError(TritonError):
 
 
 class LibpythonNotFoundError(TritonError):
-    """The running Python has no shared library, which the Python backend's stub needs.
-
-    Attributes:
-        remedy: the command that mends it.
-    """
-
-    def __init__(self, message: str, *, remedy: str) -> None:
-        super().__init__(f"{message} Remedy: {remedy}")
-        self.remedy = remedy
+    """The running Python has no shared library, which the Python backend's stub needs."""
 
 
 class TritonStartError(TritonError):

@@ -83,7 +83,8 @@ def find_triton(environ: Mapping[str, str] = os.environ) -> TritonInstall:
         return _install("embedded", wheel)
     raise TritonNotFoundError(
         f"no Triton: {VARIABLE} is not set, there is no tritonserver on PATH, and {sys.executable} has no "
-        f"nvidia-pytriton. Remedy: {sys.executable} -m pip install nvidia-pytriton"
+        "nvidia-pytriton.",
+        remedy=f"{sys.executable} -m pip install nvidia-pytriton",
     )
 
 
@@ -104,8 +105,8 @@ def stage_backends(install: TritonInstall, folder: Path) -> Path:
     if not install.stub.is_file() or not python_backend.is_dir():
         raise TritonNotFoundError(
             f"{install.executable} has neither an onnxruntime backend nor a Python backend for Python "
-            f"3.{sys.version_info.minor}: {install.stub} is missing. Remedy: {sys.executable} -m pip install "
-            "nvidia-pytriton, or use NVIDIA's full container image"
+            f"3.{sys.version_info.minor}: {install.stub} is missing.",
+            remedy=f"{sys.executable} -m pip install nvidia-pytriton, or use NVIDIA's full container image",
         )
     without_caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(python_backend, folder / "python", ignore=without_caches)

@@ -1,4 +1,4 @@
-"""The shared library of the running Python, which Triton's Python backend loads its stub with."""
+"""libpython of the running Python: the stub process of Triton's Python backend is linked to it."""
 
 from __future__ import annotations
 

@@ -50,19 +50,19 @@ def test_doctor_fails_and_names_option_and_remedy_when_a_port_is_taken(taken: in
     port = finding(result, "--triton-http-port")
     assert port["status"] == "missing"
     assert f"{taken} is in use" in port["detail"]
-    assert port["remedy"] == f"ganvas serve --triton-http-port 0, or end what `ss -ltnp 'sport = :{taken}'` shows"
+    assert port["remedy"] == f"./ganvas serve --triton-http-port 0, or end what `ss -ltnp 'sport = :{taken}'` shows"
 
 
 def test_doctor_tells_a_person_what_to_do(taken: int) -> None:
     result = run("--port", str(taken))
     assert result.exit_code == 1
-    assert "remedy: ganvas serve --port 0" in " ".join(result.stdout.split())
-    assert "ganvas serve would not work here" in result.stdout
+    assert "remedy: ./ganvas serve --port 0" in " ".join(result.stdout.split())
+    assert "This machine cannot run ./ganvas serve" in result.stdout
 
 
 def test_doctor_gives_the_remedy_when_there_is_no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing() -> None:
-        raise TritonNotFoundError("no Triton: none here. Remedy: python -m pip install nvidia-pytriton")
+        raise TritonNotFoundError("no Triton: none here.", remedy="python -m pip install nvidia-pytriton")
 
     monkeypatch.setattr(machine, "find_triton", nothing)
     result = run("--json")
@@ -92,13 +92,12 @@ def test_doctor_warns_of_small_shared_memory_and_of_none(monkeypatch: pytest.Mon
         assert machine.find_shared_memory().status == status
 
 
-def test_doctor_reports_shared_memory_that_a_killed_triton_left(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(machine, "SHARED_MEMORY", tmp_path)
-    (tmp_path / "ganvas-999999999-ab-cd").touch()
-    (tmp_path / "ganvas-1-ab-cd").touch()
-    assert machine.find_shared_memory().remedy == f"rm {tmp_path}/ganvas-999999999-*"
+def test_doctor_says_what_there_is_to_serve(model_repository: Path, tmp_path: Path) -> None:
+    found = machine.find_models(model_repository)
+    assert (found.status, "tiny-gan" in found.detail) == ("ok", True)
+    assert machine.find_models(tmp_path).status == "warning"
+    missing = machine.find_models(tmp_path / "nowhere")
+    assert (missing.status, missing.remedy) == ("warning", "./ganvas demo, or ./ganvas export")
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")

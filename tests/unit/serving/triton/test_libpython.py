@@ -39,7 +39,7 @@ def test_libpython_remedy_is_pyenv_s_when_it_built_the_python(prefix: Path, monk
     monkeypatch.setenv("PYENV_ROOT", str(prefix.parent))
     with pytest.raises(LibpythonNotFoundError) as caught:
         find_libpython()
-    assert caught.value.remedy.startswith("PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install --force 3.")
+    assert str(caught.value.remedy).startswith("PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install --force 3.")
 
 
 @pytest.mark.parametrize(
