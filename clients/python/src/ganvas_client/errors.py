@@ -106,7 +106,7 @@ def from_rpc_error(error: grpc.RpcError, *, address: str, rpc: str, timeout_s: f
     if details.startswith(LOST) and kind is not DeadlineExceededError:
         return UnavailableError(f"the connection to {address} broke during {rpc} ({details}).")
     if nobody_there(error):
-        return UnavailableError(f"no sampling service answers at {address} ({details}). Start one: ganvas serve.")
+        return UnavailableError(f"no sampling service answers at {address} ({details}). Start one: ./ganvas serve.")
     if kind is DeadlineExceededError:
         limit = "its deadline" if timeout_s is None else f"timeout_s {timeout_s:g}"
         return kind(f"{rpc} at {address} did not finish within {limit}.")

@@ -45,7 +45,7 @@ def test_create_rejects_a_file(tmp_path: Path) -> None:
         ("", "cannot be read"),
         ('{"format": 1}', "cannot be read"),
         ('{"format": 2, "config": {}}', "has format 2; this release reads up to 1"),
-        ('{"format": 1, "config": {"family": "gan"}}', "Field required"),
+        ('{"format": 1, "config": {"family": "gan"}}', "preset is missing"),
     ],
 )
 def test_read_config_rejects_what_it_cannot_understand(tmp_path: Path, text: str, message: str) -> None:
