@@ -8,6 +8,7 @@ import http.client
 import logging
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from ganvas_core.files import write_atomic
 from serving.gateway.admin import Admin
 from serving.gateway.bootstrap import ADMIN_SOCKET, BOOTSTRAP, changing_files, fixed_files, whole
 from serving.gateway.install import find_envoy
-from serving.gateway.settings import GatewaySettings
+from serving.gateway.settings import GatewaySettings, Tls
 from serving.keys.store import Key, read_keys
 
 __all__ = ["GatewayError", "GatewayProcess"]
@@ -70,6 +71,8 @@ class GatewayProcess:
         if self._process is not None:
             raise RuntimeError("this gateway was started before; make a new GatewayProcess.")
         envoy = find_envoy()
+        if self.settings.tls is not None:
+            _check_tls(self.settings.tls)
         if self.keys_file is not None:
             self._keys_seen = _fingerprint(self.keys_file)
             self.settings = dataclasses.replace(self.settings, keys=read_keys(self.keys_file))
@@ -291,6 +294,31 @@ def _fingerprint(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _check_tls(tls: Tls) -> None:
+    """Envoy would wait for files that it cannot use until they are there.
+
+    Raises:
+        GatewayError: names the file.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, password="")
+    except (OSError, ValueError) as error:
+        raise GatewayError(f"--tls-cert {tls.certificate}, --tls-key {tls.key}: {_reason(error)}.") from None
+    if tls.client_ca is not None:
+        try:
+            context.load_verify_locations(tls.client_ca)
+        except (OSError, ValueError) as error:
+            raise GatewayError(f"--tls-client-ca {tls.client_ca}: {_reason(error)}.") from None
+
+
+def _reason(error: Exception) -> str:
+    """OpenSSL's words without its numbers: "key values mismatch"."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason.replace("_", " ").lower() if error.reason else "no PEM file that can be used"
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _raise_descriptor_limit(connections: int) -> None:

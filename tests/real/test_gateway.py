@@ -214,6 +214,14 @@ def test_brackets_inside_strings_and_closed_ones_do_not_count(port: int) -> None
     assert b"nested" not in body  # Triton's own answer: these are no inputs
 
 
+@pytest.mark.parametrize("wrong", [{"name": 3}, {"shape": 1}])
+def test_a_field_of_the_wrong_kind_is_the_requests_fault(port: int, wrong: dict[str, int]) -> None:
+    tensor = {"name": "seed", "datatype": "UINT64", "shape": [1, 1], "data": [1]}
+    body = json.dumps({"inputs": [tensor | wrong]}).encode()
+    status, _, reply = ask(port, "POST", f"/v2/models/{MODEL}/infer", body)
+    assert (status, reply[:25]) == (400, b'{"error":"Unable to parse')
+
+
 @pytest.mark.parametrize("value", ["-1", "x", "99999999", "1, 2"])
 def test_a_wrong_length_of_the_json_is_refused_at_the_gateway(port: int, value: str) -> None:
     headers = {"Inference-Header-Content-Length": value}
@@ -326,7 +334,7 @@ def test_a_gateway_short_of_memory_refuses_with_a_hint(serve: Serve, tmp_path: P
         eventually(lambda: code_of(lambda: sampler(opened).Sample(stream_request(1))) is not grpc.StatusCode.OK)
         failure = outcome(lambda: sampler(opened).Sample(stream_request(1)))
         assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "short of memory" in failure.details()
+        assert "memory is full" in failure.details()
         assert trailer(failure, "grpc-retry-pushback-ms") == "500"
 
 

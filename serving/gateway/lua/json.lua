@@ -51,3 +51,13 @@ function envoy_on_request(handle)
     return refuse(handle, "the JSON is nested deeper than " .. max_depth .. " levels.")
   end
 end
+
+-- Triton calls a field of the wrong kind its own failure; it is the request's.
+function envoy_on_response(handle)
+  if handle:headers():get(":status") ~= "500" then return end
+  local body = handle:body()
+  if not body then return end
+  if string.find(body:getBytes(0, math.min(body:length(), 100)), '^{"error":"Unable to parse ') then
+    handle:headers():replace(":status", "400")
+  end
+end

@@ -1,0 +1,73 @@
+"""A gateway that cannot start says why in one line, before Envoy is asked."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ganvas_core.cli import UserError
+from serving.gateway.process import GatewayProcess
+from serving.gateway.settings import GatewaySettings, Tls
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """a.pem, a.key, b.key and empty.pem."""
+    folder = tmp_path_factory.mktemp("pem")
+    for name in ("a", "b"):
+        arguments = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=x"]
+        command = ["openssl", "req", "-x509", *arguments, "-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (folder / "empty.pem").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "client_ca", "words"),
+    [
+        ("none.pem", "a.key", None, "No such file or directory."),
+        ("a.pem", "b.key", None, "key values mismatch."),
+        ("empty.pem", "a.key", None, "no PEM file that can be used."),
+        ("a.pem", "a.key", "none.pem", "none.pem: No such file or directory."),
+        ("a.pem", "a.key", "empty.pem", "empty.pem: "),
+    ],
+)
+def test_gateway_names_the_certificate_that_cannot_be_used(
+    pem: Path, tmp_path: Path, certificate: str, key: str, client_ca: str | None, words: str
+) -> None:
+    tls = Tls(certificate=pem / certificate, key=pem / key, client_ca=pem / client_ca if client_ca else None)
+    with pytest.raises(UserError) as caught:
+        GatewayProcess(GatewaySettings(tls=tls), tmp_path).start()
+    message = str(caught.value)
+    assert message.startswith("--tls-client-ca" if client_ca else "--tls-cert")
+    assert words in message
+    assert "\n" not in message
+
+
+def test_gateway_says_so_when_the_keys_file_is_missing(tmp_path: Path) -> None:
+    gateway = GatewayProcess(GatewaySettings(), tmp_path, keys_file=tmp_path / "keys.json")
+    with pytest.raises(UserError, match="there is no such file"):
+        gateway.start()
+    gateway.stop()
+
+
+def test_gateway_says_so_when_its_port_is_taken(tmp_path: Path) -> None:
+    settings = GatewaySettings(
+        port=0, service=["127.0.0.1:1"], triton_grpc=["127.0.0.1:1"], triton_http=["127.0.0.1:1"]
+    )
+    first = GatewayProcess(settings, tmp_path / "a")
+    first.start()
+    try:
+        first.wait_ready(30)
+        taken = GatewaySettings(
+            port=first.port, service=["127.0.0.1:1"], triton_grpc=["127.0.0.1:1"], triton_http=["127.0.0.1:1"]
+        )
+        second = GatewayProcess(taken, tmp_path / "b")
+        second.start()
+        with pytest.raises(UserError, match="Address already in use"):
+            second.wait_ready(30)
+        second.stop()
+    finally:
+        first.stop(0.1)
