@@ -31,7 +31,9 @@ BULK_SHARE = 0.25
 """Of the images that are sent while interactive and bulk work both wait."""
 
 BULK_SLICE_S = 0.005
-"""Length of a bulk batch while interactive calls come."""
+BULK_SLICE, LONGEST_SLICE_S = 4, 0.02
+"""Length of a bulk batch while interactive calls come. As many images as BULK_SLICE may take longer: smaller batches
+would cost much of the throughput."""
 
 OVERHEAD_S = 0.0015
 """About what a batch costs beside its images, which says nothing of how long more images would take."""
@@ -39,8 +41,12 @@ OVERHEAD_S = 0.0015
 INTERACTIVE_S = 5.0
 """How long after an interactive call another one is expected."""
 
-SAFETY = 0.85
-"""Part of the time to a deadline that the estimate may fill."""
+DEADLINE_PART = 0.5
+"""Of the time to its deadline, what a call may wait. A longer queue would serve no more calls: it would make all of
+them late, bring those into danger whose wait was estimated too short, and outlast the overload."""
+
+HOPE = 0.8
+"""Of the time that the rest of a call is estimated to take, what must be left of its deadline."""
 
 HALF_LIFE_S = 1.0
 """Busy time after which a measurement counts half."""
@@ -126,7 +132,8 @@ class Lane:
         self._heaps: dict[bool, list[tuple[float, int, Work]]] = {False: [], True: []}
         self._now_tag = {False: 0.0, True: 0.0}
         self._last_tag: dict[tuple[bool, str], float] = {}
-        self._backlog: dict[bool, dict[str, int]] = {False: {}, True: {}}
+        self._works: dict[bool, set[Work]] = {False: set(), True: set()}
+        self._backlog = {False: 0, True: 0}
         self._paused = False
 
     @property
@@ -137,7 +144,7 @@ class Lane:
     @property
     def waiting(self) -> int:
         """Images of calls that were let in and are not in Triton yet; of a stream, those of its next batches."""
-        return sum(sum(callers.values()) for callers in self._backlog.values())
+        return sum(self._backlog.values())
 
     def admit(self, caller: str, count: int, *, bulk: bool, stream: bool, at_s: float | None) -> Work:
         """Let a call in.
@@ -152,21 +159,22 @@ class Lane:
         if not bulk:
             self._interactive_s = now_s
         first = min(count, self.batch_size) if stream else count
-        wait_s, allowed_s = self.wait_s(caller, first, bulk=bulk), self.max_wait_s
+        wait_s, allowed_s = self.wait_s(caller, bulk=bulk), self.max_wait_s
         if at_s is not None:
-            allowed_s = min(allowed_s, (at_s - now_s) * SAFETY - first * self.image_s)
+            allowed_s = min(allowed_s, (at_s - now_s) * DEADLINE_PART - first * self.image_s)
         # An idle lane admits every call: after one slow measurement nothing would correct the estimate otherwise.
         if wait_s > allowed_s and (self.in_flight or self.waiting):
             self._refuse(wait_s, allowed_s)
         work = Work(caller=caller, count=count, bulk=bulk, stream=stream, at_s=at_s, number=next(self._numbers))
         # Of a stream, only what its reader waits for makes others wait: `ask` adds it.
         self._add_backlog(work, 0 if stream else count)
+        self._works[bulk].add(work)
         self._tag(work, first)
         return work
 
-    def wait_s(self, caller: str, count: int, *, bulk: bool) -> float:
-        """The wait that a call of `count` images would have before its turn."""
-        ahead = float(self.in_flight) + self._ahead(caller, count, bulk)
+    def wait_s(self, caller: str, *, bulk: bool) -> float:
+        """The wait that a new call would have before its turn."""
+        ahead = self.in_flight + self._ahead(caller, bulk)
         part = 1.0
         if bulk:
             part = max(BULK_SHARE, self._bulk_part) if self._expects_interactive() else 1.0
@@ -212,6 +220,7 @@ class Lane:
     def close(self, work: Work) -> None:
         """The call is over; what it did not send is forgotten."""
         work.closed = True
+        self._works[work.bulk].discard(work)
         self._add_backlog(work, -work.backlog)
         if len(self._last_tag) > MAX_TAGS:
             self._last_tag = {key: tag for key, tag in self._last_tag.items() if tag > self._now_tag[key[0]]}
@@ -241,28 +250,26 @@ class Lane:
             reason="wait",
         )
 
-    def _ahead(self, caller: str, count: int, bulk: bool) -> float:
-        """Images that would be sent before a new call's: the caller's own, and of each other caller as many."""
-        callers = self._backlog[bulk]
-        own = callers.get(caller, 0)
-        ahead = own + sum(min(theirs, own + count) for name, theirs in callers.items() if name != caller)
-        return ahead + (sum(self._backlog[False].values()) if bulk else 0)
+    def _ahead(self, caller: str, bulk: bool) -> int:
+        """Images that would be sent before those of a new call."""
+        tag = self._next_tag(bulk, caller)
+        ahead = sum(work.backlog for work in self._works[bulk] if work.tag <= tag)
+        return ahead + (self._backlog[False] if bulk else 0)
 
     def _expects_interactive(self) -> bool:
         return self._clock() - self._interactive_s < INTERACTIVE_S
 
     def _add_backlog(self, work: Work, count: int) -> None:
         work.backlog += count
-        callers = self._backlog[work.bulk]
-        callers[work.caller] = callers.get(work.caller, 0) + count
-        if not callers[work.caller]:
-            del callers[work.caller]
+        self._backlog[work.bulk] += count
+
+    def _next_tag(self, bulk: bool, caller: str) -> float:
+        return max(self._now_tag[bulk], self._last_tag.get((bulk, caller), 0.0))
 
     def _tag(self, work: Work, count: int) -> None:
         """Give a packet of `count` images its place among the callers."""
-        key = (work.bulk, work.caller)
-        work.tag = max(self._now_tag[work.bulk], self._last_tag.get(key, 0.0))
-        self._last_tag[key] = work.tag + count
+        work.tag = self._next_tag(work.bulk, work.caller)
+        self._last_tag[work.bulk, work.caller] = work.tag + count
 
     def _enqueue(self, work: Work) -> None:
         if work.asks and not work.queued and not work.closed:
@@ -308,10 +315,11 @@ class Lane:
 
     def _longest(self, bulk: bool) -> int:
         """Images in a batch, a power of two below batch_size: sizes that GPUs are warmed up for."""
-        if not bulk or not self._expects_interactive():
+        # When interactive calls fill batches themselves, long ones do not make them wait any longer.
+        if not bulk or not self._expects_interactive() or self._backlog[False] >= self.batch_size:
             return self.batch_size
         more_s = max(self._busy_s - self._num_done * OVERHEAD_S, self._busy_s / 8) / self._done
-        images = max(1, int(BULK_SLICE_S / more_s))
+        images = max(1, int(max(BULK_SLICE_S / more_s, min(BULK_SLICE, LONGEST_SLICE_S / more_s))))
         return min(self.batch_size, 1 << (images.bit_length() - 1))
 
     def _size(self, work: Work, ask: Ask) -> int:
@@ -323,7 +331,7 @@ class Lane:
         """Whether a call will miss its deadline for certain; as in `admit`, not when nothing else would be measured."""
         if work.stream or work.at_s is None or not self.in_flight:
             return False
-        return self._clock() + (work.count - work.taken) * self.image_s * SAFETY > work.at_s
+        return self._clock() + (work.count - work.taken) * self.image_s * HOPE > work.at_s
 
     def _take(self, work: Work, ask: Ask) -> tuple[int, int]:
         size = self._size(work, ask)

@@ -25,7 +25,7 @@ from ganvas_core.names import MAX_MESSAGE_BYTES
 from serving.service.admission.shares import Shares
 from serving.service.errors import BusyError, InvalidFieldError, ServiceError
 
-__all__ = ["Reader", "parse"]
+__all__ = ["NoRequestError", "Reader", "parse"]
 
 M = TypeVar("M", bound=Message)
 
@@ -40,6 +40,13 @@ RETRY_AFTER_MS = 500
 class _Waiting:
     caller: str
     admitted: asyncio.Future[None]
+
+
+class NoRequestError(InvalidFieldError):
+    """The call ended without a request."""
+
+    def __init__(self) -> None:
+        super().__init__("the request", "is missing: the call ended without one.")
 
 
 class Reader:
@@ -75,7 +82,7 @@ class Reader:
                 held.grow(MAX_MESSAGE_BYTES)
             raw = await self._read(context, held)
             if raw is EOF:
-                raise InvalidFieldError("the request", "is missing: the call ended without one.")
+                raise NoRequestError
             if len(raw) > limit:
                 raise InvalidFieldError(
                     "the request", f"must have at most {limit} bytes for this method; got {len(raw)}."

@@ -46,8 +46,8 @@ class Dispatcher:
         self._max_wait_s = max_wait_s
         self._recovery_s = recovery_s
         self._lanes: dict[tuple[str, int], Lane] = {}
-        self._in_flight: dict[asyncio.Task[Any], str] = {}
-        """Tasks whose batch is in Triton, and the Triton model of each."""
+        self._in_flight: dict[asyncio.Task[Any], tuple[str, int]] = {}
+        """Tasks whose batch is in Triton, and the Triton model and version of each."""
         self._lost: set[asyncio.Task[Any]] = set()
         self._paused: set[tuple[str, int]] = set()
         self._away_s: float | None = None
@@ -89,7 +89,7 @@ class Dispatcher:
         bulk = bulk or stream or count > model.batch_size
         work = lane.admit(caller, count, bulk=bulk, stream=stream, at_s=deadline.at_s)
         try:
-            yield Batches(self, lane, work, triton_model, on_turn)
+            yield Batches(self, lane, work, (triton_model, model.version), on_turn)
         finally:
             lane.close(work)
 
@@ -101,8 +101,8 @@ class Dispatcher:
         elif model is not None:
             self._paused.add((model, version))
         self._apply()
-        for task, name in list(self._in_flight.items()):
-            if model in (None, name):
+        for task, key in list(self._in_flight.items()):
+            if model is None or key == (model, version):
                 self._lost.add(task)
                 task.cancel()
 
@@ -139,7 +139,7 @@ class Dispatcher:
             for lane in self._lanes.values():
                 lane.fail_endless(UnavailableError(GAVE_UP))
 
-    async def run(self, triton_model: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, key: tuple[str, int], work: Callable[[], Awaitable[T]]) -> T:
         """A batch in Triton, which `pause` can end.
 
         Raises:
@@ -147,7 +147,7 @@ class Dispatcher:
         """
         task = asyncio.current_task()
         assert task is not None
-        self._in_flight[task] = triton_model
+        self._in_flight[task] = key
         try:
             return await work()
         except asyncio.CancelledError:
@@ -175,13 +175,13 @@ class Batches(Generic[T]):
     """The batches of one admitted call."""
 
     def __init__(
-        self, dispatcher: Dispatcher, lane: Lane, work: Work, triton_model: str, on_turn: Callable[[float], None]
+        self, dispatcher: Dispatcher, lane: Lane, work: Work, key: tuple[str, int], on_turn: Callable[[float], None]
     ) -> None:
         self._on_turn = on_turn
         self.work = work
         self._dispatcher = dispatcher
         self._lane = lane
-        self._triton_model = triton_model
+        self._triton_model, self._version = key
         self.queue_s: float | None = None
         """How long the call waited for its first turn; None while it does."""
         self._admitted_s = time.perf_counter()
@@ -223,7 +223,7 @@ class Batches(Generic[T]):
             sent_s = time.monotonic()
             measured: float | None = None
             try:
-                result = await self._dispatcher.run(self._triton_model, lambda: render(start, stop))  # noqa: B023
+                result = await self._dispatcher.run((self._triton_model, self._version), lambda: render(start, stop))  # noqa: B023
                 measured = sent_s
                 return result
             except AwayError as error:

@@ -37,6 +37,7 @@ RETRY_AFTER_MS = 100
 POLL_S = 0.1
 PROBE_TIMEOUT_S = 5.0
 PROBES = 3
+LOG_EVERY_S = 1.0
 BATCH_TIMEOUT_S = 15.0
 """For one batch. Few are in Triton at a time, so that a longer silence is no queue."""
 DEAD_PROCESS = re.compile(r"[Ss]tub process .*is not healthy")
@@ -94,6 +95,7 @@ class TritonClient:
         self.address = address
         self._metadata = secret_metadata(secret)
         self.batch_timeout_s = batch_timeout_s
+        self._logged_s = -LOG_EVERY_S
         self.suspect = asyncio.Event()
         """Set when a call found Triton gone: wakes wait_lost()."""
         self.on_suspect: Callable[[str], None] = lambda model: None
@@ -226,7 +228,10 @@ class TritonClient:
         if expired:
             self.on_suspect(model)
             return AwayError(f"Triton did not answer within {self.batch_timeout_s:g} s. Try again later.")
-        logger.warning("Triton at %s: %s: %s", self.address, code.name, details)
+        # Batches are sent again and again meanwhile: one line a second says it.
+        if time.monotonic() - self._logged_s >= LOG_EVERY_S:
+            self._logged_s = time.monotonic()
+            logger.warning("Triton at %s: %s: %s", self.address, code.name, details)
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             return AwayError("Triton is gone or stopping. Try again later.")
         if code is grpc.StatusCode.NOT_FOUND:

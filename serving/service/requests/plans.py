@@ -15,7 +15,22 @@ from ganvas_core.names import Role, triton_name
 from serving.service.inference.catalog import ServedModel
 from serving.service.requests.walk import walk_latents
 
-__all__ = ["DecodePlan", "EncodePlan", "ImagePlan", "SamplePlan", "WalkPlan", "slices"]
+__all__ = ["DecodePlan", "EncodePlan", "ImagePlan", "SamplePlan", "SeedSpan", "WalkPlan", "slices"]
+
+
+@dataclass(frozen=True)
+class SeedSpan:
+    """Consecutive seeds, made when they are wanted: a million of them take no memory."""
+
+    first: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint64]:
+        start, stop, _ = part.indices(self.count)
+        return np.uint64(self.first) + np.arange(start, stop, dtype=np.uint64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +47,7 @@ class ImagePlan:
     first: int = 0
     """The index of the first of them."""
     labels: NDArray[np.int64] | None
-    """By index; None for an unconditional model."""
+    """By index; None for an unconditional model, and where each seed has its own."""
     truncation: float = 1.0
 
     @property
@@ -65,14 +80,24 @@ class SamplePlan(ImagePlan):
 
     role: ClassVar[Role] = "sample"
 
-    seeds: NDArray[np.uint64]
+    seeds: NDArray[np.uint64] | SeedSpan
     """[count]"""
+
+    def label_of(self, index: int) -> int | None:
+        labels = self._labels(index, index + 1)
+        return None if labels is None else int(labels[0])
+
+    def _labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
+        """As given, else each seed's own."""
+        if self.labels is None and self.model.labels:
+            return (self.seeds[start:stop] % np.uint64(len(self.model.labels))).astype(np.int64)
+        return super()._labels(start, stop)
 
     def inputs(self, start: int, stop: int) -> Arrays:
         return sample_inputs(self.seeds[start:stop], self.truncation, self._labels(start, stop))
 
     def seed_of(self, index: int) -> int:
-        return int(self.seeds[index])
+        return int(self.seeds[index : index + 1][0])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from ganvas.v1 import sampler_pb2 as pb
 from serving.service.errors import InvalidFieldError
 from serving.service.inference.catalog import MAX_LISTED, Catalog, ServedModel
-from serving.service.requests.plans import DecodePlan, EncodePlan, SamplePlan, WalkPlan
+from serving.service.requests.plans import DecodePlan, EncodePlan, SamplePlan, SeedSpan, WalkPlan
 
 __all__ = ["parse_decode", "parse_encode", "parse_sample", "parse_walk"]
 
 Int64s = NDArray[np.int64]
+
+CHUNK = 8192
 
 
 def parse_sample(request: pb.SampleRequest, catalog: Catalog, *, stream: bool) -> SamplePlan:
@@ -33,6 +35,7 @@ def parse_sample(request: pb.SampleRequest, catalog: Catalog, *, stream: bool) -
     """
     model = catalog.find(request.model, request.version, request.digest)
     # Which seeds, listed or as a range.
+    seeds: NDArray[np.uint64] | SeedSpan
     given, ranged = len(request.seeds), request.HasField("range")
     if given and ranged:
         raise InvalidFieldError("seeds", f"({given} of them) and range are both set; give one of the two.")
@@ -40,25 +43,20 @@ def parse_sample(request: pb.SampleRequest, catalog: Catalog, *, stream: bool) -
         raise InvalidFieldError("seeds", "and range are both absent; give one of the two.")
     if given:
         _check_count("seeds", given, model, "seeds", stream=stream)
-        seeds = np.fromiter(request.seeds, np.uint64, given)
+        seeds = _array(request.seeds, np.uint64)
     else:
         first, count = request.range.first, request.range.count
         _check_count("range.count", count, model, "seeds", stream=stream)
         if first + count > 2**64:
             raise InvalidFieldError("range", f"must end by seed 2^64 - 1; got {count} seeds from {first}.")
-        seeds = np.uint64(first) + np.arange(count, dtype=np.uint64)
-
-    # Which labels: as given, else every one in turn.
-    labels = _labels(request.labels, model, len(seeds))
-    if labels is None and model.labels:
-        labels = (seeds % np.uint64(len(model.labels))).astype(np.int64)
+        seeds = SeedSpan(first, count)
     return SamplePlan(
         model=model,
         format=_format(request.format),
         count=len(seeds),
         truncation=_truncation(request, model),
         seeds=seeds,
-        labels=labels,
+        labels=_labels(request.labels, model, len(seeds)),
     )
 
 
@@ -81,7 +79,7 @@ def parse_decode(request: pb.DecodeRequest, catalog: Catalog) -> DecodePlan:
     labels = _labels(request.labels, model, count)
     if labels is None and model.labels:
         raise InvalidFieldError("labels", f"must hold one label, or one a latent; got none. {_listed(model)}")
-    latents = np.fromiter(request.latents, np.float32, num_floats).reshape(count, latent_size)
+    latents = _array(request.latents, np.float32).reshape(count, latent_size)
     if not np.isfinite(latents).all():
         row, column = np.argwhere(~np.isfinite(latents))[0].tolist()
         raise InvalidFieldError(
@@ -125,7 +123,7 @@ def parse_walk(request: pb.WalkRequest, catalog: Catalog) -> WalkPlan:
         first=request.first_frame,
         count=num_frames - request.first_frame,
         truncation=truncation,
-        seeds=np.fromiter(request.seeds, np.uint64, num_seeds),
+        seeds=_array(request.seeds, np.uint64),
         steps=request.steps,
         labels=None if labels is None else np.broadcast_to(labels, num_frames),
     )
@@ -184,7 +182,7 @@ def _labels(labels: Sequence[int], model: ServedModel, count: int) -> Int64s | N
     if given not in (1, count):
         expected = "one" if count == 1 else f"none, one, or one each for {count} images"
         raise InvalidFieldError("labels", f"must hold {expected}; got {given}.")
-    values = np.fromiter(labels, np.int64, given)
+    values = _array(labels, np.int64)
     unknown = np.flatnonzero((values < 0) | (values >= num_labels))
     if unknown.size:
         index = int(unknown[0])
@@ -192,6 +190,12 @@ def _labels(labels: Sequence[int], model: ServedModel, count: int) -> Int64s | N
             f"labels[{index}]", f"must be within [0, {num_labels - 1}]; got {values[index]}. {_listed(model)}"
         )
     return np.broadcast_to(values, count)
+
+
+def _array(values: Sequence[Any], dtype: Any) -> NDArray[Any]:
+    """A repeated field as an array. In pieces: in a thread, Python's lock is free between them."""
+    pieces = [np.array(values[start : start + CHUNK], dtype) for start in range(0, len(values), CHUNK)]
+    return np.concatenate(pieces) if pieces else np.empty(0, dtype)
 
 
 def _format(value: pb.Format) -> pb.Format:

@@ -64,6 +64,8 @@ class Call:
     inference_us: int = 0
     encode_us: int = 0
     interrupted: bool = False
+    unsent: asyncio.Task[None] | None = None
+    """The reply that its caller does not read. The status can only follow it."""
     code: grpc.StatusCode | None = None
     """How it ended; the last bytes may be on their way yet."""
 
@@ -142,6 +144,8 @@ class Calls:
             context.set_trailing_metadata(call.metadata())
             return
         call.code = status.code
+        if call.unsent is not None:
+            await call.unsent
         await context.abort(status.code, status.message, (*status.trailing_metadata, *call.metadata()))
 
     async def wait_idle(self) -> None:

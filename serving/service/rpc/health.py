@@ -1,7 +1,8 @@
 """The standard gRPC health service (grpc.health.v1).
 
 grpcio-health-checking's asyncio servicer drops the other watchers of a service when one of them leaves, and holds a
-lock while it writes to a slow one; so the two methods are written out here over its messages.
+lock while it writes to a slow one; so the two methods are written out here over its messages. `side_calls` hands them
+to gRPC.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 __all__ = ["Health"]
 
@@ -20,7 +21,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+class Health:
     """One status for all of `services`, NOT_SERVING at first."""
 
     def __init__(self, services: Iterable[str]) -> None:
@@ -51,7 +52,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             changed = self._changed
             status = self._status if request.service in self._services else SERVICE_UNKNOWN
             if status != sent:
-                await context.write(health_pb2.HealthCheckResponse(status=status))
+                await context.write(health_pb2.HealthCheckResponse(status=status).SerializeToString())
                 sent = status
             if self._closed:
                 return

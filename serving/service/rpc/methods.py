@@ -108,18 +108,24 @@ class Door:
 
             async def send(reply: Any) -> None:
                 nonlocal begun
+                if not begun:
+                    begun = True
+                    await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
                 message = reply.SerializeToString()
+                write = asyncio.create_task(context.write(message))
                 try:
-                    async with asyncio.timeout(self._idle_s):
-                        if not begun:
-                            begun = True
-                            await context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))
-                        await context.write(message)
+                    await asyncio.wait({write}, timeout=self._idle_s)
+                except asyncio.CancelledError:
+                    write.cancel()
+                    raise
+                if write.done():
+                    await write
                     self._metrics.sent_bytes.labels(name).inc(len(message))
-                except TimeoutError:
-                    raise IdleReaderError(
-                        f"nothing was read from this stream for {self._idle_s:g} s. Read on, or ask for less."
-                    ) from None
+                    return
+                call.unsent = write
+                raise IdleReaderError(
+                    f"nothing was read from this stream for {self._idle_s:g} s. Read on, or ask for less."
+                )
 
             async with self._calls.accept(name, context) as call, self._message(method, call, context) as raw:
                 self._metrics.received_bytes.labels(name).inc(len(raw))

@@ -12,12 +12,12 @@ import dataclasses
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health
 from pydantic import TypeAdapter
 
 from ganvas.v1 import sampler_pb2 as pb
@@ -38,7 +38,7 @@ from serving.service.rpc.calls import Calls
 from serving.service.rpc.health import Health
 from serving.service.rpc.methods import Door
 from serving.service.rpc.servicer import Sampler
-from serving.service.rpc.strict import StrictMessages
+from serving.service.rpc.side_calls import SideCalls
 from serving.service.rpc.supervision import open_commands, read_command, tell
 from serving.service.rpc.transport import server_options, wait_sent
 from serving.service.tracing import Tracing
@@ -46,6 +46,7 @@ from serving.service.tracing import Tracing
 __all__ = ["PortInUseError", "SamplingServer", "main"]
 
 SAMPLER = pb.DESCRIPTOR.services_by_name["Sampler"].full_name
+SUSPECT_EVERY_S = 1.0
 SHUTDOWN_GRACE_S = 2.0
 """For replies on their way out, and for reflection calls, once the Sampler's calls are done."""
 
@@ -94,7 +95,7 @@ class SamplingServer:
         self.models = Models(repository, self.triton, options, dispatcher=self.dispatcher, publish=self._publish)
         self._listen = listen
         self._health = Health([health.OVERALL_HEALTH, SAMPLER])
-        self._server = grpc.aio.server(interceptors=[StrictMessages()], options=server_options(options.max_calls))
+        self._server = grpc.aio.server(options=server_options(options.max_calls))
         self._hurry = asyncio.Event()
 
     def _watch_gauges(self) -> None:
@@ -110,9 +111,8 @@ class SamplingServer:
         Raises:
             PortInUseError: the port is taken, or the host is not this machine's.
         """
-        self._server.add_generic_rpc_handlers((self._door.handlers(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection([SAMPLER, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        side = SideCalls(self._health, self.reader, [SAMPLER])
+        self._server.add_generic_rpc_handlers((self._door.handlers(), *side.handlers()))
         address = self._listen or address_of(self.options.host, self.options.port)
         if address.startswith("/"):
             Path(address).unlink(missing_ok=True)  # a killed service leaves it
@@ -203,7 +203,16 @@ async def run(options: ServeOptions, triton: str, listen: str | None) -> int:
     repository = read_wanted(options, wanted)
     server = SamplingServer(options, repository, triton=triton, secret=opening["secret"], listen=listen)
     server.models.want(wanted)
-    server.triton.on_suspect = lambda model: tell(event="suspect", model=model)
+    suspected_s: dict[str, float] = {}
+
+    def suspect(model: str) -> None:
+        """Tell it once a second: every batch that is sent meanwhile finds the same."""
+        now_s = time.monotonic()
+        if now_s - suspected_s.get(model, 0.0) >= SUSPECT_EVERY_S:
+            suspected_s[model] = now_s
+            tell(event="suspect", model=model)
+
+    server.triton.on_suspect = suspect
     stopping = asyncio.Event()
 
     def stop_now() -> None:

@@ -37,6 +37,8 @@ RECENT_CALLS = 100
 
 FORMATS = {number: name.removeprefix("FORMAT_").lower() for name, number in pb.Format.items()}
 
+LONG_BYTES = 2**16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
@@ -74,16 +76,16 @@ class Sampler:
         return pb.SampleResponse(info=_info(plan), images=images, timing=call.timing())
 
     async def SampleStream(self, request: pb.SampleRequest, call: Call, send: Send) -> None:
-        plan = await asyncio.to_thread(parse_sample, request, self.catalog, stream=True)
+        plan = await _checked(parse_sample, request, self.catalog, stream=True)
         await self._stream(plan, call, send, as_finished, pb.SampleResponse)
 
     async def Decode(self, request: pb.DecodeRequest, call: Call) -> pb.DecodeResponse:
-        plan = parse_decode(request, self.catalog)
+        plan = await _checked(parse_decode, request, self.catalog)
         images = await self._all_images(plan, call)
         return pb.DecodeResponse(info=_info(plan), images=images, timing=call.timing())
 
     async def Walk(self, request: pb.WalkRequest, call: Call, send: Send) -> None:
-        plan = await asyncio.to_thread(parse_walk, request, self.catalog)
+        plan = await _checked(parse_walk, request, self.catalog)
         await self._stream(plan, call, send, in_order, pb.WalkResponse)
 
     async def Encode(self, request: pb.EncodeRequest, call: Call) -> pb.EncodeResponse:
@@ -205,6 +207,13 @@ class Sampler:
         call.queue_us, call.inference_us, call.encode_us = _us(queue_s), _us(inference_s - queue_s), _us(encode_s)
         recent = self._recent.setdefault((plan.model.name, plan.model.version), deque(maxlen=RECENT_CALLS))
         recent.append(call.timing())
+
+
+async def _checked(check: Callable[..., T], request: Any, catalog: Catalog, **options: Any) -> T:
+    """check(request, catalog); of a long request in a thread, so that others are answered meanwhile."""
+    if request.ByteSize() <= LONG_BYTES:
+        return check(request, catalog, **options)
+    return await asyncio.to_thread(check, request, catalog, **options)
 
 
 async def _all(work: Batches[T], render: Callable[[int, int], Coroutine[Any, Any, T]], width: int) -> list[T]:

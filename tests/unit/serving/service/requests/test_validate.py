@@ -72,11 +72,12 @@ def test_any_sample_request_is_planned_or_rejected(request: pb.SampleRequest, st
         return
     assert 1 <= plan.count <= (20 if stream else 6)
     assert 0 <= plan.truncation <= 1.5
-    assert (plan.labels is None) == (plan.model.name == "plain")
     inputs = plan.inputs(0, plan.count)
+    assert ("label" in inputs) == (plan.model.name != "plain")
     assert inputs["seed"].shape == inputs["truncation"].shape == (plan.count, 1)
     assert inputs["seed"].dtype == np.uint64
-    if plan.labels is not None:
+    if "label" in inputs:
+        assert plan.label_of(0) == inputs["label"][0]
         assert ((inputs["label"] >= 0) & (inputs["label"] < 3)).all()
 
 

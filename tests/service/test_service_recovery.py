@@ -1,0 +1,116 @@
+"""Triton goes away and comes back: what was accepted is done, without a gap, a repeat or a wrong image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from ganvas.v1 import sampler_pb2 as pb
+from serving.repository.reader import Repository
+from tests.support.kserve import KServe
+from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request
+
+TIMEOUT_S = 30.0
+GONE = [
+    (grpc.StatusCode.UNAVAILABLE, "Socket closed"),
+    (grpc.StatusCode.CANCELLED, "CANCELLED"),
+    (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'tiny-gan' is not found"),
+    (grpc.StatusCode.INTERNAL, "Failed to process the request(s), message: Stub process 'tiny-gan_0' is not healthy."),
+]
+
+
+@pytest.fixture
+def service(loop_thread: LoopThread, repository: Repository, peer: KServe) -> Iterator[Service]:
+    with running_service(loop_thread, repository, peer.address) as service:
+        yield service
+
+
+async def fail(peer: KServe, failure: tuple[grpc.StatusCode, str] | None) -> None:
+    peer.failure = failure
+
+
+@pytest.mark.parametrize("failure", GONE)
+def test_accepted_calls_wait_until_triton_is_back(
+    service: Service, peer: KServe, loop_thread: LoopThread, failure: tuple[grpc.StatusCode, str]
+) -> None:
+    expected = list(service.stub.Sample(sample_request(40)).images)
+    loop_thread.run(fail(peer, failure))
+    peer.batch_sizes.clear()
+    calls = [service.stub.Sample.future(sample_request(40), timeout=TIMEOUT_S) for _ in range(3)]
+    encode = service.stub.Encode.future(pb.EncodeRequest(model="tiny-vae", images=[bytes(1024)]), timeout=TIMEOUT_S)
+    while len(peer.batch_sizes) < 8:
+        assert not any(call.done() for call in (*calls, encode))
+    loop_thread.run(fail(peer, None))
+    assert all(list(call.result(TIMEOUT_S).images) == expected for call in calls)
+    assert encode.result(TIMEOUT_S).mean
+
+
+@pytest.mark.parametrize("failure", GONE)
+def test_streams_go_on_where_they_were(
+    service: Service, peer: KServe, loop_thread: LoopThread, failure: tuple[grpc.StatusCode, str]
+) -> None:
+    walk = pb.WalkRequest(model="tiny-gan", seeds=[1, 2, 3], steps=200)
+
+    def read() -> tuple[list[pb.Image], list[pb.Image]]:
+        streams = service.stub.SampleStream(sample_request(400), timeout=TIMEOUT_S), service.stub.Walk(walk)
+        images, frames = ([image for reply in stream for image in reply.images] for stream in streams)
+        return sorted(images, key=lambda image: image.index), frames
+
+    expected = read()
+    loop_thread.run(fail(peer, failure))
+    peer.batch_sizes.clear()
+    with ThreadPoolExecutor() as pool:
+        again = pool.submit(read)
+        for asked in (2, 20, 30):
+            while len(peer.batch_sizes) < asked:
+                assert not again.done()
+            loop_thread.run(fail(peer, None))
+            while len(peer.batch_sizes) < asked + 6:
+                assert not again.done()
+            loop_thread.run(fail(peer, failure))
+        loop_thread.run(fail(peer, None))
+        assert again.result(TIMEOUT_S) == expected
+
+
+def test_dead_process_of_a_model_is_reported(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
+    suspects: list[str] = []
+    service.server.triton.on_suspect = suspects.append
+    loop_thread.run(fail(peer, GONE[-1]))
+    error = failure_of(lambda: service.stub.Sample(sample_request(1), timeout=1.0))
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert set(suspects) == {"tiny-gan"}
+
+
+def test_batch_without_an_answer_is_sent_again(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
+    service.server.triton.batch_timeout_s = 0.2
+    loop_thread.run(peer.hold())
+    call = service.stub.Sample.future(sample_request(1), timeout=TIMEOUT_S)
+    while peer.cancelled == 0:
+        assert not call.done()
+    loop_thread.run(peer.release())
+    assert len(call.result(TIMEOUT_S).images) == 1
+
+
+def test_calls_under_way_wait_while_their_model_is_paused(
+    service: Service, peer: KServe, loop_thread: LoopThread
+) -> None:
+    async def pause() -> None:
+        service.server.dispatcher.pause("tiny-gan", 1)
+
+    async def resume() -> None:
+        service.server.dispatcher.resume("tiny-gan", 1)
+
+    loop_thread.run(peer.hold())
+    under_way = service.stub.Sample.future(sample_request(40), timeout=TIMEOUT_S)
+    loop_thread.run(peer.wait_running(2))
+    loop_thread.run(pause())
+    loop_thread.run(peer.wait_running(0))
+    loop_thread.run(peer.release())
+    assert len(service.stub.Sample(sample_request(2, model="plain-gan")).images) == 2
+    assert not under_way.done()
+    loop_thread.run(resume())
+    assert len(under_way.result(TIMEOUT_S).images) == 40
+    assert len(service.stub.Sample(sample_request(1)).images) == 1
