@@ -139,6 +139,7 @@ class Supervisor:
             http_port=options.triton_http_port,
             metrics_port=_free_port(),
             config_name=options.config_name,
+            otlp_endpoint=options.otlp_endpoint,
             strict_config=True,  # exported configurations are complete, and completing them costs a second or two
             log_file=(options.log_dir or run.path) / "triton.log",
             secret=secret,

@@ -53,6 +53,9 @@ class TritonOptions:
     """Use each model's configs/NAME.pbtxt. None: its config.pbtxt."""
     strict_config: bool = False
     """Load no model whose configuration is incomplete, instead of completing it."""
+    otlp_endpoint: str | None = None
+    """http://host:port of an OpenTelemetry collector that takes OTLP by HTTP: requests whose trace was begun elsewhere
+    are continued there."""
     log_file: Path | None = None
     """Log file. None: a temporary one, deleted at the end."""
     secret: str = ""
@@ -307,6 +310,11 @@ def command(options: TritonOptions, ports: Ports, backends: Path, region: str, *
     if options.strict_config:
         arguments["disable-auto-complete-config"] = ""
     flags = [f"--{name}={value}" if value else f"--{name}" for name, value in arguments.items()]
+    if options.otlp_endpoint is not None:
+        # A trace that was begun elsewhere is always continued; of its own, Triton begins next to none.
+        url = f"opentelemetry,url={options.otlp_endpoint.rstrip('/')}/v1/traces"
+        settings = ["mode=opentelemetry", url, "level=TIMESTAMPS", f"rate={2**31 - 1}"]
+        flags += [f"--trace-config={setting}" for setting in settings]
     return flags + [f"--load-model={model}" for model in options.models]
 
 

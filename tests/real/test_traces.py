@@ -1,0 +1,56 @@
+"""One trace from the client through gateway and service to Triton, at a collector of our own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import opentelemetry.trace as trace
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from ganvas_client import Sampler
+from tests.support.otlp import CollectedSpan, running_collector
+from tests.support.serve import running_serve
+
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
+
+WAIT_S = 30.0
+SERVICE = {"ganvas.v1.Sampler/Sample", "admission", "inference", "encode files"}
+
+
+def test_one_trace_joins_client_gateway_service_and_triton(
+    model_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_client, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(of_client))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    with (
+        running_collector() as collector,
+        running_serve(model_repository, tmp_path, f"--otlp-endpoint={collector.endpoint}") as serve,
+        Sampler(serve.ready["service"]) as sampler,
+    ):
+        sampler.sample("tiny-gan", range(4), format="png")
+        (client,) = of_client.get_finished_spans()
+        context = client.get_span_context()
+        assert context is not None
+        trace_id = f"{context.trace_id:032x}"
+
+        def arrived() -> dict[str, CollectedSpan]:
+            return {f"{span.service} {span.name}": span for span in collector.spans if span.trace_id == trace_id}
+
+        end = time.monotonic() + WAIT_S
+        while not all(any(word in name for name in arrived()) for word in ("gateway", "encode files", "triton")):
+            assert time.monotonic() < end, sorted(arrived())
+            time.sleep(0.1)
+        spans = arrived()
+    of_service = {name.partition(" ")[2]: span for name, span in spans.items() if name.startswith("ganvas-service ")}
+    assert set(of_service) == SERVICE
+    gateway = [span for span in spans.values() if "gateway" in span.service]
+    assert f"{context.span_id:016x}" in {span.parent_id for span in gateway}
+    call = of_service["ganvas.v1.Sampler/Sample"]
+    assert call.parent_id in {span.span_id for span in gateway}
+    assert {of_service[name].parent_id for name in SERVICE - {"ganvas.v1.Sampler/Sample"}} == {call.span_id}
+    assert of_service["inference"].span_id in {span.parent_id for span in spans.values() if "triton" in span.service}
