@@ -113,8 +113,9 @@ def recovery_s(probed: Sequence[Probed], *, killed_s: float, until_s: float) -> 
         until_s: when the next kill happened, or the end.
     """
     until_s = min(until_s, killed_s + WINDOW_S)
-    # A probe that began before the kill may be what it broke.
+    # A probe that began before the kill may be what it broke; one that the next kill broke says nothing of this.
     affected = [probe for probe in probed if probe.ended_s >= killed_s and probe.begun_s < until_s]
+    affected = [probe for probe in affected if probe.ok or probe.ended_s <= until_s]
     last_failure = max((i for i, probe in enumerate(affected) if not probe.ok), default=None)
     if last_failure is None:
         return 0.0

@@ -36,7 +36,8 @@ def test_plan_is_the_same_for_the_same_seed() -> None:
         pytest.param(
             probes((10.5, 10.6, False), (11, 11.2, True), (12, 12.1, False), (13, 13.5, True)), 3.5, id="failed again"
         ),
-        pytest.param(probes((10.5, 10.6, False), (11, 13, False)), 10.0, id="never back"),
+        pytest.param(probes((10.5, 10.6, False), (19, 19.9, False)), 10.0, id="never back"),
+        pytest.param(probes((11, 11.1, True), (19.9, 20.1, False)), 0.0, id="broken by the next kill"),
         pytest.param(probes((9, 9.5, False), (11, 11.1, True)), 0.0, id="failed before the kill"),
         pytest.param(probes((11, 11.1, True), (20.5, 20.6, False)), 0.0, id="failed after the next kill"),
     ],
