@@ -243,9 +243,9 @@ class Lane:
 
     def _refuse(self, wait_s: float, allowed_s: float) -> None:
         retry_ms = int(1000 * max(wait_s - max(allowed_s, 0.0), 0.0))
-        what = "its deadline would pass before" if allowed_s < self.max_wait_s else f"{self.max_wait_s:g} s at most for"
+        limit = "too long for the call's deadline" if allowed_s < self.max_wait_s else f"over {self.max_wait_s:g} s"
         raise BusyError(
-            f"busy: a wait of {wait_s:.2g} s, and {what} the work is done.",
+            f"busy: the work would wait {wait_s:.2g} s, which is {limit}.",
             retry_after_ms=min(max(retry_ms, MIN_RETRY_MS), MAX_RETRY_MS),
             reason="wait",
         )
