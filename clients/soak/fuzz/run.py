@@ -39,6 +39,8 @@ class FuzzResult:
     victim_calls: int = 0
     victim_failures: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
+    parts_mib: list[dict[str, float]] = field(default_factory=list)
+    """Memory by part, before and after."""
     before_mib: float = 0.0
     after_mib: float = 0.0
     elapsed_s: float = 0.0
@@ -71,7 +73,9 @@ def run_fuzz(
         # The first cases warm up what grows once: arenas, thread pools, connections.
         with ThreadPoolExecutor(NUM_SENDERS) as senders:
             list(senders.map(send, numbers[: len(numbers) // 20]))
-        parts, result.before_mib = _identities(server.pid), usage_of(server.pid).total_mib
+        parts, before = _identities(server.pid), usage_of(server.pid)
+        result.before_mib = before.total_mib
+        result.parts_mib.append(before.pss_mib)
         start_s = time.monotonic()
         victim = threading.Thread(target=_be_served, args=(server, truth, result, over))
         victim.start()
@@ -83,6 +87,7 @@ def run_fuzz(
         sender.close()
     victim.join()
     result.after_mib = _settled_mib(server.pid, _limit_mib(result.before_mib))
+    result.parts_mib.append(usage_of(server.pid).pss_mib)
     result.restarted = sorted(parts - _identities(server.pid))
     return result
 
@@ -101,6 +106,7 @@ def judge(result: FuzzResult, report: Report) -> None:
         "slowest answer, s": result.slowest_s,
         "calls of the good client": result.victim_calls,
         "memory before, MiB": result.before_mib,
+        "memory by part, before and after": result.parts_mib,
         "answers": {family: dict(counts.most_common()) for family, counts in sorted(result.answers.items())},
         "improper by family and answer": dict(result.improper_kinds),
         "improper": result.improper,

@@ -78,3 +78,14 @@ function envoy_on_request(handle)
   headers:replace("x-ganvas-caller", caller or anonymous(handle))
   headers:replace("x-ganvas-cluster", cluster)
 end
+
+-- A model whose process has died, or which is being loaded anew, is away for a while: Triton calls the first its own
+-- failure and the second unknown, which no client repeats.
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local status, message = headers:get("grpc-status"), headers:get("grpc-message")
+  if not message or status ~= "13" and status ~= "5" then return end
+  if string.find(message, "^Stub process .+ is not healthy") or string.find(message, "has no available versions", 1, true) then
+    headers:replace("grpc-status", "14")
+  end
+end

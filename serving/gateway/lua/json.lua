@@ -52,12 +52,17 @@ function envoy_on_request(handle)
   end
 end
 
--- Triton calls a field of the wrong kind its own failure; it is the request's.
+-- Triton calls a field of the wrong kind its own failure; it is the request's. A model that is away for a while is
+-- its failure, or unknown.
 function envoy_on_response(handle)
-  if handle:headers():get(":status") ~= "500" then return end
+  local status = handle:headers():get(":status")
+  if status ~= "500" and status ~= "404" then return end
   local body = handle:body()
   if not body then return end
-  if string.find(body:getBytes(0, math.min(body:length(), 100)), '^{"error":"Unable to parse ') then
+  local text = body:getBytes(0, math.min(body:length(), 200))
+  if string.find(text, '^{"error":"Unable to parse ') or string.find(text, '^{"error":"failed to parse the request JSON') then
     handle:headers():replace(":status", "400")
+  elseif string.find(text, '^{"error":"Stub process .+ is not healthy') or string.find(text, "has no available versions", 1, true) then
+    handle:headers():replace(":status", "503")
   end
 end
