@@ -21,7 +21,7 @@ from ganvas_core.files import sync_folder
 
 __all__ = ["Key", "KeysFileError", "add_key", "read_keys", "revoke_key"]
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 MODE = 0o600
 MAX_KEYS = 10_000
 SECRET_BYTES = 24
@@ -37,11 +37,13 @@ class Key:
     """One caller. Without a quota it is bound by the server's limits alone."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+    """Of the caller; the metrics and the service's log say it."""
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     """Part of the key, so that it is found without comparing it with every other."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Of the whole key."""
     created: str
+    """When, in UTC."""
     rate: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     """Requests a second, and at once after a pause; a stream is one request."""
     concurrency: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
@@ -53,7 +55,9 @@ class KeysFile:
     """The whole file."""
 
     format: Literal[1] = 1
+    """Of the file."""
     keys: tuple[Key, ...] = ()
+    """One entry a key."""
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:

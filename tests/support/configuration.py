@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from clients.bench.__main__ import BenchVerbOptions
 from clients.cli.sample import SampleOptions
@@ -14,6 +15,7 @@ from serving.cli.doctor import DoctorOptions
 from serving.cli.keys import KeysOptions
 from serving.cli.models import ModelsOptions
 from serving.cli.verify import VerifyOptions
+from serving.keys.store import Key, KeysFile
 from serving.options import ServeOptions
 from training.cli import TrainOptions
 
@@ -44,6 +46,33 @@ This page is made from the code: `python -m tests.support.configuration` writes 
 """
 
 
+FILES = """
+## Variables without an option
+
+| variable | meaning |
+|---|---|
+| `GANVAS_TRITONSERVER` | Path of the tritonserver to run, instead of the one that is found: [triton.md](triton.md) |
+| `GANVAS_ENVOY` | Path of the Envoy to run as gateway, instead of the one that is installed |
+
+## Keys of a Triton model
+
+The keys that our onnxruntime backend takes from `config.pbtxt` are in [triton.md](triton.md).
+
+## The pins of a repository
+
+`_pins.json` in the model repository maps model names to the version that an empty `version` means; `ganvas models pin`
+and `rollback` write it.
+"""
+
+
+def _key_file(kind: Any) -> str:
+    """The fields of a dataclass of the keys file as rows."""
+    rows = []
+    for name, field in kind.__pydantic_fields__.items():
+        rows.append(f"| `{name}` | {' '.join((field.description or '').split())} |\n")
+    return "".join(rows)
+
+
 def page() -> str:
     """The whole page."""
     parts = [HEAD]
@@ -55,6 +84,13 @@ def page() -> str:
             typed = "" if option.cli.secret else f"`{option.typed}`"
             meaning = (option.help + limits).replace("|", "\\|")
             parts.append(f"| {typed} | {env} | {option.shown_default} | {meaning} |\n")
+    parts.append(FILES)
+    parts.append(
+        "\n## The keys file\n\n`ganvas keys` writes it: JSON, with these fields\n\n| field | meaning |\n|---|---|\n"
+    )
+    parts.append(_key_file(KeysFile))
+    parts.append("\nand, of each key,\n\n| field | meaning |\n|---|---|\n")
+    parts.append(_key_file(Key))
     return "".join(parts)
 
 
