@@ -1,17 +1,20 @@
-"""The verb `models`: what the model repository holds, and what of it would be rejected."""
+"""The verb `models`: what the model repository holds, and which of it is served by default."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from ganvas_core.cli import OPTIONS, Cli
+from ganvas_core.cli import OPTIONS, Cli, UsageError
 from ganvas_core.names import DEFAULT_REPOSITORY
+from serving.repository.pins import read_pins, write_pins
+from serving.repository.publish import locked, publish
 from serving.repository.reader import Repository, read_repository
 
 __all__ = ["ModelsOptions", "describe", "models", "table_console"]
@@ -24,6 +27,14 @@ WIDTH_WITHOUT_TERMINAL = 160
 class ModelsOptions:
     """Options of `models`."""
 
+    action: Annotated[Literal["list", "publish", "rollback", "pin"], Cli(positional=True)] = "list"
+    """list; publish NAME VERSION --source FOLDER; rollback NAME; pin NAME VERSION, or pin NAME to lift it."""
+    name: Annotated[str | None, Cli(positional=True)] = None
+    """A model."""
+    version: Annotated[int | None, Field(ge=1), Cli(positional=True)] = None
+    """One of its versions."""
+    source: Annotated[Path | None, Cli(env="")] = None
+    """With publish: the model repository to copy from."""
     repository: Path = DEFAULT_REPOSITORY
     """Model repository folder."""
     config_name: Annotated[str | None, Cli(shown_default="config.pbtxt")] = None
@@ -33,13 +44,60 @@ class ModelsOptions:
 
 
 def models(options: ModelsOptions) -> None:
-    """List the models of the repository, every version, with the reason where one would be rejected.
+    """List the models of the repository, or change what a running serve makes of them; it follows within two seconds.
 
-    Example: ganvas models --repository model_repository
+    publish copies a version from another repository, whole or not at all. pin says which version an empty version
+    means, and rollback pins the one before. Requests that name a version get that one.
+
+    Example: ganvas models rollback digits-gan
     """
+    if options.action == "list":
+        _list(options)
+        return
+    if options.name is None:
+        raise UsageError(f"models {options.action} needs a NAME. Example: ganvas models {options.action} digits-gan …")
+    if options.action == "publish":
+        _publish(options, options.name)
+    else:
+        _pin(options, options.name)
+
+
+def _publish(options: ModelsOptions, name: str) -> None:
+    if options.source is None:
+        raise UsageError("models publish needs --source FOLDER, the model repository to copy from.")
+    version = options.version or read_repository(options.source).find(name).version
+    entry = publish(options.source, options.repository, name, version)
+    print(f"published {name} version {version}, digest {entry.digest}")
+    if (pin := read_pins(options.repository).get(name)) not in (None, version):
+        print(f"An empty version still means {pin}. Change that: ganvas models pin {name}")
+
+
+def _pin(options: ModelsOptions, name: str) -> None:
+    """Pin a version, lift the pin, or pin the version before the current one."""
+    repository = read_repository(options.repository, options.config_name)
+    with locked(options.repository):
+        pins = read_pins(options.repository)
+        newest = repository.find(name).version
+        wanted = options.version
+        if options.action == "rollback":
+            current = pins.get(name, newest)
+            sound = [entry.version for entry in repository.versions if entry.name == name]
+            wanted = max((version for version in sound if version < current), default=None)
+            if wanted is None:
+                raise UsageError(f"{name} has no version before {current}; there is: {', '.join(map(str, sound))}.")
+        if wanted is None:
+            pins.pop(name, None)
+        else:
+            pins[name] = repository.find(name, wanted).version
+        write_pins(options.repository, pins)
+    print(f"an empty version of {name} means {wanted or f'the newest, {newest}'}")
+
+
+def _list(options: ModelsOptions) -> None:
     rows = describe(read_repository(options.repository, options.config_name))
+    pins = read_pins(options.repository)
     if options.as_json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps([row | {"pinned": pins.get(row["name"]) == row["version"]} for row in rows], indent=2))
         return
     console = table_console()
     table = Table(*COLUMNS)
@@ -57,7 +115,7 @@ def models(options: ModelsOptions) -> None:
             f"{row['num_bytes'] / 1e6:.2f} MB",
             row["digest"][:12],
             row["created"],
-            "[green]ok[/]",
+            "[green]ok[/], pinned" if pins.get(row["name"]) == row["version"] else "[green]ok[/]",
         )
     console.print(table)
     for row in rows:

@@ -1,0 +1,89 @@
+"""`ganvas models publish | rollback | pin`: what they write, and what they refuse."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serving.cli.models import models
+from serving.repository.pins import PINS_FILE, read_pins
+from serving.repository.reader import read_repository
+from tests.support import cli
+
+
+def run(repository: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and what was printed."""
+    result = cli.run(models, [*arguments, "--repository", str(repository)])
+    return result.exit_code, result.stdout + result.stderr
+
+
+def test_pin_and_rollback_say_and_keep_what_an_empty_version_means(
+    repository: Path, add_version: Callable[[str, int], None]
+) -> None:
+    for version in (2, 3):
+        add_version("plain-gan", version)
+    assert run(repository, "rollback", "plain-gan") == (0, "an empty version of plain-gan means 2\n")
+    assert run(repository, "rollback", "plain-gan") == (0, "an empty version of plain-gan means 1\n")
+    code, output = run(repository, "rollback", "plain-gan")
+    assert (code, output) == (2, "models: plain-gan has no version before 1; there is: 1, 2, 3.\n")
+    assert run(repository, "pin", "plain-gan", "2") == (0, "an empty version of plain-gan means 2\n")
+    assert read_pins(repository) == {"plain-gan": 2}
+    assert "pinned" in run(repository)[1]
+    assert run(repository, "pin", "plain-gan") == (0, "an empty version of plain-gan means the newest, 3\n")
+    assert read_pins(repository) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["pin", "plain-gan", "7"], "model 'plain-gan' has no version 7; there is 1."),
+        (["pin", "nobody", "1"], "has no model 'nobody'"),
+        (["rollback"], "models rollback needs a NAME"),
+        (["publish", "plain-gan"], "needs --source FOLDER"),
+        (["forget", "plain-gan"], "ACTION must be"),
+    ],
+)
+def test_models_refuses_in_one_line(repository: Path, arguments: list[str], words: str) -> None:
+    code, output = run(repository, *arguments)
+    assert code == 2
+    assert words in output
+    assert output.count("\n") == 1
+    assert not (repository / PINS_FILE).exists()
+
+
+def test_publish_copies_a_version_with_its_companions(
+    repository: Path, add_version: Callable[[str, int], None], tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    shutil.copytree(repository, target)
+    add_version("tiny-vae", 2)
+    code, output = run(target, "publish", "tiny-vae", "--source", str(repository))
+    assert code == 0
+    assert output.startswith("published tiny-vae version 2, digest ")
+    assert (
+        read_repository(target).find("tiny-vae").certificate == read_repository(repository).find("tiny-vae").certificate
+    )
+    assert run(target, "publish", "tiny-vae", "2", "--source", str(repository))[0] == 0  # once more does no harm
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["repository", "target"]
+
+
+def test_publish_refuses_a_version_that_is_damaged_or_taken(repository: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    shutil.copytree(repository, target)
+    shutil.rmtree(target / "plain-gan" / "1")
+    path = repository / "plain-gan" / "1" / "model.onnx"
+    path.write_bytes(path.read_bytes() + b"\0")
+    code, output = run(target, "publish", "plain-gan", "1", "--source", str(repository))
+    assert code == 2
+    assert "has SHA-256" in output
+    assert not (target / "plain-gan" / "1").exists()
+
+
+def test_pins_that_are_damaged_are_said(repository: Path) -> None:
+    (repository / PINS_FILE).write_text('{"plain-gan": "two"}')
+    code, output = run(repository)
+    assert code == 2
+    assert "must map model names to versions" in output
