@@ -85,11 +85,17 @@ DISGUISED = (
 
 
 @pytest.fixture(scope="module")
-def serve(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """One small model, served with the gateway's log."""
-    repository, folder = tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("serve")
+def repository(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small model."""
+    folder = tmp_path_factory.mktemp("small")
     for name in ("plain-gan", "plain-gan-decode"):
-        shutil.copytree(model_repository / name, repository / name)
+        shutil.copytree(model_repository / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serve(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    folder = tmp_path_factory.mktemp("serve")
     with running_serve(repository, folder, f"--log-dir={folder / 'logs'}") as running:
         yield running
 
@@ -336,6 +342,12 @@ def test_a_gateway_short_of_memory_refuses_with_a_hint(serve: Serve, tmp_path: P
         assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "memory is full" in failure.details()
         assert trailer(failure, "grpc-retry-pushback-ms") == "500"
+
+
+def test_without_a_gateway_the_service_answers_on_its_own_port(repository: Path, tmp_path: Path) -> None:
+    with running_serve(repository, tmp_path, "--no-gateway") as alone:
+        assert alone.ready["gateway_pid"] is None
+        assert images_by_sampler(int(alone.ready["service"].rpartition(":")[2]))
 
 
 def test_metrics_count_requests_by_status(serve: Serve, tmp_path: Path) -> None:

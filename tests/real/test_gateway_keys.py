@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -47,10 +49,17 @@ REVOKED_WITHIN_S = 2.0
 
 
 @pytest.fixture(scope="module")
-def serve(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    repository, folder = tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("serve")
+def repository(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small model."""
+    folder = tmp_path_factory.mktemp("small")
     for name in ("plain-gan", "plain-gan-decode"):
-        shutil.copytree(model_repository / name, repository / name)
+        shutil.copytree(model_repository / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serve(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    folder = tmp_path_factory.mktemp("serve")
     with running_serve(repository, folder) as running:
         yield running
 
@@ -245,6 +254,33 @@ def test_tls_and_then_mtls_with_a_renewed_certificate(serve: Serve, certificates
         channel(gateway.port, grpc.ssl_channel_credentials(ca)) as opened,
     ):
         assert kserve(opened).ModelInfer(infer_request([5])).outputs
+
+
+def test_serve_takes_keys_and_tls_and_its_gateway_comes_back(
+    repository: Path, certificates: Path, tmp_path: Path, keys_file: Path, studio: str
+) -> None:
+    arguments = [
+        f"--keys-file={keys_file}",
+        f"--tls-cert={certificates / 'server.pem'}",
+        f"--tls-key={certificates / 'server.key'}",
+    ]
+    ca = grpc.ssl_channel_credentials((certificates / "ca.pem").read_bytes())
+    with running_serve(repository, tmp_path, *arguments) as running:
+        port = int(running.ready["service"].rpartition(":")[2])
+        with channel(port, ca) as opened:
+            assert sampled(opened) is UNAUTHENTICATED
+            assert sampled(opened, bearer(studio)) is OK
+        os.kill(running.ready["gateway_pid"], signal.SIGKILL)
+
+        def answers() -> bool:
+            with channel(port, ca) as opened:
+                return sampled(opened, bearer(studio)) is OK
+
+        eventually(answers)
+        running.process.terminate()
+        code, _, errors = running.end()
+        assert code == 0
+        assert studio not in errors
 
 
 def _serial(port: int) -> str:
