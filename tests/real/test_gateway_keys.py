@@ -185,7 +185,7 @@ def test_a_concurrency_is_kept_on_all_paths_together(gateway: GatewayProcess, ke
         ):
             failure = outcome(call)
             assert failure.code() is EXHAUSTED
-            assert "concurrency quota" in failure.details()
+            assert "--concurrency" in failure.details()
             assert trailer(failure, "grpc-retry-pushback-ms") == "500"
         infer = f"/v2/models/{MODEL}/infer"
         assert ask(gateway.port, "POST", infer, infer_json([5]), {"x-api-key": narrow})[0] == 429
