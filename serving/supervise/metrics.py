@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ganvas_core.cli import UserError
+from serving.supervise.medic import Medic
 from serving.supervise.output import Output
 from serving.supervise.part import Keeper
 
@@ -31,8 +32,9 @@ Source = Callable[[], str]
 class _Supervisor(Collector):
     """Restarts of every part, which are up, and what the log has lost."""
 
-    def __init__(self, keepers: Iterable[Keeper], log: Output) -> None:
+    def __init__(self, keepers: Iterable[Keeper], medic: Medic, log: Output) -> None:
         self._keepers = tuple(keepers)
+        self._medic = medic
         self._log = log
 
     def collect(self) -> Iterable[Metric]:
@@ -41,14 +43,18 @@ class _Supervisor(Collector):
         for keeper in self._keepers:
             restarts.add_metric([keeper.part.label], keeper.restarts)
             ready.add_metric([keeper.part.label], float(keeper.ready.is_set()))
+        restarts.add_metric(["backend"], self._medic.reloads)
+        canary = CounterMetricFamily(
+            "ganvas_canary_failures", "Golden images that were wrong, late or missing.", self._medic.failures
+        )
         dropped = CounterMetricFamily("ganvas_log_lines_dropped", "Lines that nobody read in time.", self._log.dropped)
-        return restarts, ready, dropped
+        return restarts, ready, canary, dropped
 
 
-def supervisor_metrics(keepers: Iterable[Keeper], log: Output) -> Source:
+def supervisor_metrics(keepers: Iterable[Keeper], medic: Medic, log: Output) -> Source:
     """The supervisor's own."""
     registry = CollectorRegistry()
-    registry.register(_Supervisor(keepers, log))
+    registry.register(_Supervisor(keepers, medic, log))
     return lambda: generate_latest(registry).decode()
 
 

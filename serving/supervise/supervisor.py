@@ -183,7 +183,7 @@ class Supervisor:
             canary_timeout_s=options.canary_timeout_s,
         )
         self._sources = {
-            "supervisor": supervisor_metrics(self.keepers, log),
+            "supervisor": supervisor_metrics(self.keepers, self.medic, log),
             "service": self._read_service_metrics,
             "triton": lambda: read_http(f"http://{address_of('127.0.0.1', triton.metrics_port)}/metrics"),
         }
@@ -254,10 +254,6 @@ class Supervisor:
             self._write_ready_file()
         except OSError as error:
             raise ServeError(f"--ready-file {self._options.ready_file}: {error.strerror}.") from None
-
-    def restarts(self) -> dict[str, int]:
-        """How often each part was started again; "backend": versions that were loaded anew."""
-        return {keeper.part.label: keeper.restarts for keeper in self.keepers} | {"backend": self.medic.reloads}
 
     def _on_event(self, event: dict[str, Any]) -> None:
         if event["event"] == "serving":

@@ -8,12 +8,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ganvas_core.cli import UserError
+from serving.supervise.medic import Medic
 from serving.supervise.metrics import MetricsServer, Source, read_http, supervisor_metrics
 from serving.supervise.output import Output
 from serving.supervise.part import Keeper
@@ -82,7 +84,7 @@ def test_supervisor_tells_restarts_and_lost_lines(tmp_path: Path) -> None:
     keeper = Keeper(part, say=print)
     with (tmp_path / "log").open("wb") as file:
         log = Output(file.fileno())
-        source = supervisor_metrics([keeper], log)
+        source = supervisor_metrics([keeper], cast(Medic, SimpleNamespace(reloads=3, failures=1)), log)
         keeper.restarts, log.dropped = 3, 7
         found = {
             (sample.name, sample.labels.get("part")): sample.value
@@ -92,6 +94,8 @@ def test_supervisor_tells_restarts_and_lost_lines(tmp_path: Path) -> None:
         log.close()
     assert found == {
         ("ganvas_restarts_total", "resting"): 3,
+        ("ganvas_restarts_total", "backend"): 3,
+        ("ganvas_canary_failures_total", None): 1,
         ("ganvas_part_ready", "resting"): 0,
         ("ganvas_log_lines_dropped_total", None): 7,
     }

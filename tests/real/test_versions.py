@@ -1,0 +1,124 @@
+"""Versions that come, go, are pinned and are refused while `ganvas serve` answers calls: none of which fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from ganvas.v1 import sampler_pb2_grpc
+from ganvas_core.certificate import Certificate, file_sha256
+from serving.repository.pins import write_pins
+from tests.support.serve import BACK_S, Serve, running_serve
+from tests.support.service import CHANNEL_OPTIONS, sample_request
+
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
+
+NUM_SWAPS = 20
+MODEL = "plain-gan"
+
+
+@pytest.fixture
+def repository(model_repository: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    for name in (MODEL, f"{MODEL}-decode"):
+        shutil.copytree(model_repository / name, folder / name)
+    return folder
+
+
+def publish(repository: Path, version: int, change: Callable[[Path], None] = lambda _: None) -> None:
+    """Version 1 again under another number, each Triton model by one rename, the sampler last."""
+    for name in (f"{MODEL}-decode", MODEL):
+        staged = repository.parent / f"{name}-{version}"
+        shutil.copytree(repository / name / "1", staged)
+        if name == MODEL:
+            change(staged)
+        certificate = dataclasses.replace(Certificate.read(staged), version=version)
+        (staged / "certificate.json").write_text(certificate.to_json())
+        staged.rename(repository / name / str(version))
+
+
+def ask(serve: Serve, version: str = "") -> str:
+    """The version that answers."""
+    with grpc.insecure_channel(serve.ready["service"], options=CHANNEL_OPTIONS) as channel:
+        stub = sampler_pb2_grpc.SamplerStub(channel)  # type: ignore[no-untyped-call]
+        return str(stub.Sample(sample_request(4, model=MODEL, version=version), timeout=BACK_S).info.version)
+
+
+def wait_version(serve: Serve, version: int) -> None:
+    end = time.monotonic() + BACK_S
+    while ask(serve) != str(version):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_no_call_fails_across_twenty_swaps(repository: Path, tmp_path: Path) -> None:
+    options = ("--log-level=warning", "--drain-s=1")
+    with running_serve(repository, tmp_path, *options) as serve:
+        done = threading.Event()
+
+        def call() -> int:
+            count = 0
+            while not done.is_set():
+                ask(serve)
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(3) as callers:
+            calls = [callers.submit(call) for _ in range(3)]
+            try:
+                for version in range(2, NUM_SWAPS + 2):
+                    publish(repository, version)
+                    wait_version(serve, version)
+                    if version > 2:  # keep two: each version has processes of its own
+                        for name in (MODEL, f"{MODEL}-decode"):
+                            shutil.rmtree(repository / name / str(version - 1))
+            finally:
+                done.set()
+            assert all(future.result() for future in calls)
+        assert ask(serve, "1") == "1"
+
+
+def test_version_is_pinned_and_named_while_serving(repository: Path, tmp_path: Path) -> None:
+    with running_serve(repository, tmp_path) as serve:
+        publish(repository, 2)
+        wait_version(serve, 2)
+        write_pins(repository, {MODEL: 1})
+        wait_version(serve, 1)
+        assert ask(serve, "2") == "2"
+        write_pins(repository, {})
+        wait_version(serve, 2)
+
+
+def test_version_that_makes_other_images_is_refused_and_the_old_one_kept(repository: Path, tmp_path: Path) -> None:
+    def certify_other_weights(staged: Path) -> None:
+        """Files that match their certificate and do not make its golden images."""
+        path = staged / "model.onnx"
+        graph = onnx.load(path)
+        for weights in graph.graph.initializer:
+            if len(weights.dims) == 4:
+                weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), weights.name))
+        path.write_bytes(graph.SerializeToString())
+        certificate = Certificate.read(staged)
+        files = {
+            name: dataclasses.replace(entry, sha256=file_sha256(staged / name))
+            for name, entry in certificate.files.items()
+        }
+        (staged / "certificate.json").write_text(dataclasses.replace(certificate, files=files).to_json())
+
+    with running_serve(repository, tmp_path, f"--log-dir={tmp_path}") as serve:
+        publish(repository, 2, certify_other_weights)
+        end = time.monotonic() + BACK_S
+        while "event=refused model=plain-gan version=2 kept=1" not in (tmp_path / "service.log").read_text():
+            assert time.monotonic() < end
+            assert ask(serve) == "1"
+        assert ask(serve) == "1"
