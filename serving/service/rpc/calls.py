@@ -9,6 +9,7 @@ import asyncio
 import logging
 import re
 import time
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -139,6 +140,8 @@ class Calls:
             status = status_of(error)
             if isinstance(error, BusyError):
                 self._metrics.refused.labels(error.reason).inc()
+            # The frames of the failed call hold its request, and are held by a cycle that only the collector ends.
+            traceback.clear_frames(error.__traceback__)
         else:
             call.code = grpc.StatusCode.OK
             context.set_trailing_metadata(call.metadata())

@@ -29,6 +29,8 @@ def server_options(max_calls: int) -> tuple[tuple[str, int], ...]:
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_concurrent_streams", 2 * max_calls + 100),
+        # What a call does not read yet stays outside, but for 64 KiB: gRPC would open the window to many MiB otherwise.
+        ("grpc.http2.bdp_probe", 0),
         # Without it two services could share a port, each getting a part of the calls.
         ("grpc.so_reuseport", 0),
         # A peer that has vanished is noticed: its calls are cancelled, and what they hold is freed.
