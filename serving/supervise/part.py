@@ -118,10 +118,10 @@ class Keeper:
                     self._say(f"{self.part.name} is back after {ready_s - started_s:.1f} s")
                 first = False
                 how = await self.part.wait()
-            except UserError as error:
+            except (UserError, OSError) as error:  # an OSError: the disk is full, or no process can be started
                 if first:
                     raise
-                how = str(error)
+                how = str(error) or type(error).__name__
             if self.ready.is_set():
                 self.ready.clear()
                 self._down()

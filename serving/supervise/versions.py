@@ -117,24 +117,26 @@ class Versions:
         while True:
             await asyncio.sleep(POLL_S)
             try:
-                there_is = dict.fromkeys(await asyncio.to_thread(lambda: list(list_versions(self._source))))
+                await self._follow_once()
             except (RepositoryError, OSError) as error:
-                logger.error(logfmt(event="repository-unreadable", reason=str(error)))
-                continue
-            for key in there_is:
-                seen = self._fingerprint(key)
-                if key not in self.entries and self._seen.get(key) != seen:
-                    self._seen[key] = seen
-                    await self._add(key)
-            pins = self._read_pins(self._pins)
-            if pins != self._pins:
-                self._pins = pins
-                self.tell()
-                for name in self.names():
-                    logger.warning(logfmt(event="default", model=name, version=self.default(name)))
-            for key in set(self.entries) - set(there_is):
-                if any(other in self._proven for other in there_is if other[0] == key[0]):
-                    await self._retire(key)
+                logger.error(logfmt(event="repository-not-followed", reason=str(error)))
+
+    async def _follow_once(self) -> None:
+        there_is = dict.fromkeys(await asyncio.to_thread(lambda: list(list_versions(self._source))))
+        for key in there_is:
+            seen = self._fingerprint(key)
+            if key not in self.entries and self._seen.get(key) != seen:
+                self._seen[key] = seen
+                await self._add(key)
+        pins = self._read_pins(self._pins)
+        if pins != self._pins:
+            self._pins = pins
+            self.tell()
+            for name in self.names():
+                logger.warning(logfmt(event="default", model=name, version=self.default(name)))
+        for key in set(self.entries) - set(there_is):
+            if any(other in self._proven for other in there_is if other[0] == key[0]):
+                await self._retire(key)
 
     async def reload(self, key: Key, models: list[str], reason: str) -> str | None:
         """Take a version out at once, load some of its Triton models anew, and put it back once it is proven.
