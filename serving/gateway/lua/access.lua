@@ -32,7 +32,7 @@ local function owner_of(key)
   return nil
 end
 
--- The name in a client's certificate, or the address of the connection.
+-- The name in a client's certificate, or the address of its host: more connections must not mean more shares.
 local function anonymous(handle)
   local tls = handle:streamInfo():downstreamSslConnection()
   if tls and tls:peerCertificatePresented() then
@@ -41,7 +41,8 @@ local function anonymous(handle)
     local name = uris and uris[1] or names and names[1] or string.match(subject, "CN=([^,]+)") or subject
     return "cert:" .. string.sub(string.gsub(name, "[^%w._:/@-]", "_"), 1, 120)
   end
-  return handle:streamInfo():downstreamRemoteAddress()
+  local address = handle:streamInfo():downstreamRemoteAddress()
+  return string.match(address, "^(.*):%d+$") or address
 end
 
 local function cluster_of(path)
