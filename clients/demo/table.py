@@ -41,8 +41,9 @@ def _throughput(entry: ModelFigures, result: LoadResult) -> str:
 
 
 def _levels(entry: ModelFigures, file_name: str) -> str:
-    parity = entry.certificate.files[file_name].pixel_parity
-    return "" if parity is None else f"max {parity.max_levels}, mean {parity.mean_levels:.4f}"
+    file = entry.certificate.files.get(file_name)
+    parity = None if file is None else file.pixel_parity
+    return "none" if parity is None else f"max {parity.max_levels}, mean {parity.mean_levels:.4f}"
 
 
 ROWS: list[tuple[str, Callable[[ModelFigures], str]]] = [

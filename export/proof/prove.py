@@ -29,7 +29,7 @@ from ganvas_core.interface import Arrays, decode_inputs, sample_inputs
 from ganvas_core.names import FP16_FILE, FP32_FILE, Role
 from ganvas_core.session import CpuSession
 
-__all__ = ["MAX_LEVELS", "HalfExpected", "Proof", "expect_half", "prove", "prove_fp16"]
+__all__ = ["MAX_LEVELS", "HalfExpected", "Proof", "expect_half", "prove", "prove_fp16", "torch_reference"]
 
 MAX_LEVELS = {FP32_FILE: 1, FP16_FILE: 2}
 """The largest difference of a pixel from PyTorch's, in uint8 levels."""
@@ -56,6 +56,8 @@ class Proof:
     """PyTorch's images of every case, in float32."""
     half: dict[Role, Verdict] = dataclasses.field(default_factory=dict)
     """What the fp16 files did in half arithmetic; empty without them."""
+    num_half_seeds: int | None = None
+    """Over so many seeds, and the corners."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +94,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
     network = open_graph(graphs.network.data)
     alone = network.run_in_batches(inputs, 1)
     parity.check_batch_invariance(network, inputs, alone, cases, batches, what="the network")
-    low, high = source.image_range
-    (floats,), reference = _references(wrap_generator(source), _generator_rows(source, inputs), unit=high - low)
+    floats, reference = torch_reference(source, cases)
     float_parity = parity.check_floats(network, inputs, reference, cases, batches)
 
     # The published files: the same bytes in every batch, from decode too, and close to PyTorch's.
@@ -178,6 +179,7 @@ def prove_fp16(source: Source, graphs: Graphs, proof: Proof, expected: HalfExpec
         pixel_parity=proof.pixel_parity | {FP16_FILE: pixels},
         images=proof.images | {FP16_FILE: images},
         half=verdicts,
+        num_half_seeds=options.num_half_seeds,
     )
     if "encode" not in verdicts:
         return proof
@@ -189,6 +191,15 @@ def prove_fp16(source: Source, graphs: Graphs, proof: Proof, expected: HalfExpec
         atol=POSTERIOR_ATOL, max_abs=verdicts["encode"].max_difference, reference="float32", arithmetic="half"
     )
     return dataclasses.replace(proof, posterior_parity=proof.posterior_parity | {FP16_FILE: found})
+
+
+def torch_reference(source: Source, cases: Cases) -> tuple[NDArray[np.float32], parity.Reference]:
+    """PyTorch's images of the cases in float32, [S, C, H, W], and what the fp32 graph is held against."""
+    inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels)
+    inputs["latent"] = noise.latents(cases.seeds, source.latent_shape)
+    low, high = source.image_range
+    (floats,), reference = _references(wrap_generator(source), _generator_rows(source, inputs), unit=high - low)
+    return floats, reference
 
 
 def torch_outputs(

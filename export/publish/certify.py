@@ -77,6 +77,7 @@ def certificates(
             created=created,
             tools=tools,
             source=source.provenance,
+            num_half_seeds=proof.num_half_seeds,
             no_fp16=no_fp16,
             pinned_batch=proof.pinned_batch,
         )

@@ -1,8 +1,15 @@
-"""The verb `verify`: an exported model against its certificate, on this machine, without torch or Triton."""
+"""The verb `verify`: the proofs of an exported model again, on this machine, without torch or Triton.
+
+What needs PyTorch, parity with a checkpoint, the export stage does in a process of its own.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +20,7 @@ from rich.table import Table
 from ganvas_core.cli import OPTIONS, Cli
 from ganvas_core.names import DEFAULT_REPOSITORY
 from serving.cli.models import table_console
-from serving.repository.reader import Repository, read_repository
+from serving.repository.reader import ModelVersion, Repository, read_repository
 
 __all__ = ["VerifyOptions", "verify"]
 
@@ -28,35 +35,112 @@ class VerifyOptions:
     """Model version."""
     repository: Path = DEFAULT_REPOSITORY
     """Model repository folder."""
+    checkpoint: Annotated[Path | None, Cli(env="")] = None
+    """Prove parity with this checkpoint of ganvas train again; takes PyTorch."""
+    url: Annotated[str | None, Cli(env="")] = None
+    """HOST:PORT of a running server to verify instead of the repository."""
+    tls_ca: Annotated[Path | None, Cli(env="GANVAS_TLS_CA")] = None
+    """Certificate authority, PEM, of a server with TLS."""
+    api_key: Annotated[str | None, Cli(env="GANVAS_API_KEY", secret=True)] = None
+    """API key of a server that asks for one."""
+    as_json: Annotated[bool, Cli(flag="--json", env="")] = False
+    """Print JSON."""
+
+    def __post_init__(self) -> None:
+        if self.url is not None and self.checkpoint is not None:
+            raise ValueError("--checkpoint and --url exclude each other: parity needs the files. Leave one out.")
+
+
+@dataclass(frozen=True)
+class _Result:
+    check: str
+    passed: bool
+    detail: str
 
 
 def verify(options: VerifyOptions) -> int:
-    """Check an exported model against its certificate: file hashes, golden seeds, noise, batches, configurations.
+    """Prove an exported model again: file hashes, golden seeds, noise, batches, configurations; 1 if a proof fails.
 
-    Example: ganvas verify digits-gan
+    Example: ganvas verify digits-gan --checkpoint out/digits-gan/checkpoint
+
+    Example: ganvas verify digits-gan --url 127.0.0.1:50051
     """
+    results = list(_verify_server(options) if options.url else _verify_repository(options))
+    failures = [result for result in results if not result.passed]
+    if options.as_json:
+        where = {"url": options.url} if options.url else {"repository": str(options.repository)}
+        report = {"name": options.name, "version": options.version, **where, "passed": not failures}
+        print(json.dumps(report | {"checks": [asdict(result) for result in results]}, indent=2))
+        return 1 if failures else 0
+    at = f" at {options.url}" if options.url else ""
+    version = f" version {options.version}" if options.version else ""
+    table = Table("", "check", "result", title=f"{options.name}{version}{at}")
+    for result in results:
+        table.add_row("[green]✓[/]" if result.passed else "[red]✗[/]", result.check, result.detail)
+    table_console().print(table)
+    for result in failures:
+        print(f"verify: {result.check}: {result.detail}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _verify_repository(options: VerifyOptions) -> Iterator[_Result]:
     found = read_repository(options.repository)
     if rejected := _rejection(found, options.name, options.version):
-        print(f"verify: files: {rejected}", file=sys.stderr)
-        return 1
+        yield _Result("files", False, rejected)
+        return
     version = found.find(options.name, options.version)
+    yield _Result("files", True, f"match the certificate; {version.file_name} is {version.digest[:16]}…")
 
     # ONNX Runtime takes a while to import, which --help need not wait for.
-    from serving.repository.checks import CheckError, checks
+    from serving.repository.checks import checks
 
-    table = Table("", "check", "result", title=f"{version.name} version {version.version}")
-    table.add_row("[green]✓[/]", "files", f"match the certificate; {version.file_name} is {version.digest[:16]}…")
-    failures: list[str] = []
-    for name, check in checks(version):
+    yield from _run(checks(version))
+    if options.checkpoint is not None:
+        yield from _parity(options, version)
+
+
+def _verify_server(options: VerifyOptions) -> Iterator[_Result]:
+    import grpc
+
+    from serving.repository.checks import CheckError
+    from serving.repository.remote import RemoteModel, remote_checks
+
+    assert options.url is not None
+    credentials = None
+    if options.tls_ca is not None:
         try:
-            table.add_row("[green]✓[/]", name, check())
+            credentials = grpc.ssl_channel_credentials(root_certificates=options.tls_ca.read_bytes())
+        except OSError as error:
+            raise ValueError(f"--tls-ca {options.tls_ca}: {error.strerror or error}.") from None
+    metadata = [] if options.api_key is None else [("authorization", f"Bearer {options.api_key}")]
+    try:
+        remote = RemoteModel(options.url, options.name, options.version, credentials=credentials, metadata=metadata)
+    except CheckError as error:
+        yield _Result("certificate", False, str(error))
+        return
+    yield from _run(remote_checks(remote))
+
+
+def _run(checks: Iterator[tuple[str, Callable[[], str]]]) -> Iterator[_Result]:
+    from serving.repository.checks import CheckError
+
+    for name, check in checks:
+        try:
+            yield _Result(name, True, check())
         except CheckError as error:
-            failures.append(f"{name}: {error}")
-            table.add_row("[red]✗[/]", name, str(error))
-    table_console().print(table)
-    for failure in failures:
-        print(f"verify: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+            yield _Result(name, False, str(error))
+
+
+def _parity(options: VerifyOptions, version: ModelVersion) -> Iterator[_Result]:
+    """Let the export stage prove parity, which takes PyTorch: it prints a JSON record a line."""
+    command = [sys.executable, "-m", "export.reprove", str(options.checkpoint), str(version.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    for line in lines:
+        yield _Result(**json.loads(line))
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"the export stage ended with {done.returncode}"])[-1]
+        yield _Result("parity", False, last.removeprefix("export: "))
 
 
 def _rejection(repository: Repository, name: str, version: int | None) -> str | None:

@@ -172,6 +172,8 @@ class Certificate:
     """Name to version: python, torch, onnx, onnxruntime, numpy."""
     source: dict[str, Any]
     """Where the weights came from: checkpoint digest, preset, dataset, kimg, metrics, git revision."""
+    num_half_seeds: int | None = None
+    """Seeds that the fp16 file was proven for in half arithmetic, the corners of truncation and labels beside them."""
     no_fp16: str | None = None
     """Why there is no fp16 file. None where there is one, or none was asked for."""
     pinned_batch: int | None = None

@@ -178,3 +178,42 @@ def test_models_prints_json_for_programs(repository: Path) -> None:
     assert rows["tiny-vae"]["triton_models"] == ["tiny-vae", "tiny-vae-decode", "tiny-vae-encode"]
     assert rows["tiny-gan"]["precision"] == "fp16"
     assert rows["tiny-gan"]["labels"] == [str(digit) for digit in range(10)]
+
+
+def test_verify_prints_json_with_a_record_a_proof(model_repository: Path) -> None:
+    result = run("verify", "tiny-vae", "--json", "--repository", str(model_repository))
+    assert (result.exit_code, result.stderr) == (0, "")
+    report = json.loads(result.stdout)
+    assert (report["name"], report["passed"]) == ("tiny-vae", True)
+    assert [entry["check"] for entry in report["checks"]][:3] == ["files", "configurations", "golden seeds, model.onnx"]
+    assert all(entry["passed"] and entry["detail"] for entry in report["checks"])
+
+
+def test_verify_in_json_says_what_failed(repository: Path) -> None:
+    (repository / "tiny-gan" / "1" / "golden.png").unlink()
+    result = run("verify", "tiny-gan", "--json", "--repository", str(repository))
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["passed"]) == (1, False)
+    assert report["checks"][0]["check"] == "files"
+    assert "golden.png is missing" in report["checks"][0]["detail"]
+
+
+def test_verify_with_a_checkpoint_that_is_none_says_so(model_repository: Path, tmp_path: Path) -> None:
+    arguments = ["tiny-gan", "--checkpoint", str(tmp_path / "nothing"), "--repository", str(model_repository)]
+    result = run("verify", *arguments)
+    assert result.exit_code == 1
+    assert f"verify: parity: {tmp_path}/nothing" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_verify_takes_a_checkpoint_or_a_server_not_both() -> None:
+    result = run("verify", "tiny-gan", "--checkpoint", "here", "--url", "127.0.0.1:1")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("verify: --checkpoint and --url exclude each other")
+
+
+def test_verify_of_a_server_that_is_not_there_fails_in_a_line() -> None:
+    result = run("verify", "tiny-gan", "--url", "127.0.0.1:1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("verify: certificate: GetModel at 127.0.0.1:1: ")
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,61 @@
+"""`./ganvas verify --url` against our service: an undamaged model passes, and a server that changes is found out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from serving.cli.verify import verify
+from serving.repository.checks import CheckError
+from serving.repository.remote import RemoteModel, remote_checks
+from tests.support import cli
+from tests.support.service import Service
+
+
+@pytest.mark.parametrize("name", ["tiny-gan", "tiny-vae", "plain-gan"])
+def test_verify_passes_what_a_server_serves(shared_service: Service, name: str) -> None:
+    result = cli.run(verify, [name, "--url", shared_service.address, "--json"])
+    assert result.exit_code == 0, result.stdout + result.stderr
+    report = json.loads(result.stdout)
+    names = [entry["check"] for entry in report["checks"]]
+    assert names == ["certificate", "golden seeds", "noise", "batches"] + ["encoder"] * (name == "tiny-vae")
+    assert "exact" in report["checks"][1]["detail"]
+
+
+def test_verify_names_a_model_that_the_server_lacks(shared_service: Service) -> None:
+    result = cli.run(verify, ["nothing", "--url", shared_service.address])
+    assert result.exit_code == 1
+    assert "verify: certificate: GetModel at" in result.stderr
+    assert "nothing" in result.stderr
+
+
+class Altered(RemoteModel):
+    """A server whose every second image of a call has another pixel."""
+
+    def sample(self, seeds: object, truncation: float, labels: object) -> list[bytes]:
+        images = super().sample(seeds, truncation, labels)  # type: ignore[arg-type]
+        return [bytes([image[0] ^ 1]) + image[1:] if i % 2 else image for i, image in enumerate(images)]
+
+
+class OtherGolden(RemoteModel):
+    """A server that makes other images of single seeds."""
+
+    def sample(self, seeds: object, truncation: float, labels: object) -> list[bytes]:
+        images = super().sample(seeds, truncation, labels)  # type: ignore[arg-type]
+        return [bytes([image[0] ^ 1]) + image[1:] for image in images] if len(images) == 1 else images
+
+
+@pytest.mark.parametrize(
+    ("kind", "failing"), [(Altered, {"noise", "batches"}), (OtherGolden, {"golden seeds", "batches"})]
+)
+def test_a_server_that_gives_other_bytes_is_found_out(
+    shared_service: Service, kind: type[RemoteModel], failing: set[str]
+) -> None:
+    failed = set()
+    for name, check in remote_checks(kind(shared_service.address, "tiny-gan", None)):
+        try:
+            check()
+        except CheckError:
+            failed.add(name)
+    assert failed == failing
