@@ -20,6 +20,7 @@ from ganvas_client import GanvasError, Sampler
 __all__ = ["FuzzResult", "judge", "run_fuzz"]
 
 NUM_SENDERS = 8
+WARMUP = 500
 VICTIM_PAUSE_S = 0.2
 SETTLE_S = 20.0
 GROWTH, GROWTH_MIB = 0.15, 64.0
@@ -59,6 +60,7 @@ def run_fuzz(
     result = FuzzResult()
     sender = Sender(service=server.service, kserve=server.triton_grpc, http=server.triton_http)
     lock, over = threading.Lock(), threading.Event()
+    num_warmup = max(len(numbers) // 20, min(len(numbers) // 2, WARMUP))
 
     def send(number: int) -> None:
         case = make_case(seed, number, families)
@@ -72,7 +74,7 @@ def run_fuzz(
     try:
         # The first cases warm up what grows once: arenas, thread pools, connections.
         with ThreadPoolExecutor(NUM_SENDERS) as senders:
-            list(senders.map(send, numbers[: len(numbers) // 20]))
+            list(senders.map(send, numbers[:num_warmup]))
         parts, before = _identities(server.pid), usage_of(server.pid)
         result.before_mib = before.total_mib
         result.parts_mib.append(before.pss_mib)
@@ -80,7 +82,7 @@ def run_fuzz(
         victim = threading.Thread(target=_be_served, args=(server, truth, result, over))
         victim.start()
         with ThreadPoolExecutor(NUM_SENDERS) as senders:
-            list(senders.map(send, numbers[len(numbers) // 20 :]))
+            list(senders.map(send, numbers[num_warmup:]))
         result.elapsed_s = time.monotonic() - start_s
     finally:
         over.set()
