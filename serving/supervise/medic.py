@@ -1,7 +1,7 @@
 """Sees that every version that is served answers, and rightly; takes out and loads anew those that do not.
 
-Three signs are watched: a process of a model that is dead or stopped, a golden seed that comes out wrong, late or not
-at all (the canary), and a Triton that is silent.
+Four signs are watched: a process of a model that is dead, any process that is stopped, a golden seed that comes out
+wrong, late or not at all (the canary), and a Triton that is silent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from serving.repository.golden import GoldenMismatchError
 from serving.service.inference.wanted import Key
 from serving.service.logs import logfmt
 from serving.supervise.canary import CanaryError, make_one
-from serving.supervise.part import Keeper
+from serving.supervise.part import Keeper, Part
 from serving.supervise.stubs import Stub, read_state, stubs_of
 from serving.supervise.triton_part import TritonPart
 from serving.supervise.versions import Versions
@@ -47,6 +48,7 @@ class Medic:
 
     Args:
         triton: kept by `keeper`.
+        parts: every part, Triton too: one whose process is stopped is killed, and so started again.
         models: Triton's model repository.
         canary_s: pause between two rounds of golden seeds; 0: none.
         canary_timeout_s: a golden seed that takes longer is a failure.
@@ -59,6 +61,7 @@ class Medic:
         keeper: Keeper,
         models: Path,
         *,
+        parts: Sequence[Part],
         canary_s: float,
         canary_timeout_s: float,
     ) -> None:
@@ -69,6 +72,7 @@ class Medic:
         self._versions = versions
         self._triton = triton
         self._keeper = keeper
+        self._parts = parts
         self._models = models
         self._canary_s = canary_s
         self._canary_timeout_s = canary_timeout_s
@@ -96,10 +100,10 @@ class Medic:
     async def _watch_stubs(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
+            self._kill_stopped([*self._stubs, *(part.pid for part in self._parts if part.pid is not None)])
             if not self._keeper.ready.is_set() or (pid := self._triton.pid) is None:
                 self._stubs.clear()
                 continue
-            self._kill_stopped([*self._stubs, pid])
             for stub in self._newly_dead():
                 key = self._key_of(stub)
                 if key is not None:

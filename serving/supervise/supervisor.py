@@ -179,6 +179,7 @@ class Supervisor:
             self._triton,
             self.keepers[0],
             staging.models,
+            parts=parts,
             canary_s=options.canary_s,
             canary_timeout_s=options.canary_timeout_s,
         )

@@ -32,6 +32,19 @@ def small_repository(model_repository: Path, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
+@pytest.mark.parametrize("victim", ["gateway_pid", "service_pid", "triton_pid"])
+def test_part_whose_process_is_stopped_is_started_again(small_repository: Path, tmp_path: Path, victim: str) -> None:
+    with running_serve(small_repository, tmp_path) as serve:
+        before = images(serve)
+        os.kill(serve.ready[victim], signal.SIGSTOP)
+        wait_restarted(serve, victim)
+        assert images(serve) == before
+        os.kill(serve.process.pid, signal.SIGTERM)
+        code, _, errors = serve.end()
+        assert code == 0
+        assert "event=killed pid=" in errors
+
+
 @pytest.mark.parametrize(("victim", "name"), [("triton_pid", "Triton"), ("service_pid", "the sampling service")])
 def test_part_that_is_killed_comes_back_where_it_was(
     small_repository: Path, tmp_path: Path, victim: str, name: str
