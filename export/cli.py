@@ -1,4 +1,4 @@
-"""The verb `export`: a checkpoint into the model repository."""
+"""The verb `export`: a checkpoint, or a network of anyone's, into the model repository."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["export"]
 
 
 def export(options: CheckpointExportOptions) -> None:
-    """Export a checkpoint as a new version of a model, once its graphs are proven right.
+    """Export a checkpoint, or any network by an adapter, as a new version of a model, once its graphs are proven right.
 
     Example: ganvas export out/digits-gan/checkpoint --name digits-gan
     """
     with Console(stderr=True).status("exporting") as status:
         # torch takes seconds to import, which --help need not wait for.
-        from export.adapters.checkpoint import load_checkpoint
+        from export.adapters.load import load_source
         from export.pipeline import export_model
 
-        source = load_checkpoint(options.checkpoint)
+        source = load_source(options)
         result = export_model(source, options, report=lambda step: status.update(f"{step} …"))
 
     # Say what was exported and how it was proven.

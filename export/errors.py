@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from export.proof.half_gate import Verdict
     from ganvas_core.names import Role
 
-__all__ = ["BatchDependenceError", "GateError", "HalfGateError", "InputError", "PublishError"]
+__all__ = ["BatchDependenceError", "GateError", "HalfGateError", "InputError", "PublishError", "first_line"]
 
 
 class InputError(UsageError):
@@ -43,3 +43,9 @@ class HalfGateError(GateError):
 
 class PublishError(UserError):
     """The model repository could not be written."""
+
+
+def first_line(error: BaseException, *, limit: int = 240) -> str:
+    """An exception's message on one line with a full stop, shortened."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:limit].rstrip(".") + ("…" if len(text) > limit else ".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -59,5 +60,29 @@ class ExportOptions:
 class CheckpointExportOptions(ExportOptions):
     """Options of the verb `export`."""
 
-    checkpoint: Annotated[Path, Cli(positional=True)]
-    """Checkpoint folder that `ganvas train` wrote."""
+    checkpoint: Annotated[Path | None, Cli(positional=True)] = None
+    """Checkpoint folder that `ganvas train` wrote. Not with --adapter."""
+    adapter: str | None = None
+    """Network of another kind: a Python file of your own, or dcgan, diffusers-vae, biggan or stylegan2. Alone, it shows
+    an example."""
+    weights: Path | None = None
+    """Weights for the adapter: .safetensors, or a PyTorch file of tensors alone; for some a folder."""
+    image_size: str | None = None
+    """HEIGHTxWIDTH of the images, for adapters that leave the choice: 48x72."""
+    trust_pickle: bool = False
+    """Read weights that are more than tensors, which runs any code in the file."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.checkpoint is None) == (self.adapter is None):
+            raise ValueError("needs either CHECKPOINT or --adapter. `./ganvas export --adapter` shows an example.")
+        if self.adapter is None:
+            for flag, given in (
+                ("--weights", self.weights),
+                ("--image-size", self.image_size),
+                ("--trust-pickle", self.trust_pickle),
+            ):
+                if given:
+                    raise ValueError(f"{flag} is for --adapter; a checkpoint of ganvas train says it all itself.")
+        if self.image_size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.image_size):
+            raise ValueError(f"--image-size must be HEIGHTxWIDTH, such as 48x72; got {self.image_size}.")

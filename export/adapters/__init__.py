@@ -1,0 +1,5 @@
+"""Networks of anyone's as sources. An adapter file needs `from export.adapters import Spec` alone."""
+
+from export.adapters.spec import Spec
+
+__all__ = ["Spec"]

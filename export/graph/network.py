@@ -7,7 +7,9 @@ Inputs and outputs carry the contract's names, in float32: (latent, truncation, 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +19,7 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from export.adapters.source import Source
-from export.errors import GateError
+from export.errors import GateError, InputError
 from export.graph.writer import BATCH, OPSET, new_model
 from export.surgery.batch_norm import fold_batch_norm
 
@@ -84,22 +86,28 @@ def encoder_graph(encoder: nn.Module, *, image: tuple[int, int, int]) -> ModelPr
 
 def _export(network: nn.Module, example: tuple[Tensor, ...], *, inputs: list[str], outputs: list[str]) -> ModelProto:
     batch = torch.export.Dim(BATCH, min=1)
-    with torch.inference_mode(False), torch.no_grad(), _quiet_exporter():
-        program = torch.onnx.export(
-            network,
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            dynamic_shapes=tuple({0: batch} for _ in example),
-            input_names=inputs,
-            output_names=outputs,
-            verbose=False,
-        )
+    try:
+        with torch.inference_mode(False), torch.no_grad(), _quiet_exporter():
+            program = torch.onnx.export(
+                network,
+                example,
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=tuple({0: batch} for _ in example),
+                input_names=inputs,
+                output_names=outputs,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter has many, and those of the network's own code
+        raise InputError(_explain(error)) from None
     assert program is not None
     model = _without_metadata(program.model_proto)
     for value in (*model.graph.input, *model.graph.output):
         if value.type.tensor_type.shape.dim[0].dim_param != BATCH:
-            raise GateError(f"the batch dimension of {value.name} came out of torch's exporter as a constant.")
+            raise GateError(
+                f"the batch dimension of {value.name} came out of torch's exporter as a constant: forward uses the "
+                "batch size as a number (x.shape[0] in a comparison, an assert or a loop). Write -1 or x.size(0) there."
+            )
     return model
 
 
@@ -136,17 +144,44 @@ def _node_name(scopes: str, op_type: str, taken: set[str]) -> str:
     return name
 
 
+def _explain(error: BaseException) -> str:
+    """The exporter's own message, shortened, and the first operation or line of forward to blame."""
+    texts = [str(error)]
+    while error.__cause__ is not None:
+        error = error.__cause__
+        texts.append(str(error))
+    blamed = ""
+    for pattern, words in _BLAMED:
+        if found := next((match for text in texts if (match := re.search(pattern, text))), None):
+            blamed = f" at {words.format(*found.groups())}"
+            break
+    reason = next((line.strip() for line in texts[-1].splitlines() if line.strip()), type(error).__name__)
+    return (
+        f"torch cannot export the network{blamed}: {reason[:240].rstrip('.')}. Write forward with tensor operations "
+        "alone, without branches on values."
+    )
+
+
+_BLAMED = (
+    (r'File "[^"]*?([^/"]+)", line (\d+), in \w+\n\s*(.+)', "`{2}` ({0}, line {1})"),
+    (r"op='([\w.]+)'", "{0}"),
+    (r"target=torch\.ops\.([\w.]+)", "{0}"),
+    (r"While executing %\w+ : .*?target=(\w+)", "{0}"),
+)
+"""Where the exporter's messages name what they stumbled over, the best first."""
+
+
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's warnings about its own code, which the user can do nothing about."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silence the exporter's warnings about its own code, and the graphs that it prints when it fails."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        silence = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
             warnings.filterwarnings("ignore", category=FutureWarning)
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", message="# The axis name")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(level)

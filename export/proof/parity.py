@@ -163,13 +163,13 @@ def check_equal(
     """Run every case once in every batch size: the same bytes as `expected`.
 
     Raises:
-        BatchDependenceError: one byte differs.
+        GateError: one byte differs; BatchDependenceError where it does not in a batch of one.
     """
     for batch in batches:
         for made, wanted in zip(graph.run_in_batches(feeds, batch), expected, strict=True):
             if (row := _first_difference(made, wanted)) is not None:
                 levels = int(np.abs(made[row].astype(np.int16) - wanted[row].astype(np.int16)).max())
-                raise BatchDependenceError(
+                raise (GateError if batch == 1 else BatchDependenceError)(
                     f"{what} is not the image that sample gives: {cases.describe(row)} differs by {levels} levels in "
                     f"a batch of {batch}."
                 )
