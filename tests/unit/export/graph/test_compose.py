@@ -86,5 +86,5 @@ def test_check_graph_rejects_an_operator_that_is_none_of_the_noises(sampler: Mod
 
 def test_check_graph_rejects_a_random_node(sampler: ModelProto, contract: Interface) -> None:
     sampler.graph.node.append(helper.make_node("RandomNormal", [], ["r"], name="network/r", shape=[1]))
-    with pytest.raises(GateError, match="must not have a RandomNormal node; got network/r"):
+    with pytest.raises(GateError, match="must not have a RandomNormal node network/r"):
         check_graph(sampler, contract)
