@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from export.options import CheckpointExportOptions
+from ganvas_core.names import REPORT_FILE
 
 __all__ = ["export"]
 
@@ -50,5 +51,6 @@ def export(options: CheckpointExportOptions) -> None:
                 print(f"  rescaled       {node}: weights by 2^{-exponent}, which the next layer undoes")
     if certificate.no_fp16 is not None:
         print(f"  no fp16 file   {certificate.no_fp16}")
+    print(f"  report         {result.folder / REPORT_FILE}")
     batches = ", ".join(str(size) for size in certificate.parity_batches)
     print(f"  same bytes     in every slot of batches of {batches}")

@@ -5,6 +5,8 @@ Everything up to the last step happens in memory, so a model that fails its proo
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +23,10 @@ from export.publish.certify import certificates, golden_png
 from export.publish.publish import publish
 from export.publish.repository import check_folder, check_new_version, locked, staging, versions_of
 from export.publish.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, config_text
+from export.report.page import report_html
 from export.surgery.batch_invariance import first_dependent_node, invariance_feeds, make_batch_invariant
 from ganvas_core.certificate import Certificate
-from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, GOLDEN_FILE
+from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, GOLDEN_FILE, REPORT_FILE
 
 __all__ = ["ExportResult", "export_model"]
 
@@ -81,6 +84,12 @@ def export_model(
             no_fp16=no_fp16,
         )
 
+        # The report goes with the sampler, as golden.png does.
+        page = report_html(written["sample"], graphs, proof).encode()
+        attachments = written["sample"].attachments | {REPORT_FILE: hashlib.sha256(page).hexdigest()}
+        written["sample"] = dataclasses.replace(written["sample"], attachments=attachments)
+        extra = {GOLDEN_FILE: golden_png(source, proof), REPORT_FILE: page}
+
         # Every file of every Triton model, in memory.
         models: dict[str, dict[str, bytes]] = {}
         for role, certificate in written.items():
@@ -99,7 +108,7 @@ def export_model(
                 CONFIG_FILE: configs[DEFAULT_CONFIG],
                 **{f"configs/{config_name}.pbtxt": text for config_name, text in configs.items()},
                 **{f"{version}/{file_name}": graphs.files[role, file_name].data for file_name in certificate.files},
-                **({f"{version}/{GOLDEN_FILE}": golden_png(source, proof)} if role == "sample" else {}),
+                **({f"{version}/{file_name}": data for file_name, data in extra.items()} if role == "sample" else {}),
                 f"{version}/{CERTIFICATE_FILE}": certificate.to_json().encode(),
             }
         with staging(repository) as staged:

@@ -42,6 +42,8 @@ PEAK_LIMIT = FP16_MAX / 4
 POSTERIOR_ATOL = 0.05
 """Of mean and logvar from an fp16 encoder: relative where beyond 1."""
 
+NUM_SHOWN = 6
+
 _BATCHES_OF_EACH_SIZE = 4
 """Every case runs in the largest batch, and so many batches in each smaller size."""
 
@@ -68,6 +70,15 @@ class Expected:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Some of the images, for a person to look at: the worst one first."""
+
+    titles: tuple[str, ...]
+    half: NDArray[np.uint8]
+    torch: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What a graph did in half arithmetic."""
 
@@ -82,6 +93,8 @@ class Verdict:
     """The largest root mean square of a row's differences: infinite where a value is not finite."""
     worst_rows: NDArray[np.intp]
     """Every row, the worst first."""
+    images: Shown | None = None
+    """None for an encoder."""
 
 
 def judge_images(graph: NodeByNode, expected: Expected, batches: Sequence[int]) -> Verdict:
@@ -103,6 +116,8 @@ def judge_images(graph: NodeByNode, expected: Expected, batches: Sequence[int]) 
     by_psnr = int(np.argmax(mse))
     psnr = None if mse[by_psnr] == 0 else 10 * math.log10(255**2 / mse[by_psnr])
     activations = _activations(graph)
+    shown = np.unique([worst, *np.linspace(0, len(rows) - 1, NUM_SHOWN).astype(int)])
+    shown = np.concatenate([[worst], shown[shown != worst]])[:NUM_SHOWN]
 
     def at(row: int) -> str:
         return f"at {expected.cases.describe(int(rows[row]))}, batch {sizes[row]}"
@@ -129,6 +144,11 @@ def judge_images(graph: NodeByNode, expected: Expected, batches: Sequence[int]) 
         activations=activations,
         error=math.inf if activations.num_nonfinite else float(errors.max()),
         worst_rows=_unique(rows[order]),
+        images=Shown(
+            titles=tuple(at(int(row)).removeprefix("at ") for row in shown),
+            half=made_images[shown],
+            torch=pixels_wanted[shown],
+        ),
     )
 
 

@@ -35,7 +35,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_export_writes_the_entry_of_the_design(gan: Exported) -> None:
     configs = {"config.pbtxt", *(f"configs/{name}.pbtxt" for name in ("cpu", "gpu", "gpu-fp16", "tensorrt"))}
     version = {"1/model.onnx", "1/model.fp16.onnx", "1/certificate.json"}
-    assert set(tree(gan.repository / "digits")) == configs | version | {"1/golden.png"}
+    assert set(tree(gan.repository / "digits")) == configs | version | {"1/golden.png", "1/report.html"}
     assert set(tree(gan.repository / "digits-decode")) == configs | version
     assert {entry.name for entry in gan.repository.iterdir()} == {"digits", "digits-decode"}
     assert {entry.name for entry in gan.repository.parent.iterdir()} == {gan.repository.name}

@@ -18,6 +18,7 @@ __all__ = [
     "FP32_FILE",
     "GOLDEN_FILE",
     "MAX_MESSAGE_BYTES",
+    "REPORT_FILE",
     "Role",
     "check_model_name",
     "companions",
@@ -35,6 +36,7 @@ CONFIG_FILE = "config.pbtxt"
 FP32_FILE = "model.onnx"
 FP16_FILE = "model.fp16.onnx"
 GOLDEN_FILE = "golden.png"
+REPORT_FILE = "report.html"
 
 DEFAULT_REPOSITORY = Path("model_repository")
 DEFAULT_HOST = "127.0.0.1"

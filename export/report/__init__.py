@@ -1,0 +1,1 @@
+"""report.html: what a version is and how it was proven, on one page for a person."""
