@@ -52,5 +52,7 @@ def export(options: CheckpointExportOptions) -> None:
     if certificate.no_fp16 is not None:
         print(f"  no fp16 file   {certificate.no_fp16}")
     print(f"  report         {result.folder / REPORT_FILE}")
+    for change in result.changes:
+        print(f"  surgery        {change.step}: {change.num_changed} nodes, {change.won_ms:+.2f} ms a batch won")
     batches = ", ".join(str(size) for size in certificate.parity_batches)
     print(f"  same bytes     in every slot of batches of {batches}")

@@ -25,6 +25,7 @@ from export.publish.repository import check_folder, check_new_version, locked, s
 from export.publish.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, config_text
 from export.report.page import report_html
 from export.surgery.batch_invariance import first_dependent_node, invariance_feeds, make_batch_invariant
+from export.surgery.simplify import Change, simplify
 from ganvas_core.certificate import Certificate
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, GOLDEN_FILE, REPORT_FILE
 
@@ -40,6 +41,8 @@ class ExportResult:
     certificate: Certificate
     """The sampler's."""
     seconds: float
+    changes: tuple[Change, ...]
+    """What surgery removed from the networks."""
 
 
 def export_model(
@@ -60,7 +63,7 @@ def export_model(
     check_new_version(repository, source, options)
 
     report("building the graphs")
-    networks = _rewrite_batch_dependent(export_networks(source), source, options)
+    networks, changes = _operate(export_networks(source), source, options)
     graphs = build_graphs(source, networks)
 
     report("proving them against PyTorch")
@@ -119,19 +122,23 @@ def export_model(
         folder=repository / name / str(version),
         certificate=written["sample"],
         seconds=time.monotonic() - start,
+        changes=changes,
     )
 
 
-def _rewrite_batch_dependent(networks: Networks, source: Source, options: ExportOptions) -> Networks:
-    """Write the products another way whose rows depend on the batch that they are computed in."""
+def _operate(networks: Networks, source: Source, options: ExportOptions) -> tuple[Networks, tuple[Change, ...]]:
+    """Simplify the networks, and write the products another way whose rows depend on the batch."""
     batches = batch_sizes(options.max_batch_size)
     feeds, encoder_feeds = invariance_feeds(source, max(batches))
-    generator, rewritten = make_batch_invariant(networks.generator, feeds, batches, threads=options.threads)
+    generator, changes = simplify(networks.generator, feeds, threads=options.threads)
+    generator, rewritten = make_batch_invariant(generator, feeds, batches, threads=options.threads)
     encoder = networks.encoder
     if encoder is not None:
+        encoder, more_changes = simplify(encoder, encoder_feeds, threads=options.threads)
+        changes += more_changes
         encoder, more = make_batch_invariant(encoder, encoder_feeds, batches, threads=options.threads)
         rewritten |= more
-    return Networks(generator=generator, encoder=encoder, rewritten=rewritten)
+    return Networks(generator=generator, encoder=encoder, rewritten=rewritten), tuple(changes)
 
 
 def _prove_or_pin(source: Source, graphs: Graphs, options: ExportOptions) -> Proof:

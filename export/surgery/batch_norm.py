@@ -7,15 +7,20 @@ import copy
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from export.surgery.reparametrise import fold_reparametrisations
+
 __all__ = ["fold_batch_norm"]
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
     """A copy of `network` with every batch norm that follows a convolution folded into its weights, in float64.
 
+    Weight norm and spectral norm are folded first, so that there is a weight to fold into.
+
     The network is in eval mode and stays as it was. One with control flow that cannot be traced comes back unfolded.
     """
     network = copy.deepcopy(network).eval()
+    fold_reparametrisations(network)
     try:
         traced = fx.symbolic_trace(copy.deepcopy(network).double())
     except fx.proxy.TraceError:
