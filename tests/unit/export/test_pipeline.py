@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -22,6 +23,7 @@ from export.errors import GateError, InputError
 from export.graph.build import Networks
 from export.options import ExportOptions
 from export.pipeline import export_model
+from export.proof import parity
 from ganvas_core import noise
 from ganvas_core.certificate import Certificate, Golden
 from ganvas_core.cli import describe_validation_error, options_of
@@ -202,3 +204,52 @@ def test_options_reject_what_is_out_of_range(field: str, value: int, limits: str
 def test_options_reject_fewer_parity_seeds_than_golden_ones() -> None:
     with pytest.raises(ValidationError, match="--num-parity-seeds must be at least --num-golden, 8; got 7"):
         ExportOptions(name="digits", num_parity_seeds=7)
+
+
+def test_export_looks_again_under_the_lock_for_what_was_published_meanwhile(
+    gan: Exported, make_checkpoint: Callable[..., Path], repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another export of the same name, with other labels, ends while this one is being proven."""
+    (repository / "digits").rename(repository.parent / "later")
+    (repository / "digits-decode").rename(repository.parent / "later-decode")
+    prove: Any = getattr(pipeline, "prove")  # noqa: B009  the pipeline exports its own names alone
+
+    def publish_meanwhile(*arguments: Any, **options: Any) -> Any:
+        if (repository.parent / "later").exists():
+            (repository.parent / "later-decode").rename(repository / "digits-decode")
+            (repository.parent / "later").rename(repository / "digits")
+        return prove(*arguments, **options)
+
+    monkeypatch.setattr(pipeline, "prove", publish_meanwhile)
+    with pytest.raises(InputError, match="digits version 1 has labels"):
+        export_model(load_checkpoint(make_checkpoint("gan", num_classes=2)), options(repository, precision="fp32"))
+    assert {entry.name for entry in (repository / "digits").iterdir() if entry.is_dir()} == {"1", "configs"}
+
+
+def test_every_figure_of_the_proof_comes_from_a_check_that_ran(
+    gan: Exported, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each check is called for each file that it is of: leaving one out is seen."""
+    ran: list[str] = []
+
+    def recording(name: str, check: Callable[..., Any]) -> Callable[..., Any]:
+        def record(*arguments: Any, **options: Any) -> Any:
+            ran.append(f"{name} {options.get('what') or options.get('precision') or ''}".strip())
+            return check(*arguments, **options)
+
+        return record
+
+    for name in ("check_noise", "check_floats", "check_pixels", "check_batch_invariance", "check_equal"):
+        monkeypatch.setattr(parity, name, recording(name, getattr(parity, name)))
+    export_model(load_checkpoint(gan.checkpoint), options(repository))
+    assert sorted(ran) == [
+        "check_batch_invariance model.fp16.onnx: sample",
+        "check_batch_invariance model.onnx: sample",
+        "check_batch_invariance the network",
+        "check_equal model.fp16.onnx: decode(latent(seed) * truncation)",
+        "check_equal model.onnx: decode(latent(seed) * truncation)",
+        "check_floats",
+        "check_noise",
+        "check_pixels fp16",
+        "check_pixels fp32",
+    ]
