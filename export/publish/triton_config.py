@@ -91,7 +91,10 @@ def _place(config: triton.ModelConfig, config_name: str, options: ExportOptions)
     accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
     if config_name == "tensorrt":
         # The file says which nodes are fp16; FP16 lets TensorRT use kernels for them.
-        accelerators.add(name="tensorrt", parameters={"precision_mode": "FP16"})
+        # Engines take minutes to build, so they are kept, in the folder that Triton was started in. Explicit batch
+        # profiles need the names of each part's inputs as TensorRT cuts the graph, which only a GPU can tell.
+        kept = {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"}
+        accelerators.add(name="tensorrt", parameters={"precision_mode": "FP16", **kept})
         return
     strict = config_name == "gpu"
     search, code = ("DEFAULT", "2") if strict else ("HEURISTIC", "1")

@@ -85,6 +85,12 @@ def test_fast_gpu_configs_serve_the_fp16_file() -> None:
     assert names == {"gpu-fp16": "cuda", "tensorrt": "tensorrt"}
 
 
+def test_tensorrt_keeps_its_engines() -> None:
+    (accelerator,) = parsed("tensorrt").optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.parameters["trt_engine_cache_enable"] == "1"
+    assert accelerator.parameters["trt_timing_cache_enable"] == "1"
+
+
 def test_encode_config_takes_images() -> None:
     encode = interface("encode", image=(16, 16, 1), latent_shape=(4,), num_labels=3)
     config = parsed("cpu", encode)
