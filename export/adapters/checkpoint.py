@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 from export.adapters.source import Source
@@ -23,6 +24,12 @@ def load_checkpoint(folder: Path) -> Source:
     except CheckpointError as error:
         raise InputError(str(error)) from None
     info = model.info
+    for name, value in info.metrics.items():
+        if not math.isfinite(value):
+            raise InputError(
+                f"{folder} has {name} {value}: training diverged, and its metrics would be certified. Export an "
+                "earlier checkpoint, or train again."
+            )
     return Source(
         generator=model.generator,
         encoder=model.encoder,

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from export.cli import export
+from ganvas_core.certificate import file_sha256
 from tests.support import cli
 from tests.unit.export.conftest import Exported
 
@@ -125,3 +127,19 @@ def test_export_ends_at_ctrl_c_with_130_and_leaves_nothing(
     assert (done.returncode, done.stderr, done.stdout) == (130, "export: interrupted.\n", "")
     assert {entry.name for entry in repository.iterdir()} == {"digits", "digits-decode"}
     assert {entry.name for entry in repository.parent.iterdir()} == {repository.name}
+
+
+def test_export_rejects_weights_that_are_no_numbers(gan: Exported, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(gan.checkpoint, checkpoint)
+    weights = load_file(checkpoint / "model.safetensors")
+    name = next(name for name in weights if name.endswith("to_image.weight"))
+    weights[name][0, 0, 0, 0] = float("nan")
+    save_file(weights, checkpoint / "model.safetensors")
+    info = checkpoint / "model.json"
+    text, old = info.read_text(), file_sha256(gan.checkpoint / "model.safetensors")
+    info.write_text(text.replace(old, file_sha256(checkpoint / "model.safetensors")))
+    result = run(checkpoint, "--name", "cats", "--repository", tmp_path / "models")
+    assert result.exit_code == 2
+    assert "generator.to_image.weight holds NaN or infinite weights" in result.stderr
+    assert not (tmp_path / "models").exists()

@@ -134,3 +134,42 @@ def test_prove_rejects_an_encoder_that_torch_disagrees_with(vae: Exported) -> No
         next(source.encoder.parameters()).mul_(1.01)
     with pytest.raises(GateError, match="fp32 encode parity failed before rounding to uint8"):
         prove(source, graphs, OPTIONS)
+
+
+class Blank(nn.Module):
+    """The same grey of every latent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_image = nn.ConvTranspose2d(6, 3, 16)
+        with torch.no_grad():
+            self.to_image.weight.zero_()
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.to_image(z[:, :, None, None]))
+
+
+def test_prove_rejects_a_network_that_makes_one_image_of_every_seed(source: Source) -> None:
+    blank = dataclasses.replace(source, labels=(), generator=Blank().eval())
+    with pytest.raises(GateError, match="the network makes one and the same image of all 9 seeds"):
+        prove(blank, build_graphs(blank, export_networks(blank)), OPTIONS)
+
+
+class Strict(Blank):
+    """It names a type itself, and so it runs in float32 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        nn.init.normal_(self.to_image.weight, std=0.3)
+        self.register_buffer("offset", torch.full((1,), 0.1))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return super().forward(z.float())
+
+
+def test_a_network_that_cannot_run_in_float64_is_held_against_its_float32(source: Source) -> None:
+    strict = dataclasses.replace(source, labels=(), generator=Strict().eval())
+    proof = prove(strict, build_graphs(strict, export_networks(strict)), OPTIONS)
+    assert proof.float_parity.reference == "float32"
+    assert proof.float_parity.atol == pytest.approx(1e-5)
