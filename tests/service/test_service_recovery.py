@@ -10,6 +10,7 @@ import pytest
 
 from ganvas.v1 import sampler_pb2 as pb
 from serving.repository.reader import Repository
+from serving.service.inference.wanted import Wanted
 from tests.support.kserve import KServe
 from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request
 
@@ -114,3 +115,36 @@ def test_calls_under_way_wait_while_their_model_is_paused(
     loop_thread.run(resume())
     assert len(under_way.result(TIMEOUT_S).images) == 40
     assert len(service.stub.Sample(sample_request(1)).images) == 1
+
+
+def test_version_that_is_loaded_anew_while_triton_comes_back_is_served_again(
+    service: Service, loop_thread: LoopThread, repository: Repository
+) -> None:
+    expected = list(service.stub.Sample(sample_request(4)).images)
+    models = service.server.models
+    key = ("tiny-gan", 1)
+    others = {(entry.name, entry.version): 1 for entry in repository.versions}
+
+    async def load_anew_then_get_ready() -> None:
+        models.want(Wanted(versions={**others, key: 2}, out={key: "its process is dead"}))
+        models.want(Wanted(versions={**others, key: 2}))
+        await service.server.get_ready()
+
+    loop_thread.run(load_anew_then_get_ready())
+    assert list(service.stub.Sample(sample_request(4), timeout=TIMEOUT_S).images) == expected
+
+
+def test_version_that_is_out_fails_at_once_and_is_served_when_it_is_not(
+    service: Service, loop_thread: LoopThread, repository: Repository
+) -> None:
+    models = service.server.models
+    versions = {(entry.name, entry.version): 1 for entry in repository.versions}
+
+    async def want(wanted: Wanted) -> None:
+        models.want(wanted)
+
+    loop_thread.run(want(Wanted(versions=versions, out={("tiny-gan", 1): "it gave a wrong image"})))
+    error = failure_of(lambda: service.stub.Sample(sample_request(4), timeout=TIMEOUT_S))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    loop_thread.run(want(Wanted(versions=versions)))
+    assert len(service.stub.Sample(sample_request(4), timeout=TIMEOUT_S).images) == 4

@@ -99,6 +99,8 @@ class Dispatcher:
             self._away_s = time.monotonic()
             asyncio.get_running_loop().call_later(self._recovery_s, self._give_up)
         elif model is not None:
+            if (model, version) in self._paused:
+                return
             self._paused.add((model, version))
         self._apply()
         for task, key in list(self._in_flight.items()):

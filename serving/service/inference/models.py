@@ -60,19 +60,21 @@ class Models:
         entries = tuple(entry for key, entry in self._entries.items() if key in wanted)
         repository = Repository(folder=self._folder, versions=entries, rejected=self._rejected)
         proven = await prepare(repository, self._triton, self._options)
-        for entry in entries:
-            self._proven.pop((entry.name, entry.version), None)
-            self._tried[entry.name, entry.version] = wanted[entry.name, entry.version]
-        self._proven |= {(model.name, model.version): model for model in proven.served}
+        served = {(model.name, model.version): model for model in proven.served}
+        for key in ((entry.name, entry.version) for entry in entries):
+            if self._tried.get(key, 0) > wanted[key]:
+                continue  # `follow` has tried a later load meanwhile
+            self._tried[key] = wanted[key]
+            self._proven.pop(key, None)
+            if key in served:
+                self._proven[key] = served[key]
         self._update()
+        self._changed.set()  # what was wanted meanwhile is not proven by this
         return proven.rejected
 
     def want(self, wanted: Wanted) -> None:
         """Serve something else from now on. New calls for a version that is out fail at once; accepted ones wait."""
-        before, self._wanted = self._wanted.versions, wanted
-        for key, loads in before.items():
-            if key in wanted.out or wanted.versions.get(key, loads) != loads:
-                self._pause(key)
+        self._wanted = wanted
         self._update()
         self._changed.set()
 
@@ -89,29 +91,33 @@ class Models:
                 self._proven.pop(key, None)
                 if isinstance(outcome, ServedModel):
                     self._proven[key], self._entries[key] = outcome, outcome.entry
-                    self._update()
-                if key in self._wanted.versions:
-                    self._resume(key)
+                self._update()
                 yield key, loads, outcome
                 if self._changed.is_set():  # what is wanted is another thing now
                     break
-
-    def _pause(self, key: Key) -> None:
-        for model in (key[0], *companions(key[0])):
-            self._dispatcher.pause(model, key[1])
-
-    def _resume(self, key: Key) -> None:
-        for model in (key[0], *companions(key[0])):
-            self._dispatcher.resume(model, key[1])
 
     async def _prove(self, key: Key) -> ServedModel | Rejected:
         entry = await asyncio.to_thread(_read, self._options, key)
         return entry if isinstance(entry, Rejected) else await prove(entry, self._triton, self._options)
 
     def _update(self) -> None:
-        """Let calls see what is both wanted and proven."""
+        """Let calls see what is both wanted and proven, and keep their batches from a load that is not proven yet.
+
+        Which lanes are paused follows from the state alone, so that no order of events leaves one paused for ever.
+        """
         wanted = self._wanted
-        models = [model for key, model in self._proven.items() if self._tried[key] == wanted.versions.get(key)]
+        for key, loads in wanted.versions.items():
+            waiting = key in wanted.out or self._tried.get(key) != loads
+            for model in (key[0], *companions(key[0])):
+                if waiting:
+                    self._dispatcher.pause(model, key[1])
+                else:
+                    self._dispatcher.resume(model, key[1])
+        models = [
+            model
+            for key, model in self._proven.items()
+            if self._tried[key] == wanted.versions.get(key) and key not in wanted.out
+        ]
         self._publish(Catalog(models, defaults=wanted.defaults, out=wanted.out))
 
 
