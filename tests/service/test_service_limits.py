@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -193,3 +194,24 @@ def test_drain_gives_up_on_a_reader_that_has_stopped(
         loop_thread.run(service.server.drain())
         loop_thread.run(service.server.stop())
         unread.cancel()
+
+
+@pytest.mark.parametrize("method", ["Encode", "SampleStream"])
+def test_request_of_a_failed_call_is_freed_with_the_call(service: Service, method: str) -> None:
+    """gRPC keeps the exception of a call that failed: by its frames it would keep the request, up to 64 MiB of it."""
+    kind: Any = pb.EncodeRequest if method == "Encode" else pb.SampleRequest
+    fields = {"images": [bytes(MIB)]} if method == "Encode" else {"range": pb.SeedRange(count=1)}
+    message = kind(model="nobody", **fields).SerializeToString()
+
+    def kept() -> int:
+        return sum(type(entry) is kind for entry in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    before = kept()
+    try:
+        for _ in range(3):
+            assert raw_call(service, method, message).code() is grpc.StatusCode.NOT_FOUND
+        wait_until(lambda: kept() <= before)
+    finally:
+        gc.enable()

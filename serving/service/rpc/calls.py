@@ -140,7 +140,7 @@ class Calls:
             status = status_of(error)
             if isinstance(error, BusyError):
                 self._metrics.refused.labels(error.reason).inc()
-            # The frames of the failed call hold its request, and are held by a cycle that only the collector ends.
+            # The frames of the failed call hold its request, and gRPC holds them: see methods.py.
             traceback.clear_frames(error.__traceback__)
         else:
             call.code = grpc.StatusCode.OK

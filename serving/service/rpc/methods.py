@@ -88,7 +88,14 @@ class Door:
         method, answer = self._methods[name], getattr(self._servicer, name)
 
         async def handle(_: Any, context: Any) -> bytes:
-            async with self._calls.accept(name, context) as call, self._message(method, call, context) as raw:
+            async with self._calls.accept(name, context) as call:
+                return await reply_to(call, context)
+            raise AssertionError("accept aborts the call instead")
+
+        # A function of its own: gRPC keeps the exception of a failed call, and by it the frames that were running when
+        # `accept` aborted it. Those that had ended are cleared, and their request is freed.
+        async def reply_to(call: Call, context: Any) -> bytes:
+            async with self._message(method, call, context) as raw:
                 self._metrics.received_bytes.labels(name).inc(len(raw))
                 request = await _parse(method, raw)
                 del raw
@@ -96,7 +103,6 @@ class Door:
                 reply: bytes = (await answer(request, call)).SerializeToString()
                 self._metrics.sent_bytes.labels(name).inc(len(reply))
                 return reply
-            raise AssertionError("accept aborts the call instead")
 
         return handle
 
@@ -127,7 +133,11 @@ class Door:
                     f"nothing was read from this stream for {self._idle_s:g} s. Read on, or ask for less."
                 )
 
-            async with self._calls.accept(name, context) as call, self._message(method, call, context) as raw:
+            async with self._calls.accept(name, context) as call:
+                await reply_to(call, context, send)
+
+        async def reply_to(call: Call, context: Any, send: Send) -> None:
+            async with self._message(method, call, context) as raw:
                 self._metrics.received_bytes.labels(name).inc(len(raw))
                 request = await _parse(method, raw)
                 del raw
