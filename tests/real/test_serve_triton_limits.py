@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -21,7 +19,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.interface import Arrays
 from serving.repository.reader import Repository, read_repository
-from serving.service.errors import DeadlineError
+from serving.service.errors import BusyError, DeadlineError
 from serving.service.inference.triton_client import Deadline, TritonClient
 from serving.triton.process import TritonOptions, TritonProcess
 from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request
@@ -86,17 +84,12 @@ def test_service_proves_its_models_on_a_real_triton(service: Service) -> None:
     assert (model.name, model.golden) == (MODEL, "exact")
 
 
-def test_full_queue_of_triton_is_resource_exhausted_and_passes(service: Service) -> None:
-    def ask(_: int) -> Any:
-        try:
-            return len(service.stub.Sample(sample_request(16, model=MODEL), timeout=TIMEOUT_S).images)
-        except grpc.RpcError as error:
-            return error.code(), "Retry in" in str(error.details())
+def test_service_never_sends_more_than_triton_may_queue(service: Service) -> None:
+    def ask(_: int) -> int:
+        return len(service.stub.Sample(sample_request(16, model=MODEL), timeout=TIMEOUT_S).images)
 
     with ThreadPoolExecutor(32) as callers:
-        outcomes = Counter(callers.map(ask, range(256)))
-    assert set(outcomes) == {16, (grpc.StatusCode.RESOURCE_EXHAUSTED, True)}
-    assert len(service.stub.Sample(sample_request(16, model=MODEL)).images) == 16
+        assert set(callers.map(ask, range(256))) == {16}
 
 
 def test_stream_whose_caller_left_is_not_made(service: Service, triton: TritonProcess, loop_thread: LoopThread) -> None:
@@ -131,7 +124,7 @@ def test_deadline_that_passes_in_triton_is_deadline_exceeded(triton: TritonProce
                     break
         finally:
             await engine.close()
-        assert DeadlineError in seen <= {DeadlineError, list}
+        assert DeadlineError in seen <= {DeadlineError, BusyError, list}  # those that expired may still fill the queue
 
     loop_thread.run(infer_in_no_time())
 
