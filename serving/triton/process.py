@@ -29,6 +29,7 @@ __all__ = ["Ports", "TritonOptions", "TritonProcess", "has_gpu", "reachable"]
 GUARD = Path(__file__).resolve().parents[1] / "guard.py"
 SHARED_MEMORY = Path("/dev/shm")
 POLL_S = 0.05
+GROUP_GONE_S = 1.0
 EXIT_TIMEOUT_S = 4
 LOAD_THREADS = 8
 """Models that load at the same time: most of a load is the start of a Python process."""
@@ -194,12 +195,9 @@ class TritonProcess:
         """
         if self._process is not None:
             self._process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(grace_s)
-            except subprocess.TimeoutExpired:
-                self._kill()
-            if self._process.returncode != 0:
-                self._kill()  # its stubs may have outlived it
+            self._kill()  # its stubs may have outlived it, and would make shared memory after it is deleted
         for region in SHARED_MEMORY.glob(f"{self._region}*"):
             region.unlink(missing_ok=True)
         if self._folder is not None:
@@ -257,9 +255,15 @@ class TritonProcess:
         return self._process
 
     def _kill(self) -> None:
+        """Kill it and its stubs, and wait until they are gone; of the stubs, for at most GROUP_GONE_S."""
         process = self._running()
+        end = time.monotonic() + GROUP_GONE_S
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            while time.monotonic() < end:
+                os.killpg(process.pid, signal.SIGKILL)
+                time.sleep(0.01)
         process.wait()
 
     def _has_logged(self) -> bool:

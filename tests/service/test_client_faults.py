@@ -117,7 +117,7 @@ def test_another_grpc_server_at_the_address_is_named_as_such(peer: KServe) -> No
 def test_nobody_at_the_address_says_what_to_start() -> None:
     with serving(Scripted()) as address:
         pass
-    unreachable = pytest.raises(UnavailableError, match=f"no sampling service answers at {address} .*: ganvas serve")
+    unreachable = pytest.raises(UnavailableError, match=f"no sampling service answers at {address} .*: ./ganvas serve")
     with Sampler(address) as sampler, unreachable:
         sampler.models()
 
