@@ -1,4 +1,4 @@
-"""Start `ganvas serve` on free ports for as long as a demo, a benchmark or a test needs it."""
+"""Start `./ganvas serve` on free ports for as long as a demo, a benchmark or a test needs it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def local_server(
             _stop(process)
             raise
         if (code := _stop(process)) != 0:
-            raise LocalServerError(f"ganvas serve exited with code {code}:\n{_tail(log_path)}")
+            raise LocalServerError(f"./ganvas serve exited with code {code}:\n{_tail(log_path)}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> int:
@@ -75,16 +75,16 @@ def _stop(process: subprocess.Popen[bytes]) -> int:
         return process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        raise LocalServerError(f"ganvas serve did not stop within {STOP_TIMEOUT_S:.0f} s.") from None
+        raise LocalServerError(f"./ganvas serve did not stop within {STOP_TIMEOUT_S:.0f} s.") from None
 
 
 def _wait_ready(process: subprocess.Popen[bytes], ready_file: Path, log_path: Path, timeout_s: float) -> LocalServer:
     deadline = time.monotonic() + timeout_s
     while not ready_file.exists():
         if process.poll() is not None:
-            raise LocalServerError(f"ganvas serve exited with code {process.returncode}:\n{_tail(log_path)}")
+            raise LocalServerError(f"./ganvas serve exited with code {process.returncode}:\n{_tail(log_path)}")
         if time.monotonic() > deadline:
-            raise LocalServerError(f"ganvas serve was not ready within {timeout_s:.0f} s:\n{_tail(log_path)}")
+            raise LocalServerError(f"./ganvas serve was not ready within {timeout_s:.0f} s:\n{_tail(log_path)}")
         time.sleep(0.05)
     ready = json.loads(ready_file.read_text())
     return LocalServer(**{field: ready[field] for field in ("service", "triton_grpc", "triton_http", "pid")})

@@ -13,7 +13,7 @@ __all__ = ["export"]
 def export(options: CheckpointExportOptions) -> None:
     """Export a checkpoint, or any network by an adapter, as a new version of a model, once its graphs are proven right.
 
-    Example: ganvas export out/digits-gan/checkpoint --name digits-gan
+    Example: ./ganvas export out/digits-gan/checkpoint --name digits-gan
     """
     with Console(stderr=True).status("exporting") as status:
         # torch takes seconds to import, which --help need not wait for.

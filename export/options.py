@@ -61,7 +61,7 @@ class CheckpointExportOptions(ExportOptions):
     """Options of the verb `export`."""
 
     checkpoint: Annotated[Path | None, Cli(positional=True)] = None
-    """Checkpoint folder that `ganvas train` wrote. Not with --adapter."""
+    """Checkpoint folder that `./ganvas train` wrote. Not with --adapter."""
     adapter: str | None = None
     """Network of another kind: a Python file of your own, or dcgan, diffusers-vae, biggan or stylegan2. Alone, it shows
     an example."""
@@ -83,6 +83,6 @@ class CheckpointExportOptions(ExportOptions):
                 ("--trust-pickle", self.trust_pickle),
             ):
                 if given:
-                    raise ValueError(f"{flag} is for --adapter; a checkpoint of ganvas train says it all itself.")
+                    raise ValueError(f"{flag} is for --adapter; a checkpoint of ./ganvas train says it all itself.")
         if self.image_size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.image_size):
             raise ValueError(f"--image-size must be HEIGHTxWIDTH, such as 48x72; got {self.image_size}.")

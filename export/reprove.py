@@ -1,6 +1,6 @@
 """`python -m export.reprove CHECKPOINT VERSION_FOLDER`: a published version against its checkpoint, file by file.
 
-`ganvas verify --checkpoint` runs it, in a process of its own, because serving imports no torch. Prints a JSON record a
+`./ganvas verify --checkpoint` runs it in a process of its own, as serving imports no torch. Prints a JSON record a
 line: check, passed, detail.
 """
 

@@ -1,4 +1,4 @@
-"""The options of `ganvas serve`, in one place: the command line, the GANVAS_* variables and the service read them."""
+"""The options of `./ganvas serve`, in one place: the command line, the GANVAS_* variables and the service read them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NetworkOptions:
     """Where serve reads its models and listens; doctor checks the same."""
 
     repository: Path = DEFAULT_REPOSITORY
-    """Model repository folder: what ganvas export writes."""
+    """Model repository folder: what ./ganvas export writes."""
     host: str = DEFAULT_HOST
     """Where serve listens: the gateway, or without it the sampling service. Beyond loopback it takes TLS and
     authentication, or --insecure."""
@@ -60,7 +60,7 @@ class GatewayOptions(NetworkOptions):
     tls_client_ca: Path | None = None
     """Certificates of the authorities that sign clients' certificates, PEM: every client must show one (mTLS)."""
     keys_file: Path | None = None
-    """Ask every caller for an API key of this file, which ganvas keys writes; changes are followed while it runs."""
+    """Ask every caller for an API key of this file, which ./ganvas keys writes; changes are followed while it runs."""
     insecure: bool = False
     """Listen beyond loopback although TLS or authentication is missing."""
     max_connections: Count = 4096

@@ -42,7 +42,7 @@ def save_report(rounds: list[Round], options: BenchOptions, folder: Path) -> Pat
     stem = report_stem(NAME)
     markdown = folder / f"{stem}.md"
     markdown.write_text(_markdown(rounds, options))
-    (folder / f"{stem}.json").write_text(json.dumps(_as_json(rounds, options), indent=1) + "\n")
+    (folder / f"{stem}.json").write_text(json.dumps(_as_json(rounds, options), indent=1, default=str) + "\n")
     return markdown
 
 

@@ -27,7 +27,7 @@ class SoakOptions:
     repository: Annotated[Path | None, Cli(shown_default="made of random weights")] = None
     """A model repository that an earlier run made, to save the export."""
     serve: Annotated[tuple[str, ...], Cli(shown_default="none")] = ()
-    """Argument for `ganvas serve`, as in --serve=--log-level=error; may be given again."""
+    """Argument for `./ganvas serve`, as in --serve=--log-level=error; may be given again."""
     out: Path | None = None
     """Folder for the report (JSON)."""
 

@@ -1,4 +1,4 @@
-"""A checkpoint of ganvas train as a source: the one module of export that imports training."""
+"""A checkpoint of ./ganvas train as a source: the one module of export that imports training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The source that the options of `export` name: a checkpoint of ganvas train, an adapter file, or a ready adapter."""
+"""The source that the options of `export` name: a checkpoint of ./ganvas train, an adapter file, or a ready adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `doctor`: whether `ganvas serve` would work here, and the remedy for everything that is missing."""
+"""The verb `doctor`: whether `./ganvas serve` would work here, and the remedy for everything that is missing."""
 
 from __future__ import annotations
 

@@ -37,13 +37,13 @@ class KeysOptions:
 def keys(options: KeysOptions) -> None:
     """Add, list or revoke API keys; a running serve follows within two seconds.
 
-    Example: ganvas keys add studio --keys-file keys.json --rate 50 --concurrency 8
+    Example: ./ganvas keys add studio --keys-file keys.json --rate 50 --concurrency 8
     """
     if options.action == "list":
         _list(options)
         return
     if options.name is None:
-        raise UsageError(f"keys {options.action} needs a NAME. Example: ganvas keys {options.action} studio …")
+        raise UsageError(f"keys {options.action} needs a NAME. Example: ./ganvas keys {options.action} studio …")
     if options.action == "add":
         key = add_key(options.keys_file, options.name, rate=options.rate, concurrency=options.concurrency)
         print(key)

@@ -49,13 +49,15 @@ def models(options: ModelsOptions) -> None:
     publish copies a version from another repository, whole or not at all. pin says which version an empty version
     means, and rollback pins the one before. Requests that name a version get that one.
 
-    Example: ganvas models rollback digits-gan
+    Example: ./ganvas models rollback digits-gan
     """
     if options.action == "list":
         _list(options)
         return
     if options.name is None:
-        raise UsageError(f"models {options.action} needs a NAME. Example: ganvas models {options.action} digits-gan …")
+        raise UsageError(
+            f"models {options.action} needs a NAME. Example: ./ganvas models {options.action} digits-gan …"
+        )
     if options.action == "publish":
         _publish(options, options.name)
     else:
@@ -69,7 +71,7 @@ def _publish(options: ModelsOptions, name: str) -> None:
     entry = publish(options.source, options.repository, name, version)
     print(f"published {name} version {version}, digest {entry.digest}")
     if (pin := read_pins(options.repository).get(name)) not in (None, version):
-        print(f"An empty version still means {pin}. Change that: ganvas models pin {name}")
+        print(f"An empty version still means {pin}. Change that: ./ganvas models pin {name}")
 
 
 def _pin(options: ModelsOptions, name: str) -> None:

@@ -36,7 +36,7 @@ class VerifyOptions:
     repository: Path = DEFAULT_REPOSITORY
     """Model repository folder."""
     checkpoint: Annotated[Path | None, Cli(env="")] = None
-    """Prove parity with this checkpoint of ganvas train again; takes PyTorch."""
+    """Prove parity with this checkpoint of ./ganvas train again; takes PyTorch."""
     url: Annotated[str | None, Cli(env="")] = None
     """HOST:PORT of a running server to verify instead of the repository."""
     tls_ca: Annotated[Path | None, Cli(env="GANVAS_TLS_CA")] = None
@@ -61,9 +61,9 @@ class _Result:
 def verify(options: VerifyOptions) -> int:
     """Prove an exported model again: file hashes, golden seeds, noise, batches, configurations; 1 if a proof fails.
 
-    Example: ganvas verify digits-gan --checkpoint out/digits-gan/checkpoint
+    Example: ./ganvas verify digits-gan --checkpoint out/digits-gan/checkpoint
 
-    Example: ganvas verify digits-gan --url 127.0.0.1:50051
+    Example: ./ganvas verify digits-gan --url 127.0.0.1:50051
     """
     results = list(_verify_server(options) if options.url else _verify_repository(options))
     failures = [result for result in results if not result.passed]

@@ -71,7 +71,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
             mode = os.fstat(file.fileno()).st_mode & 0o022
             data = file.read()
     except FileNotFoundError:
-        raise KeysFileError(f"--keys-file {path}: there is no such file. ganvas keys add NAME makes it.") from None
+        raise KeysFileError(f"--keys-file {path}: there is no such file. ./ganvas keys add NAME makes it.") from None
     except OSError as error:
         raise KeysFileError(f"--keys-file {path}: {error.strerror}.") from None
     if mode:

@@ -1,4 +1,4 @@
-"""The checks of `ganvas verify`: an exported version against its certificate, on bare ONNX Runtime's CPU provider.
+"""The checks of `./ganvas verify`: an exported version against its certificate, on bare ONNX Runtime's CPU provider.
 
     configurations    parse with Triton's protobuf, and agree with the ONNX files and the certificate
     golden seeds      give the certificate's images

@@ -87,7 +87,7 @@ def _compare(version: ModelVersion, golden: Sequence[Golden], images: UInt8s) ->
         if levels > bound:
             raise GoldenMismatchError(
                 f"model {version.name!r} version {version.version}: golden seed {entry.seed} differs by {levels} "
-                f"levels; its certificate allows {bound}. Run: ganvas verify {version.name}."
+                f"levels; its certificate allows {bound}. Run: ./ganvas verify {version.name}."
             )
     return "equivalent"
 

@@ -1,6 +1,6 @@
 """Which version of a model an empty version means, where it is not the newest: one small file in the repository.
 
-`ganvas models pin` and `rollback` write it, and a running `serve` follows it.
+`./ganvas models pin` and `rollback` write it, and a running `serve` follows it.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def check_config_name(folder: Path, config_name: str | None) -> None:
         raise RepositoryError(f"--config-name must be letters, digits, '_' or '-'; got {config_name!r:.80}.")
     names = {name for name, _ in list_versions(folder)}
     if not names:
-        raise RepositoryError(f"{folder} has no exported model. Make one: ganvas export CHECKPOINT.")
+        raise RepositoryError(f"{folder} has no exported model. Make one: ./ganvas export CHECKPOINT.")
     there_is = {path.stem for name in names for path in (folder / name / "configs").glob("*.pbtxt")}
     if config_name is not None and config_name not in there_is:
         listed = ", ".join(sorted(there_is)) or "none"

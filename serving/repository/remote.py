@@ -1,4 +1,4 @@
-"""The checks of `ganvas verify --url`: a running server against the certificate that it gives out.
+"""The checks of `./ganvas verify --url`: a running server against the certificate that it gives out.
 
 Only the typed service is asked, so nothing of the model need be here. Each function returns a line that says what it
 found, or raises CheckError.

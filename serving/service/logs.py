@@ -25,7 +25,7 @@ def set_up_logging(level: LogLevel, stream: TextIO | None = None) -> None:
     """Send the `ganvas` loggers to a stream.
 
     Args:
-        stream: None: stderr, which `ganvas serve` shows or keeps in service.log.
+        stream: None: stderr, which `./ganvas serve` shows or keeps in service.log.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")

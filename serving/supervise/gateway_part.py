@@ -1,4 +1,4 @@
-"""The gateway as a part of `ganvas serve`: a new Envoy on the same port each time it starts."""
+"""The gateway as a part of `./ganvas serve`: a new Envoy on the same port each time it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A part of `ganvas serve`: one child process that is started, watched, and started again when it ends."""
+"""A part of `./ganvas serve`: one child process that is started, watched, and started again when it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ganvas serve` prints when it starts and when it is ready, and the ready file."""
+"""What `./ganvas serve` prints when it starts and when it is ready, and the ready file."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def claimed_ready_file(path: Path | None) -> Iterator[None]:
     try:
         lock = _lock(lock_file)
     except BlockingIOError:
-        raise ReadyFileError(f"--ready-file {path} belongs to another ganvas serve that is running.") from None
+        raise ReadyFileError(f"--ready-file {path} belongs to another ./ganvas serve that is running.") from None
     except OSError as error:
         raise ReadyFileError(f"--ready-file {path}: {error.strerror}.") from None
     try:

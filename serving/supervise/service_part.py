@@ -1,4 +1,4 @@
-"""The sampling service as a part of `ganvas serve`: its process, its log, and what is said to it and by it.
+"""The sampling service as a part of `./ganvas serve`: its process, its log, and what is said to it and by it.
 
 Commands go down its stdin and events come up its stdout, one JSON object a line:
 

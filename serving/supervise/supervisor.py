@@ -1,4 +1,4 @@
-"""`ganvas serve`: its parts start, come back when they end, drain, and end together."""
+"""`./ganvas serve`: its parts start, come back when they end, drain, and end together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triton as a part of `ganvas serve`: a new process on the same ports each time it starts."""
+"""Triton as a part of `./ganvas serve`: a new process on the same ports each time it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole product, started once: `ganvas serve` over the model repository of the tests."""
+"""The whole product, started once: `./ganvas serve` over the model repository of the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics of a real `ganvas serve`: every part's on one address, all documented, and those of the dashboard."""
+"""The metrics of a real `./ganvas serve`: every part's on one address, all documented, and those of the dashboard."""
 
 from __future__ import annotations
 

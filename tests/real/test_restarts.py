@@ -1,4 +1,4 @@
-"""Parts of `ganvas serve` that die come back, and nothing that was served before is served otherwise after."""
+"""Parts of `./ganvas serve` that die come back, and nothing that was served before is served otherwise after."""
 
 from __future__ import annotations
 

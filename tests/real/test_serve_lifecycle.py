@@ -1,4 +1,4 @@
-"""`ganvas serve` from start to end: a real Triton, the service, signals, and no leftovers."""
+"""`./ganvas serve` from start to end: a real Triton, the service, signals, and no leftovers."""
 
 from __future__ import annotations
 

@@ -120,7 +120,9 @@ def test_second_serve_leaves_the_first_one_and_its_ready_file_alone(serve: Serve
         [*command, f"--ready-file={serve.ready_file}"], cwd=CHECKOUT, capture_output=True, text=True, timeout=60
     )
     assert second.returncode == 1
-    assert second.stderr == f"serve: --ready-file {serve.ready_file} belongs to another ganvas serve that is running.\n"
+    assert (
+        second.stderr == f"serve: --ready-file {serve.ready_file} belongs to another ./ganvas serve that is running.\n"
+    )
     assert json.loads(serve.ready_file.read_text())["pid"] == serve.process.pid
     with running_serve(repository, serve.ready_file.parent, ready_file="second.json") as other:
         assert images(other) == images(serve)

@@ -1,4 +1,4 @@
-"""A real `ganvas serve` sends no telemetry: it is off in every process that has ONNX Runtime loaded."""
+"""A real `./ganvas serve` sends no telemetry: it is off in every process that has ONNX Runtime loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions that come, go, are pinned and are refused while `ganvas serve` answers calls: none of which fails."""
+"""Versions that come, go, are pinned and are refused while `./ganvas serve` answers calls: none of which fails."""
 
 from __future__ import annotations
 

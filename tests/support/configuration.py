@@ -60,8 +60,8 @@ The keys that our onnxruntime backend takes from `config.pbtxt` are in [triton.m
 
 ## The pins of a repository
 
-`_pins.json` in the model repository maps model names to the version that an empty `version` means; `ganvas models pin`
-and `rollback` write it.
+`_pins.json` in the model repository maps model names to the version that an empty `version` means;
+`./ganvas models pin` and `rollback` write it.
 """
 
 
@@ -86,7 +86,7 @@ def page() -> str:
             parts.append(f"| {typed} | {env} | {option.shown_default} | {meaning} |\n")
     parts.append(FILES)
     parts.append(
-        "\n## The keys file\n\n`ganvas keys` writes it: JSON, with these fields\n\n| field | meaning |\n|---|---|\n"
+        "\n## The keys file\n\n`./ganvas keys` writes it: JSON, with these fields\n\n| field | meaning |\n|---|---|\n"
     )
     parts.append(_key_file(KeysFile))
     parts.append("\nand, of each key,\n\n| field | meaning |\n|---|---|\n")

@@ -1,4 +1,4 @@
-"""`ganvas serve` as a real subprocess: start it on free ports, wait for ready, signal it, check for leftovers."""
+"""`./ganvas serve` as a real subprocess: start it on free ports, wait for ready, signal it, check for leftovers."""
 
 from __future__ import annotations
 

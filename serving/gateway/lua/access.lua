@@ -67,7 +67,7 @@ function envoy_on_request(handle)
     if not owner then
       local message = key and "the API key is not valid: it was mistyped, or revoked." or "this server asks for an API key."
       handle:respond({ [":status"] = "401", ["www-authenticate"] = 'Bearer realm="ganvas"' },
-        message .. " Send the metadata 'authorization: Bearer KEY'; 'ganvas keys add NAME' makes a key.")
+        message .. " Send the metadata 'authorization: Bearer KEY'; './ganvas keys add NAME' makes a key.")
       return
     end
     caller, cluster = owner.name, owner.cluster or cluster

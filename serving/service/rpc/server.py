@@ -1,6 +1,6 @@
 """The sampling service's process: `python -m serving.service.rpc.server OPTIONS_JSON TRITON [LISTEN]`.
 
-`ganvas serve` starts it. It binds its port or socket at once (health: NOT_SERVING), waits for Triton, re-makes the
+`./ganvas serve` starts it. It binds its port or socket at once (health: NOT_SERVING), waits for Triton, re-makes the
 golden seeds, and serves until SIGTERM; then it drains. It hears from its parent and reports to it as `supervision`
 says.
 """
@@ -277,7 +277,7 @@ async def _report_changes(server: SamplingServer) -> None:
 
 
 def describe(model: ServedModel) -> dict[str, Any]:
-    """A proven version, for `ganvas serve` to show."""
+    """A proven version, for `./ganvas serve` to show."""
     return {
         "name": model.name,
         "version": model.version,

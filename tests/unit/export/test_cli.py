@@ -1,4 +1,4 @@
-"""`ganvas export` as a person types it."""
+"""`./ganvas export` as a person types it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_export_command_says_what_it_made(gan: Exported, tmp_path: Path) -> None
 def test_export_help_has_an_example_and_defaults() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    assert "ganvas export out/digits-gan/checkpoint --name digits-gan" in result.stdout + result.stderr
+    assert "./ganvas export out/digits-gan/checkpoint --name digits-gan" in result.stdout + result.stderr
     assert "model_repository" in result.stdout + result.stderr
 
 

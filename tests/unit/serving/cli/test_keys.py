@@ -1,4 +1,4 @@
-"""`ganvas keys`: the key goes to stdout once, and mistakes end in one line."""
+"""`./ganvas keys`: the key goes to stdout once, and mistakes end in one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_keys_say_what_is_missing_in_one_line(tmp_path: Path) -> None:
         (("add", file), 2, "keys: keys add needs a NAME."),
         (("drop", "x", file), 2, "keys: ACTION must be 'add', 'list' or 'revoke'; got drop."),
         (("add", "x", file, "--rate=0"), 2, "keys: --rate must be within [1, 1000000]; got 0."),
-        (("list", file), 1, "there is no such file. ganvas keys add NAME makes it."),
+        (("list", file), 1, "there is no such file. ./ganvas keys add NAME makes it."),
         (("add", "x", f"--keys-file={tmp_path / 'no' / 'keys.json'}"), 1, "No such file or directory."),
     ):
         result = run(*arguments)

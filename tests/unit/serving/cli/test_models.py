@@ -1,4 +1,4 @@
-"""`ganvas models publish | rollback | pin`: what they write, and what they refuse."""
+"""`./ganvas models publish | rollback | pin`: what they write, and what they refuse."""
 
 from __future__ import annotations
 

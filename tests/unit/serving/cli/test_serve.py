@@ -17,7 +17,7 @@ from tests.support.serve import FREE_PORTS
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Exit code and stderr of `ganvas serve ARGUMENTS`."""
+    """Exit code and stderr of `./ganvas serve ARGUMENTS`."""
     result = cli.run(serve, list(arguments), environment)
     return result.exit_code, result.stderr
 

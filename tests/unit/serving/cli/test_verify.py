@@ -1,4 +1,4 @@
-"""`ganvas verify` and `ganvas models`: undamaged models pass, and every kind of damage is reported."""
+"""`./ganvas verify` and `./ganvas models`: undamaged models pass, and every kind of damage is reported."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_a_name_is_taken_once_and_revoked_once(path: Path) -> None:
 
 
 def test_a_missing_file_says_how_to_make_it(path: Path) -> None:
-    with pytest.raises(KeysFileError, match=r"there is no such file\. ganvas keys add NAME makes it"):
+    with pytest.raises(KeysFileError, match=r"there is no such file\. ./ganvas keys add NAME makes it"):
         read_keys(path)
 
 

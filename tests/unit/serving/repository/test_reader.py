@@ -207,7 +207,7 @@ def test_find_says_what_there_is_when_a_model_or_version_is_unknown(model_reposi
 
 
 def test_empty_and_missing_repositories_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(RepositoryError, match=r"has no exported model\. Make one: ganvas export"):
+    with pytest.raises(RepositoryError, match=r"has no exported model\. Make one: ./ganvas export"):
         read_repository(tmp_path)
     with pytest.raises(RepositoryError, match=r"cannot read the model repository .*: No such file or directory"):
         read_repository(tmp_path / "missing")

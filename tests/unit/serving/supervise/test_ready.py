@@ -21,7 +21,7 @@ def test_ready_file_of_a_living_run_is_neither_taken_nor_deleted(tmp_path: Path)
     path = tmp_path / "ready.json"
     with claimed_ready_file(path):
         path.write_text("mine")
-        with pytest.raises(ReadyFileError, match="belongs to another ganvas serve"), claimed_ready_file(path):
+        with pytest.raises(ReadyFileError, match=r"belongs to another \./ganvas serve"), claimed_ready_file(path):
             pass
         assert path.read_text() == "mine"
     with claimed_ready_file(path):
