@@ -88,11 +88,11 @@ def add_fp16_files(source: Source, graphs: Graphs, generator: Plan, encoder: Pla
     Raises:
         GateError: an fp16 graph is not what the contract says.
     """
-    sampler = graphs.network.model
-    decoder = bind_truncation(sampler)
+    network = graphs.network.model
+    decoder = bind_truncation(network)
     posterior = None if graphs.encoder is None else apply_plan(graphs.encoder.model, encoder)
     models = _join(
-        source, graphs.noise.model, apply_plan(sampler, generator), apply_plan(decoder, generator), posterior
+        source, graphs.noise.model, apply_plan(network, generator), apply_plan(decoder, generator), posterior
     )
     return dataclasses.replace(
         graphs,
@@ -102,13 +102,13 @@ def add_fp16_files(source: Source, graphs: Graphs, generator: Plan, encoder: Pla
 
 
 def _join(
-    source: Source, noise: ModelProto, sampler: ModelProto, decoder: ModelProto, encoder: ModelProto | None
+    source: Source, noise: ModelProto, network: ModelProto, decoder: ModelProto, encoder: ModelProto | None
 ) -> dict[Role, ModelProto]:
     """The graph of each role, checked against the contract."""
     postprocess = postprocess_graph(source.image, source.image_range)
     models: dict[Role, ModelProto] = {
         "decode": join(decoder, postprocess, edge="image_float"),
-        "sample": join(noise, join(sampler, postprocess, edge="image_float"), edge="latent"),
+        "sample": join(noise, join(network, postprocess, edge="image_float"), edge="latent"),
     }
     if encoder is not None:
         preprocess = preprocess_graph(source.image, source.image_range)

@@ -18,7 +18,7 @@ from typing import Literal
 
 from ganvas_core.names import triton_name
 from serving.repository.golden import GoldenMismatchError
-from serving.service.inference.wanted import Key
+from serving.service.inference.wanted import VersionId
 from serving.service.logs import logfmt
 from serving.supervise.canary import CanaryError, make_one
 from serving.supervise.part import Keeper, Part
@@ -80,7 +80,7 @@ class Medic:
         self._dead: set[int] = set()
         self._dead_once: set[int] = set()
         self._stopped: dict[int, float] = {}
-        self._broken: dict[Key, set[str]] = {}
+        self._broken: dict[VersionId, set[str]] = {}
         self._suspected = asyncio.Event()
         self._round = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,13 +131,13 @@ class Medic:
                 logger.error(logfmt(event="killed", pid=pid, reason="it was stopped"))
                 _kill(pid)
 
-    def _key_of(self, stub: Stub) -> Key | None:
+    def _key_of(self, stub: Stub) -> VersionId | None:
         for key, entry in self._versions.entries.items():
             if key[1] == stub.version and stub.model in {part.name for part in entry.parts()}:
                 return key
         return None
 
-    def _break(self, key: Key, model: str, reason: str, dead_pid: int | None = None) -> None:
+    def _break(self, key: VersionId, model: str, reason: str, dead_pid: int | None = None) -> None:
         """Take a version out, and bring it back."""
         if key in self._broken:
             self._broken[key].add(model)
@@ -147,7 +147,7 @@ class Medic:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _mend(self, key: Key, reason: str, dead_pid: int | None) -> None:
+    async def _mend(self, key: VersionId, reason: str, dead_pid: int | None) -> None:
         delay_s, attempts = FIRST_DELAY_S, 0
         try:
             while self._broken[key] and key in self._versions.entries:
@@ -196,7 +196,7 @@ class Medic:
                 _kill(pid)
 
     async def _canaries(self) -> None:
-        late: set[tuple[Key, str]] = set()
+        late: set[tuple[VersionId, str]] = set()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._suspected.wait(), self._canary_s)
@@ -206,7 +206,9 @@ class Medic:
                 await self._canary(key, "sample", late)
                 await self._canary(key, "decode", late)
 
-    async def _canary(self, key: Key, role: Literal["sample", "decode"], late: set[tuple[Key, str]]) -> None:
+    async def _canary(
+        self, key: VersionId, role: Literal["sample", "decode"], late: set[tuple[VersionId, str]]
+    ) -> None:
         """Make one golden image; a first failure that may be the load of the machine is tried again first."""
         entry = self._versions.entries.get(key)
         if entry is None or key in self._versions.out or not self._keeper.ready.is_set():

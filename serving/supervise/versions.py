@@ -18,7 +18,7 @@ from typing import Any
 from ganvas_core.names import companions
 from serving.repository.pins import read_pins
 from serving.repository.reader import ModelVersion, Rejected, Repository, RepositoryError, list_versions
-from serving.service.inference.wanted import Key, Wanted
+from serving.service.inference.wanted import VersionId, Wanted
 from serving.service.logs import logfmt
 from serving.supervise.service_part import ServicePart
 from serving.supervise.staging import Staging, StagingError
@@ -53,12 +53,14 @@ class Versions:
         load_s: float,
         retire_s: float,
     ) -> None:
-        self.entries: dict[Key, ModelVersion] = {(entry.name, entry.version): entry for entry in repository.versions}
-        self.out: dict[Key, str] = {}
+        self.entries: dict[VersionId, ModelVersion] = {
+            (entry.name, entry.version): entry for entry in repository.versions
+        }
+        self.out: dict[VersionId, str] = {}
         """Versions that are not served for the moment, and what callers are told until they are proven again."""
-        self._unloaded: set[Key] = set()
+        self._unloaded: set[VersionId] = set()
         """Those of them that cannot be proven yet."""
-        self.rejected: dict[Key, Rejected] = {(entry.name, entry.version): entry for entry in repository.rejected}
+        self.rejected: dict[VersionId, Rejected] = {(entry.name, entry.version): entry for entry in repository.rejected}
         self.changing: set[str] = set()
         """Triton models that are being loaded or unloaded: their processes may end."""
         self._source = source
@@ -71,7 +73,7 @@ class Versions:
         self._proven = set(self.entries)
         self._pins = self._read_pins({})
         self._seen = {key: self._fingerprint(key) for key in (*self.entries, *self.rejected)}
-        self._verdicts: dict[tuple[Key, int], asyncio.Future[str | None]] = {}
+        self._verdicts: dict[tuple[VersionId, int], asyncio.Future[str | None]] = {}
         self._one_at_a_time = asyncio.Lock()
 
     def wanted(self) -> Wanted:
@@ -82,7 +84,7 @@ class Versions:
             out=self.out,
         )
 
-    def loads(self, key: Key) -> int:
+    def loads(self, key: VersionId) -> int:
         """How often a version was loaded."""
         return self._loads[key]
 
@@ -102,7 +104,7 @@ class Versions:
             self._proven.discard(key)
         self.tell()
 
-    def on_verdict(self, key: Key, loads: int, reason: str | None) -> None:
+    def on_verdict(self, key: VersionId, loads: int, reason: str | None) -> None:
         """The service has proven a version, or refused it for a reason."""
         verdict = self._verdicts.get((key, loads))
         if verdict is not None and not verdict.done():
@@ -138,7 +140,7 @@ class Versions:
             if any(other in self._proven for other in there_is if other[0] == key[0]):
                 await self._retire(key)
 
-    async def reload(self, key: Key, models: list[str], reason: str) -> str | None:
+    async def reload(self, key: VersionId, models: list[str], reason: str) -> str | None:
         """Take a version out at once, load some of its Triton models anew, and put it back once it is proven.
 
         Returns:
@@ -164,7 +166,7 @@ class Versions:
         logger.warning(logfmt(event="put-back", model=key[0], version=key[1]))
         return None
 
-    async def _add(self, key: Key) -> None:
+    async def _add(self, key: VersionId) -> None:
         """Stage a new version, load it, have it proven, and make it the default if nothing else is pinned."""
         name, version = key
         async with self._one_at_a_time:
@@ -197,7 +199,7 @@ class Versions:
             logfmt(event="refused", model=rejected.name, version=rejected.version, kept=kept, reason=rejected.reason)
         )
 
-    async def _retire(self, key: Key) -> None:
+    async def _retire(self, key: VersionId) -> None:
         """Stop serving a version that is no longer in the repository; calls that have it go on for a while."""
         logger.warning(logfmt(event="retired", model=key[0], version=key[1]))
         entry = self.entries.pop(key)
@@ -221,7 +223,7 @@ class Versions:
         for part in entry.parts():
             await (self._load(part.name) if part.name in left else self._unload(part.name))
 
-    async def _proof(self, key: Key) -> str | None:
+    async def _proof(self, key: VersionId) -> str | None:
         """Let the service prove a version that Triton has loaded; why it refuses it."""
         verdict: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._verdicts[key, self._loads[key]] = verdict
@@ -275,7 +277,7 @@ class Versions:
             logger.error(logfmt(event="pins-unreadable", reason=str(error)))
             return otherwise
 
-    def _fingerprint(self, key: Key) -> tuple[Any, ...]:
+    def _fingerprint(self, key: VersionId) -> tuple[Any, ...]:
         """Changes when a file of a version does: a version that was rejected while it was copied is tried again."""
         found = []
         for model in (key[0], *companions(key[0])):

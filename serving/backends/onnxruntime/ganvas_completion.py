@@ -49,7 +49,7 @@ def complete(model_config: Any, model_folder: Path) -> None:
         model_config.add_output(_entry(port, batched))
 
 
-def _read(path: Path) -> tuple[list[ganvas_session.Port], list[ganvas_session.Port]]:
+def _read(path: Path) -> tuple[list[ganvas_session.GraphTensor], list[ganvas_session.GraphTensor]]:
     """Inputs and outputs of a graph, without the work of optimizing it."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -57,8 +57,8 @@ def _read(path: Path) -> tuple[list[ganvas_session.Port], list[ganvas_session.Po
         session = ort.InferenceSession(str(path), options, providers=[ganvas_session.CPU_PROVIDER])
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         raise ganvas_session.ConfigError(f"cannot load {path}: {error}") from None
-    return ganvas_session.ports(session.get_inputs()), ganvas_session.ports(session.get_outputs())
+    return ganvas_session.graph_tensors(session.get_inputs()), ganvas_session.graph_tensors(session.get_outputs())
 
 
-def _entry(port: ganvas_session.Port, batched: bool) -> dict[str, Any]:
+def _entry(port: ganvas_session.GraphTensor, batched: bool) -> dict[str, Any]:
     return {"name": port.name, "data_type": port.data_type, "dims": port.dims[1:] if batched else port.dims}

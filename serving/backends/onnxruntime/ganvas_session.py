@@ -16,11 +16,11 @@ __all__ = [
     "CPU_PROVIDER",
     "Config",
     "ConfigError",
-    "Port",
-    "check_ports",
+    "GraphTensor",
+    "check_tensors",
+    "graph_tensors",
     "model_file",
     "open_session",
-    "ports",
     "run_options",
 ]
 
@@ -120,7 +120,7 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Port:
+class GraphTensor:
     """An input or output of a graph, as Triton names types and shapes."""
 
     name: str
@@ -180,7 +180,7 @@ def run_options(config: Config) -> ort.RunOptions | None:
     return options
 
 
-def ports(tensors: list[Any]) -> list[Port]:
+def graph_tensors(tensors: list[Any]) -> list[GraphTensor]:
     """What session.get_inputs() or get_outputs() says.
 
     Raises:
@@ -191,24 +191,24 @@ def ports(tensors: list[Any]) -> list[Port]:
         if tensor.type not in DATA_TYPES:
             raise ConfigError(f"{tensor.name} has type {tensor.type}, for which Triton has no data_type.")
         dims = [dim if isinstance(dim, int) else -1 for dim in tensor.shape]
-        found.append(Port(name=tensor.name, data_type=DATA_TYPES[tensor.type], dims=dims))
+        found.append(GraphTensor(name=tensor.name, data_type=DATA_TYPES[tensor.type], dims=dims))
     return found
 
 
-def check_ports(config: Config, session: ort.InferenceSession) -> None:
+def check_tensors(config: Config, session: ort.InferenceSession) -> None:
     """Compare the configuration with the graph.
 
     Raises:
         ConfigError: a name, type or shape differs, or an input is missing.
     """
-    graph_inputs, graph_outputs = ports(session.get_inputs()), ports(session.get_outputs())
+    graph_inputs, graph_outputs = graph_tensors(session.get_inputs()), graph_tensors(session.get_outputs())
     _check_side("input", config.inputs, graph_inputs, config.max_batch_size > 0)
     _check_side("output", config.outputs, graph_outputs, config.max_batch_size > 0)
     for missing in {port.name for port in graph_inputs} - {entry["name"] for entry in config.inputs}:
         raise ConfigError(f"the model needs input {missing!r}, which the configuration does not have.")
 
 
-def _check_side(side: str, entries: list[dict[str, Any]], graph: list[Port], batched: bool) -> None:
+def _check_side(side: str, entries: list[dict[str, Any]], graph: list[GraphTensor], batched: bool) -> None:
     known = {port.name: port for port in graph}
     for entry in entries:
         name = entry["name"]

@@ -77,7 +77,7 @@ class TritonPythonModel:
         try:
             path = ganvas_session.model_file(version_folder, config)
             self._session = ganvas_session.open_session(path, config, device=device)
-            ganvas_session.check_ports(config, self._session)
+            ganvas_session.check_tensors(config, self._session)
             # On a GPU each new batch size costs a search for algorithms: pad to those that the configuration warms up.
             warm_sizes = ",".join(str(size) for size in config.warm_up_sizes)
             self._buckets = ganvas_batches.parse_buckets(

@@ -13,7 +13,7 @@ from serving.service.inference.catalog import Catalog, ServedModel
 from serving.service.inference.dispatch import Dispatcher
 from serving.service.inference.readiness import prepare, prove
 from serving.service.inference.triton_client import TritonClient
-from serving.service.inference.wanted import Key, Wanted
+from serving.service.inference.wanted import VersionId, Wanted
 
 __all__ = ["Models", "read_wanted"]
 
@@ -43,8 +43,8 @@ class Models:
         self._entries = {(entry.name, entry.version): entry for entry in repository.versions}
         self._rejected = repository.rejected
         self._wanted = Wanted(versions=dict.fromkeys(self._entries, 1))
-        self._proven: dict[Key, ServedModel] = {}
-        self._tried: dict[Key, int] = {}
+        self._proven: dict[VersionId, ServedModel] = {}
+        self._tried: dict[VersionId, int] = {}
         """To the load that was proven or refused."""
         self._changed = asyncio.Event()
 
@@ -78,7 +78,7 @@ class Models:
         self._update()
         self._changed.set()
 
-    async def follow(self) -> AsyncIterator[tuple[Key, int, ServedModel | Rejected]]:
+    async def follow(self) -> AsyncIterator[tuple[VersionId, int, ServedModel | Rejected]]:
         """Prove what `want` adds, and publish it; yields each outcome with the number of the load. Never ends."""
         while True:
             await self._changed.wait()
@@ -96,7 +96,7 @@ class Models:
                 if self._changed.is_set():  # what is wanted is another thing now
                     break
 
-    async def _prove(self, key: Key) -> ServedModel | Rejected:
+    async def _prove(self, key: VersionId) -> ServedModel | Rejected:
         entry = await asyncio.to_thread(_read, self._options, key)
         return entry if isinstance(entry, Rejected) else await prove(entry, self._triton, self._options)
 
@@ -131,7 +131,7 @@ def read_wanted(options: ServeOptions, wanted: Wanted) -> Repository:
     )
 
 
-def _read(options: ServeOptions, key: Key) -> ModelVersion | Rejected:
+def _read(options: ServeOptions, key: VersionId) -> ModelVersion | Rejected:
     try:
         return read_version(options.repository, *key, options.config_name)
     except (CertificateError, RepositoryError, OSError) as error:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Key", "Wanted"]
+__all__ = ["VersionId", "Wanted"]
 
-Key = tuple[str, int]
+VersionId = tuple[str, int]
 """Model name and version."""
 
 
@@ -16,11 +16,11 @@ Key = tuple[str, int]
 class Wanted:
     """One state; the next one replaces it."""
 
-    versions: Mapping[Key, int] = field(default_factory=dict)
+    versions: Mapping[VersionId, int] = field(default_factory=dict)
     """To how often Triton has loaded it: a version that was loaded anew is proven anew."""
     defaults: Mapping[str, int] = field(default_factory=dict)
     """The version that an empty version means. A model that is not here: its newest."""
-    out: Mapping[Key, str] = field(default_factory=dict)
+    out: Mapping[VersionId, str] = field(default_factory=dict)
     """Versions that will be back, and what their callers are told meanwhile."""
 
     @classmethod

@@ -22,7 +22,7 @@ from serving.service.errors import IdleReaderError
 from serving.service.metrics import Metrics
 from serving.service.rpc.calls import REQUEST_ID_KEY, Call, Calls
 
-__all__ = ["Door", "Send"]
+__all__ = ["SamplerMethods", "Send"]
 
 SAMPLER = pb.DESCRIPTOR.services_by_name["Sampler"].full_name
 
@@ -38,7 +38,7 @@ Send = Callable[[Any], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What the door must know of a method."""
+    """How the request of a method is read."""
 
     request: type[Message]
     limit: int
@@ -47,8 +47,8 @@ class Method:
     """Whether it may be megabytes: such a request waits for memory before it is read."""
 
 
-class Door:
-    """Between gRPC and the servicer: counts, reads, parses, and sends.
+class SamplerMethods:
+    """The gRPC handlers of ganvas.v1.Sampler: count a call, read and parse its request, send its reply.
 
     Args:
         servicer: has a coroutine for each method: (request, call) to a reply, or (request, call, send) of a stream.

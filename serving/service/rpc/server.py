@@ -36,7 +36,7 @@ from serving.service.logs import logfmt, set_up_logging
 from serving.service.metrics import Metrics
 from serving.service.rpc.calls import Calls
 from serving.service.rpc.health import Health
-from serving.service.rpc.methods import Door
+from serving.service.rpc.methods import SamplerMethods
 from serving.service.rpc.servicer import Sampler
 from serving.service.rpc.side_calls import SideCalls
 from serving.service.rpc.supervision import open_commands, read_command, tell
@@ -89,7 +89,9 @@ class SamplingServer:
         self.reader = Reader(
             limit_bytes=options.request_memory_mib * 2**20, read_s=options.read_s, wait_s=options.max_wait_s
         )
-        self._door = Door(self.sampler, calls=self.calls, reader=self.reader, options=options, metrics=self.metrics)
+        self._methods = SamplerMethods(
+            self.sampler, calls=self.calls, reader=self.reader, options=options, metrics=self.metrics
+        )
         self._watch_gauges()
         self.rejected = repository.rejected
         self.models = Models(repository, self.triton, options, dispatcher=self.dispatcher, publish=self._publish)
@@ -112,7 +114,7 @@ class SamplingServer:
             PortInUseError: the port is taken, or the host is not this machine's.
         """
         side = SideCalls(self._health, self.reader, [SAMPLER])
-        self._server.add_generic_rpc_handlers((self._door.handlers(), *side.handlers()))
+        self._server.add_generic_rpc_handlers((self._methods.handlers(), *side.handlers()))
         address = self._listen or address_of(self.options.host, self.options.port)
         if address.startswith("/"):
             Path(address).unlink(missing_ok=True)  # a killed service leaves it

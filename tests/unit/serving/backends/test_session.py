@@ -183,9 +183,9 @@ def test_model_file_that_is_missing_is_named(tmp_path: Path) -> None:
 )
 def test_configuration_that_contradicts_the_graph_is_an_error(path: Path, values: dict[str, Any], problem: str) -> None:
     opened = session.open_session(path, config(), device=None)
-    session.check_ports(config(), opened)
+    session.check_tensors(config(), opened)
     with pytest.raises(ConfigError, match=problem):
-        session.check_ports(config(**values), opened)
+        session.check_tensors(config(**values), opened)
 
 
 class ModelConfig:
