@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -135,7 +136,7 @@ def test_version_that_is_loaded_anew_while_triton_comes_back_is_served_again(
 
 
 def test_version_that_is_out_fails_at_once_and_is_served_when_it_is_not(
-    service: Service, loop_thread: LoopThread, repository: Repository
+    service: Service, peer: KServe, loop_thread: LoopThread, repository: Repository
 ) -> None:
     models = service.server.models
     versions = {(entry.name, entry.version): 1 for entry in repository.versions}
@@ -143,8 +144,18 @@ def test_version_that_is_out_fails_at_once_and_is_served_when_it_is_not(
     async def want(wanted: Wanted) -> None:
         models.want(wanted)
 
-    loop_thread.run(want(Wanted(versions=versions, out={("tiny-gan", 1): "it gave a wrong image"})))
+    # A call that is in Triton when the version is taken out is done when it is back.
+    key = ("tiny-gan", 1)
+    loop_thread.run(peer.hold())
+    accepted = service.stub.Sample.future(sample_request(4), timeout=TIMEOUT_S)
+    loop_thread.run(peer.wait_running(1))
+    without = {other: loads for other, loads in versions.items() if other != key}
+    loop_thread.run(want(Wanted(versions=without, out={key: "it gave a wrong image"})))
     error = failure_of(lambda: service.stub.Sample(sample_request(4), timeout=TIMEOUT_S))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
+    # The batch is taken back at once, and not when the wait for its answer ends after 15 s.
+    loop_thread.run(asyncio.wait_for(peer.wait_running(0), 10))
+    loop_thread.run(peer.release())
     loop_thread.run(want(Wanted(versions=versions)))
+    assert len(accepted.result(TIMEOUT_S).images) == 4
     assert len(service.stub.Sample(sample_request(4), timeout=TIMEOUT_S).images) == 4

@@ -106,8 +106,8 @@ class Models:
         Which lanes are paused follows from the state alone, so that no order of events leaves one paused for ever.
         """
         wanted = self._wanted
-        for key, loads in wanted.versions.items():
-            waiting = key in wanted.out or self._tried.get(key) != loads
+        for key in {**wanted.versions, **wanted.out}:
+            waiting = key in wanted.out or self._tried.get(key) != wanted.versions[key]
             for model in (key[0], *companions(key[0])):
                 if waiting:
                     self._dispatcher.pause(model, key[1])
