@@ -1,0 +1,167 @@
+"""The canary and what follows: a model that answers wrongly, late or not at all is taken out and loaded anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ganvas_core.session import CpuSession
+from serving.repository.golden import GoldenMismatchError, golden_inputs
+from serving.repository.reader import ModelVersion, read_repository
+from serving.supervise.canary import CanaryError, make_one
+from serving.supervise.medic import Medic
+
+TIMEOUT_S = 30.0
+KEY = ("tiny-gan", 1)
+
+Reply = tuple[int, bytes] | OSError
+
+
+class FakeHttp:
+    """Triton's HTTP, which gives these replies in turn, and the last one for ever."""
+
+    def __init__(self, replies: Iterable[Reply], *, live: bool | None = True) -> None:
+        self.replies = list(replies)
+        self.live = live
+        self.asked: list[str] = []
+
+    def ask(self, method: str, path: str, body: bytes, *, timeout_s: float) -> tuple[int, bytes]:
+        self.asked.append(path)
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if isinstance(reply, OSError):
+            raise reply
+        return reply
+
+    def is_live(self) -> bool | None:
+        return self.live
+
+
+@pytest.fixture(scope="module")
+def entry(model_repository: Path) -> ModelVersion:
+    return read_repository(model_repository).find(*KEY)
+
+
+@pytest.fixture(scope="module")
+def image(entry: ModelVersion) -> bytes:
+    """The first golden image, as Triton sends it."""
+    (images,) = CpuSession(entry.folder / entry.file_name).run(golden_inputs(entry, "sample"))
+    return bytes(images[0].tobytes())
+
+
+def wrong(image: bytes) -> bytes:
+    return bytes(255 - value for value in image)
+
+
+def make(entry: ModelVersion, *replies: Reply) -> None:
+    make_one(cast(Any, FakeHttp(replies)), entry, "sample", 0, 1.0)
+
+
+def test_canary_passes_the_golden_image_after_the_json_of_the_reply(entry: ModelVersion, image: bytes) -> None:
+    http = FakeHttp([(200, b'{"outputs":[]}' + image)])
+    make_one(cast(Any, http), entry, "sample", len(entry.golden("sample")), 1.0)
+    assert http.asked == ["/v2/models/tiny-gan/versions/1/infer"]
+
+
+def test_canary_rejects_another_image(entry: ModelVersion, image: bytes) -> None:
+    with pytest.raises(GoldenMismatchError, match="golden seed 0 differs"):
+        make(entry, (200, wrong(image)))
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ((500, b"Stub process is not healthy."), "tiny-gan version 1 answered 500: Stub process is not healthy."),
+        ((200, b"{}"), "answered 200"),
+        (TimeoutError("timed out"), "gave no image within 1 s"),
+    ],
+)
+def test_canary_says_why_there_is_no_image(entry: ModelVersion, reply: Reply, message: str) -> None:
+    with pytest.raises(CanaryError, match=message):
+        make(entry, reply)
+
+
+class FakeVersions:
+    """One version, which is well again after `attempts` loads."""
+
+    def __init__(self, entry: ModelVersion, *, attempts: int = 1) -> None:
+        self.entries = {KEY: entry}
+        self.out: dict[tuple[str, int], str] = {}
+        self.reloads: list[tuple[list[str], str]] = []
+        self._attempts = attempts
+
+    def loads(self, key: tuple[str, int]) -> int:
+        return 1 + len(self.reloads)
+
+    async def reload(self, key: tuple[str, int], models: list[str], reason: str) -> str | None:
+        self.reloads.append((models, reason))
+        return None if len(self.reloads) >= self._attempts else "it is still wrong"
+
+
+async def run(
+    versions: FakeVersions, http: FakeHttp, until: Callable[[Medic], bool], *, pid: int | None = None
+) -> Medic:
+    """A medic that makes golden images without a pause, until the condition holds."""
+    keeper = SimpleNamespace(ready=asyncio.Event(), start_s=1.0)
+    keeper.ready.set()
+    triton = SimpleNamespace(pid=pid or os.getpid(), http=http)
+    medic = Medic(
+        cast(Any, versions),
+        cast(Any, triton),
+        cast(Any, keeper),
+        Path("/nowhere"),
+        parts=[],
+        canary_s=0.02,
+        canary_timeout_s=1.0,
+    )
+    task = asyncio.create_task(medic.run())
+    async with asyncio.timeout(TIMEOUT_S):
+        while not until(medic):
+            assert not task.done()
+            await asyncio.sleep(0.005)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return medic
+
+
+def test_model_that_gives_a_wrong_image_is_loaded_anew_at_once(entry: ModelVersion, image: bytes) -> None:
+    versions = FakeVersions(entry)
+    medic = asyncio.run(run(versions, FakeHttp([(200, wrong(image))]), lambda _: bool(versions.reloads)))
+    models, reason = versions.reloads[0]
+    assert models == ["tiny-gan"]
+    assert "differs by" in reason
+    assert medic.failures >= 1
+
+
+def test_load_that_does_not_help_is_tried_again(entry: ModelVersion, image: bytes) -> None:
+    versions = FakeVersions(entry, attempts=2)
+    medic = asyncio.run(run(versions, FakeHttp([(200, wrong(image))]), lambda medic: medic.reloads > 0))
+    assert [reason for _, reason in versions.reloads[:2]] == [versions.reloads[0][1]] * 2
+    assert medic.reloads >= 1
+
+
+def test_one_late_image_is_not_held_against_a_model_but_two_are(entry: ModelVersion) -> None:
+    late = TimeoutError("timed out")
+    versions = FakeVersions(entry)
+    http = FakeHttp([late])
+    medic = asyncio.run(run(versions, http, lambda _: bool(versions.reloads)))
+    assert "gave no image within 1 s" in versions.reloads[0][1]
+    assert medic.failures >= 2
+
+
+def test_triton_that_is_silent_is_killed(entry: ModelVersion, image: bytes) -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            http = FakeHttp([(200, image)], live=None)
+            versions = FakeVersions(entry)
+            asyncio.run(run(versions, http, lambda _: process.poll() is not None, pid=process.pid))
+            assert process.returncode == -signal.SIGKILL
+        finally:
+            process.kill()
