@@ -20,14 +20,14 @@ from export.precision.mixed import add_fp16
 from export.proof.cases import batch_sizes
 from export.proof.prove import Proof, prove
 from export.publish.certify import certificates, golden_png
+from export.publish.files import version_files
 from export.publish.publish import publish
 from export.publish.repository import check_folder, check_new_version, locked, staging, versions_of
-from export.publish.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, config_text
 from export.report.page import report_html
 from export.surgery.batch_invariance import first_dependent_node, invariance_feeds, make_batch_invariant
 from export.surgery.simplify import Change, simplify
 from ganvas_core.certificate import Certificate
-from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, GOLDEN_FILE, REPORT_FILE
+from ganvas_core.names import GOLDEN_FILE, REPORT_FILE
 
 __all__ = ["ExportResult", "export_model"]
 
@@ -93,27 +93,7 @@ def export_model(
         written["sample"] = dataclasses.replace(written["sample"], attachments=attachments)
         extra = {GOLDEN_FILE: golden_png(source, proof), REPORT_FILE: page}
 
-        # Every file of every Triton model, in memory.
-        models: dict[str, dict[str, bytes]] = {}
-        for role, certificate in written.items():
-            configs = {
-                config_name: config_text(
-                    config_name,
-                    certificate.name,
-                    source.interface(role),
-                    options,
-                    pinned_batch=certificate.pinned_batch,
-                    has_fp16=FP16_FILE in certificate.files,
-                ).encode()
-                for config_name in CONFIG_NAMES
-            }
-            models[certificate.name] = {
-                CONFIG_FILE: configs[DEFAULT_CONFIG],
-                **{f"configs/{config_name}.pbtxt": text for config_name, text in configs.items()},
-                **{f"{version}/{file_name}": graphs.files[role, file_name].data for file_name in certificate.files},
-                **({f"{version}/{file_name}": data for file_name, data in extra.items()} if role == "sample" else {}),
-                f"{version}/{CERTIFICATE_FILE}": certificate.to_json().encode(),
-            }
+        models = version_files(source, graphs, written, options, version=version, sampler_files=extra)
         with staging(repository) as staged:
             publish(staged, repository, name=name, version=version, models=models)
     return ExportResult(
