@@ -104,7 +104,7 @@ class DeepResidual(Generator):
 
 
 class LargeLogits(Generator):
-    """Attention whose logits reach hundreds, where half's steps are a quarter and more."""
+    """Attention whose logits reach tens, where half rounds them to a 32nd and coarser."""
 
     def __init__(self) -> None:
         super().__init__()
