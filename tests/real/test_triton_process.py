@@ -84,9 +84,9 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def regions(pid: int) -> list[Path]:
-    """Shared memory of the Tritons that a process started."""
-    return list(Path("/dev/shm").glob(f"ganvas-{pid}-*"))
+def regions(prefix: str) -> list[Path]:
+    """Shared memory of a Triton, or of the Tritons that a process started."""
+    return list(Path("/dev/shm").glob(f"{prefix}*"))
 
 
 def test_triton_serves_the_good_model_and_says_what_is_wrong_with_each_bad_one(repository: Path) -> None:
@@ -110,12 +110,12 @@ def test_triton_leaves_no_process_port_folder_or_shared_memory(repository: Path)
     with running(repository, ("good",)) as triton:
         folder, pids = triton.log_file.parent, [triton.pid, *stubs_of(triton.pid)]
         assert len(pids) > 1
-        assert regions(os.getpid())
+        assert regions(triton._region)
     triton.stop()  # once more does no harm
     assert not any(map(is_running, pids))
     assert triton.poll() == 0
     assert not folder.exists()
-    assert not regions(os.getpid())
+    assert not regions(triton._region)
     assert port_problem("--triton-grpc-port", "127.0.0.1", triton.ports.grpc) is None
 
 
@@ -132,7 +132,7 @@ def test_triton_that_will_not_end_is_killed_with_its_stubs(triton: TritonProcess
     triton.stop(grace_s=0.2)
     assert not is_running(triton.pid)
     wait_gone(*stubs)
-    assert not regions(os.getpid())
+    assert not regions(triton._region)
 
 
 def test_triton_ends_when_the_process_that_started_it_is_killed(repository: Path) -> None:
@@ -144,7 +144,7 @@ def test_triton_ends_when_the_process_that_started_it_is_killed(repository: Path
         stubs = stubs_of(int(pid))
         owner.kill()
     wait_gone(int(pid), *stubs)
-    assert not regions(owner.pid)
+    assert not regions(f"ganvas-{owner.pid}-")
     shutil.rmtree(folder)  # which a killed owner cannot do
 
 
