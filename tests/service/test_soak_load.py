@@ -19,10 +19,13 @@ def job(service: Service, **fields: object) -> LoadJob:
 def test_open_loop_sends_at_its_rate_whatever_is_answered(shared_service: Service) -> None:
     before_s = time.monotonic()
     report = run_load(job(shared_service, kind="open", images=4, rate=20.0, poisson=False))
-    assert report.endings == {"OK": 40}
-    assert report.images_per_s == pytest.approx(80)
+    # The last call may be due at the very end, or by rounding just after it.
+    num_calls = report.endings["OK"]
+    assert report.endings == {"OK": num_calls}
+    assert num_calls in (40, 41)
+    assert report.images_per_s == pytest.approx(2 * num_calls)
     due = [due_s for due_s, _, _ in sorted(report.calls)]
-    assert [round(later - earlier, 6) for earlier, later in pairwise(due)] == [0.05] * 39
+    assert [round(later - earlier, 6) for earlier, later in pairwise(due)] == [0.05] * (num_calls - 1)
     assert before_s < due[0] < due[-1] < time.monotonic()
     assert 0 < report.percentile_ms(50) <= report.percentile_ms(99)
     assert report.cpu_share > 0
