@@ -8,7 +8,6 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ganvas_core.cli import Cli
-from training.data import DatasetName
 
 __all__ = ["STRICT", "NetworkConfig", "Positive", "TrainConfig"]
 
@@ -48,8 +47,8 @@ class TrainConfig:
     """Key of training.families.FAMILIES."""
     network: NetworkConfig
     """Constructor arguments of the networks; a family narrows the type."""
-    dataset: DatasetName = "digits"
-    """What to train on."""
+    dataset: Annotated[str, Field(min_length=1), Cli(flag="--data")] = "digits"
+    """What to train on: a data set's name."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the run, for weights, noise and image order; it has nothing to do with the seeds of images."""
     # The whole budget, so that a run never depends on the clock.

@@ -62,7 +62,7 @@ def train(
     """
     with _compute_threads(config.threads):
         run = Run(config, folder)
-        write_examples(folder / EXAMPLES_NAME, run.dataset)
+        write_examples(folder / EXAMPLES_NAME, run.split.train)
         on_step(run.step, {})
         if run.step == config.num_steps and (metrics := run.saved_metrics()):
             return Outcome(finished=True, kimg=run.kimg, metrics=metrics)
@@ -93,11 +93,11 @@ class Run:
         self.folder = folder
         self.image_range = FAMILIES[config.family].image_range
         network = config.network
-        self.dataset = load_dataset(config.dataset, image_shape=network.image_shape, num_classes=network.num_classes)
+        self.split = load_dataset(config.dataset, image_shape=network.image_shape, num_classes=network.num_classes)
         low, high = self.image_range
-        self.images = self.dataset.images / 255.0 * (high - low) + low
-        """[N, C, H, W] float32: the whole data set."""
-        self.labels = self.dataset.labels if network.num_classes else None
+        self.images = self.split.train.images / 255.0 * (high - low) + low
+        """[N, C, H, W] float32: what is trained on."""
+        self.labels = self.split.train.labels if network.num_classes else None
 
         with torch.random.fork_rng(devices=[]):  # PyTorch's global random stream stays as it was.
             torch.manual_seed(config.seed)
@@ -129,7 +129,7 @@ class Run:
     def measure(self) -> dict[str, float]:
         network = self.config.network
         return measure(
-            self.dataset,
+            self.split,
             self.trainer.generator_ema,
             self.trainer.encoder_ema,
             latent_shape=network.latent_shape,
@@ -154,17 +154,17 @@ class Run:
             description = "AI-generated samples: seeds 0, 1, 2, … row by row."
         write_image(folder / f"samples-{stamp}.png", grid, image_text(description, common | {"truncation": "1.0"}))
         if trainer.encoder_ema is not None:
-            labels = None if self.labels is None else self.labels[:10]
-            strip = reconstruction_grid(
-                trainer.encoder_ema, trainer.generator_ema, self.images[:10], labels, self.image_range
-            )
+            held_out, (low, high) = self.split.held_out, self.image_range
+            images = held_out.images[:10] / 255.0 * (high - low) + low
+            labels = None if held_out.labels is None or not network.num_classes else held_out.labels[:10]
+            strip = reconstruction_grid(trainer.encoder_ema, trainer.generator_ema, images, labels, self.image_range)
             description = "Upper row: images from the data set. Lower row: the AI-generated reconstruction of each."
             write_image(folder / f"reconstructions-{stamp}.png", strip, image_text(description, common))
 
     def save(self, *, metrics: dict[str, float]) -> None:
         """Save the resume state, then the checkpoint of the averaged weights."""
         save_resume(self.folder / RESUME_NAME, step=self.step, trainer=self.trainer, rng=self.rng)
-        config, dataset = self.config, self.dataset
+        config, dataset = self.config, self.split.train
         height, width, channels = config.network.image_shape
         info = CheckpointInfo(
             family=config.family,

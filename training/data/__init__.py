@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
 
 from ganvas_core.cli import UsageError
-from training.data.dataset import Dataset
-from training.data.digits import load_digits
+from training.data.dataset import Dataset, Split
+from training.data.digits import split_digits
 
-__all__ = ["DATASETS", "DatasetName", "load_dataset"]
+__all__ = ["DATASETS", "Dataset", "Split", "load_dataset"]
 
-DATASETS: dict[str, Callable[[int], Dataset]] = {"digits": load_digits}
+DATASETS: dict[str, Callable[[int], Split]] = {"digits": split_digits}
 """Name → image_size in pixels → the data set, prepared at that size."""
 
-if TYPE_CHECKING:
-    DatasetName = str
-else:
-    DatasetName = Literal[tuple(DATASETS)]
 
-
-def load_dataset(name: str, *, image_shape: tuple[int, int, int], num_classes: int) -> Dataset:
+def load_dataset(name_or_path: str, *, image_shape: tuple[int, int, int], num_classes: int) -> Split:
     """The data set, checked against the network that will train on it.
 
     Args:
@@ -30,16 +24,19 @@ def load_dataset(name: str, *, image_shape: tuple[int, int, int], num_classes: i
         UsageError: the images or the labels do not fit the network.
     """
     height, width, channels = image_shape
-    dataset = DATASETS[name](height)
-    _, found_channels, found_height, found_width = dataset.images.shape
+    if name_or_path not in DATASETS:
+        raise UsageError(f"--data: there is no data set {name_or_path!r:.60}. There are: {', '.join(DATASETS)}.")
+    split = DATASETS[name_or_path](height)
+    _, found_channels, found_height, found_width = split.train.images.shape
     if (found_height, found_width, found_channels) != image_shape:
         raise UsageError(
-            f"network: makes images of {height}x{width}x{channels}, but the data set {name} has "
+            f"network: makes images of {height}x{width}x{channels}, but the data set {name_or_path} has "
             f"{found_height}x{found_width}x{found_channels}. Change the network's image size and channels."
         )
-    if num_classes not in (0, len(dataset.label_names)):
+    num_labels = len(split.train.label_names)
+    if num_classes not in (0, num_labels):
         raise UsageError(
-            f"network: num_classes is {num_classes}, but the data set {name} has {len(dataset.label_names)} labels. "
-            f"Set it to {len(dataset.label_names)}, or to 0 for an unconditional model."
+            f"network: num_classes is {num_classes}, but the data set {name_or_path} has {num_labels} labels. "
+            f"Set it to {num_labels}, or to 0 for an unconditional model."
         )
-    return dataset
+    return split

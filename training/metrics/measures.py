@@ -3,10 +3,10 @@
     label_accuracy       share of samples that a classifier of real images takes for their label
     real_label_accuracy  the same classifier on real images that it has not seen: what to compare with
     density, coverage    are samples near real images, and do they reach all of them (arXiv:2002.09797)
-    reconstruction_mse   mean squared error of decode(encode(x)) on the training images, in [0, 1] pixels
+    reconstruction_mse   mean squared error of decode(encode(x)), in [0, 1] pixels
 
-They rank runs on one small data set. They do not replace FID, nor looking at the grid. A new metric is a function here
-and an entry in METRICS.
+The real images are those held out from training. They rank runs on one small data set. They do not replace FID, nor
+looking at the grid. A new metric is a function here and an entry in METRICS.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sklearn.metrics import pairwise_distances
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from training.data.dataset import Dataset
+from training.data.dataset import Dataset, Split
 from training.run.samples import draw_samples
 
 __all__ = ["METRICS", "Evaluation", "density_and_coverage", "label_accuracy", "measure", "reconstruction_mse"]
@@ -39,7 +39,10 @@ NUM_NEIGHBORS = 5
 class Evaluation:
     """What a metric may look at."""
 
+    train: Dataset
+    """What the generator was trained on."""
     dataset: Dataset
+    """What was held out."""
     generator: nn.Module
     encoder: nn.Module | None
     latent_shape: tuple[int, ...]
@@ -47,7 +50,7 @@ class Evaluation:
     """Classes of the generator; 0: unconditional."""
     image_range: tuple[float, float]
     real: Floats
-    """[N, pixels] in [0, 1]: the whole data set."""
+    """[N, pixels] in [0, 1]: the held-out images."""
     fake: Floats
     """[NUM_SAMPLES, pixels] in [0, 1]: the samples of seeds 0, 1, 2, …"""
     fake_labels: NDArray[np.int64] | None
@@ -59,20 +62,16 @@ class Evaluation:
 
 
 def label_accuracy(evaluation: Evaluation) -> dict[str, float]:
-    """Train a support-vector classifier on every other real image; score it on the rest and on the samples."""
-    if evaluation.fake_labels is None or evaluation.dataset.labels is None:
+    """Train a support-vector classifier on the training images; score it on the held-out ones and on the samples."""
+    train, held_out = evaluation.train, evaluation.dataset
+    if evaluation.fake_labels is None or train.labels is None or held_out.labels is None:
         return {}
-    real, real_labels = evaluation.real, evaluation.dataset.labels.numpy()
-    known = set(real_labels.tolist())
-    if len(known) < 2:
+    if len(set(train.labels.tolist())) < 2:
         return {}
-    if set(real_labels[::2].tolist()) != known:  # the labels alternate: take every other image of each
-        order = np.argsort(real_labels, kind="stable")
-        real, real_labels = real[order], real_labels[order]
-    classifier = SVC(C=10).fit(real[::2], real_labels[::2])
+    classifier = SVC(C=10).fit(_flat(train.images / 255.0), train.labels.numpy())
     return {
         "label_accuracy": float(classifier.score(evaluation.fake, evaluation.fake_labels)),
-        "real_label_accuracy": float(classifier.score(real[1::2], real_labels[1::2])),
+        "real_label_accuracy": float(classifier.score(evaluation.real, held_out.labels.numpy())),
     }
 
 
@@ -117,7 +116,7 @@ METRICS: tuple[Callable[[Evaluation], dict[str, float]], ...] = (
 
 
 def measure(
-    dataset: Dataset,
+    split: Split,
     generator: nn.Module,
     encoder: nn.Module | None,
     *,
@@ -130,13 +129,14 @@ def measure(
     labels = torch.arange(NUM_SAMPLES) % num_classes if num_classes else None
     samples = draw_samples(generator, torch.arange(NUM_SAMPLES), labels, latent_shape=latent_shape)
     evaluation = Evaluation(
-        dataset=dataset,
+        train=split.train,
+        dataset=split.held_out,
         generator=generator,
         encoder=encoder,
         latent_shape=latent_shape,
         num_classes=num_classes,
         image_range=image_range,
-        real=_flat(dataset.images / 255.0),
+        real=_flat(split.held_out.images / 255.0),
         fake=_flat((samples - low) / (high - low)),
         fake_labels=None if labels is None else labels.numpy(),
     )

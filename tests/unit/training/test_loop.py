@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.support.disk import full_disk
 from tests.support.training import TINY_UNCONDITIONAL, tiny_config
-from training.data.digits import load_digits
+from training.data.digits import split_digits
 from training.loop import DivergedError, train
 from training.run.checkpoint import CheckpointError, load_model
 from training.run.folder import create
@@ -28,7 +28,7 @@ def test_train_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path: Path,
     assert (model.info.family, model.info.preset, model.info.seed) == (family, f"digits-{family}", 7)
     assert model.info.kimg == outcome.kimg == config.num_steps * 16 / 1000
     assert model.info.labels == tuple("0123456789")
-    assert model.info.dataset.sha256 == load_digits(8).sha256
+    assert model.info.dataset.sha256 == split_digits(8).train.sha256
     assert model.info.torch == torch.__version__
     assert model.info.metrics == outcome.metrics
     assert ("reconstruction_mse" in outcome.metrics) == (family == "vae")
@@ -53,7 +53,7 @@ def test_train_shows_one_real_scan_of_each_label(tmp_path: Path) -> None:
     config = tiny_config("gan")
     create(tmp_path, config, overwrite=False)
     train(config, tmp_path, should_stop=lambda: True)
-    dataset = load_digits(8)
+    dataset = split_digits(8).train
     assert dataset.labels is not None
     for label in range(10):
         with Image.open(tmp_path / "examples" / f"{label:03d}.png") as scan:

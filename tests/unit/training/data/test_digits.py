@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from ganvas_core.cli import UsageError
 from training.data import load_dataset
 from training.data.dataset import Dataset, batch_indices
-from training.data.digits import load_digits
+from training.data.digits import SHEET_STARTS, load_digits, split_digits
 
 
 def test_load_digits_gives_all_scans_enlarged() -> None:
@@ -27,11 +29,34 @@ def test_load_digits_is_the_same_everywhere() -> None:
 def test_dataset_sha256_changes_with_one_pixel_and_one_label() -> None:
     dataset = load_digits(8)
     assert dataset.labels is not None
-    before = dataset.sha256
-    dataset.images[0, 0, 0, 0] ^= 1
-    changed_pixel = dataset.sha256
-    dataset.labels[0] += 1
-    assert len({before, changed_pixel, dataset.sha256}) == 3
+    pixel, label = dataset.images.clone(), dataset.labels.clone()
+    pixel[0, 0, 0, 0] ^= 1
+    label[0] += 1
+    changed = [dataset, dataclasses.replace(dataset, images=pixel), dataclasses.replace(dataset, labels=label)]
+    assert len({each.sha256 for each in changed}) == 3
+
+
+def test_split_digits_holds_out_whole_sheets_of_writers() -> None:
+    whole, split = load_digits(8), split_digits(8)
+    assert (len(split.train), len(split.held_out)) == (1281, 516)
+    assert torch.equal(split.held_out.images[:126], whole.images[130:256])
+    assert torch.equal(split.train.images[:130], whole.images[:130])
+    assert split.train.labels is not None
+    assert split.held_out.labels is not None
+    for part in (split.train.labels, split.held_out.labels):
+        assert torch.bincount(part).min() >= 51
+    # Every sheet begins 0 to 9 three times; two of them lack a digit.
+    assert whole.labels is not None
+    firsts = [whole.labels[start : start + 30].tolist() for start in SHEET_STARTS]
+    assert sum(first == [*range(10)] * 3 for first in firsts) == 12
+
+
+def test_digits_have_their_nearest_neighbor_on_their_own_sheet_far_above_chance() -> None:
+    pixels = load_digits(8).images.flatten(1).float()
+    distances = torch.cdist(pixels, pixels).fill_diagonal_(torch.inf)
+    sheets = torch.bucketize(torch.arange(len(pixels)), torch.tensor(SHEET_STARTS), right=True)
+    same = (sheets[distances.argmin(1)] == sheets).float().mean()
+    assert same > 0.45
 
 
 def test_load_digits_rejects_a_size_below_the_scans() -> None:
@@ -63,7 +88,12 @@ def test_load_dataset_rejects_a_network_of_another_image_or_label_count() -> Non
         load_dataset("digits", image_shape=(16, 16, 3), num_classes=10)
     with pytest.raises(UsageError, match=r"num_classes is 7, but the data set digits has 10 labels"):
         load_dataset("digits", image_shape=(8, 8, 1), num_classes=7)
-    assert len(load_dataset("digits", image_shape=(8, 8, 1), num_classes=0)) == 1797
+    assert len(load_dataset("digits", image_shape=(8, 8, 1), num_classes=0).train) == 1281
+
+
+def test_load_dataset_lists_the_names_there_are() -> None:
+    with pytest.raises(UsageError, match=r"there is no data set 'faces'. There are: digits"):
+        load_dataset("faces", image_shape=(8, 8, 1), num_classes=0)
 
 
 def test_dataset_without_labels_has_a_digest_and_a_length() -> None:
