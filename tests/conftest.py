@@ -38,7 +38,7 @@ def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repository")
     for seed, (name, network) in enumerate(networks.items()):
         checkpoint = tmp_path_factory.mktemp(name) / "checkpoint"
-        save_untrained(checkpoint, family="vae" if name.endswith("vae") else "gan", network=network, seed=seed)
+        save_untrained(checkpoint, family="vae" if name.endswith("vae") else "dcgan", network=network, seed=seed)
         export_model(load_checkpoint(checkpoint), ExportOptions(name=name, repository=folder))
     return folder
 

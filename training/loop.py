@@ -15,8 +15,8 @@ from ganvas_core.provenance import image_text, write_image
 from training.config import TrainConfig
 from training.data import load_dataset
 from training.data.dataset import batch_indices
+from training.evaluation.measures import measure
 from training.families import FAMILIES
-from training.metrics.measures import measure
 from training.run.checkpoint import CheckpointError, CheckpointInfo, DatasetInfo, ImageFormat, load_model, save_model
 from training.run.folder import CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME, git_revision
 from training.run.resume import RESUME_NAME, load_resume, save_resume

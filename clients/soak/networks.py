@@ -42,9 +42,9 @@ def _network(name: str, family: str, *, latent_dim: int, num_labels: int, size: 
 
 
 TINY = (
-    _network("tiny-gan", "gan", latent_dim=16, num_labels=10, size=32, channels=1),
+    _network("tiny-gan", "dcgan", latent_dim=16, num_labels=10, size=32, channels=1),
     _network("tiny-vae", "vae", latent_dim=8, num_labels=10, size=32, channels=1),
-    _network("plain-gan", "gan", latent_dim=12, num_labels=0, size=16, channels=3),
+    _network("plain-gan", "dcgan", latent_dim=12, num_labels=0, size=16, channels=3),
 )
 """About 20 µs an image: what they cost is the server's own."""
 

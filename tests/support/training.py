@@ -23,9 +23,10 @@ TINY_UNCONDITIONAL = dataclasses.replace(TINY, num_classes=0, embedding_dim=0)
 def tiny_config(family: str, **options: Any) -> TrainConfig:
     """A preset cut down to 8x8 images and a dozen steps of 16 images, on one thread."""
     small: dict[str, Any] = {"network": TINY, "total_kimg": 0.2, "batch_size": 16, "threads": 1, "precision": "fp32"}
-    if family == "gan":
+    if family == "dcgan":
         small |= {"discriminator_channels": 4}
-    return dataclasses.replace(load_preset(f"digits-{family}"), **(small | options))
+    preset = {"dcgan": "digits-gan", "vae": "digits-vae"}[family]
+    return dataclasses.replace(load_preset(preset), **(small | options))
 
 
 def tiny_info(family: str, **changes: Any) -> CheckpointInfo:
@@ -46,7 +47,7 @@ def tiny_info(family: str, **changes: Any) -> CheckpointInfo:
     return dataclasses.replace(info, **changes)
 
 
-def save_tiny(folder: Path, family: str = "gan", network: DcganConfig = TINY) -> None:
+def save_tiny(folder: Path, family: str = "dcgan", network: DcganConfig = TINY) -> None:
     """A checkpoint of untrained networks."""
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from training.families.dcgan import DCGAN
 from training.families.family import Family
-from training.families.gan import GAN
 from training.families.vae import VAE
 
 __all__ = ["FAMILIES"]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (GAN, VAE)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (DCGAN, VAE)}

@@ -15,7 +15,6 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from training.config import STRICT, Positive, TrainConfig
-from training.ema import ema_decay, update_ema
 from training.families.blocks import (
     DcganConfig,
     LatentStem,
@@ -25,7 +24,8 @@ from training.families.blocks import (
     use_channels_last,
 )
 from training.families.family import Family
-from training.losses.elbo import elbo_terms, sample_posterior
+from training.objectives.elbo import elbo_terms, sample_posterior
+from training.stabilizers.ema import ema_decay, update_ema
 
 __all__ = ["VAE", "Decoder", "Encoder", "VaeConfig", "VaeTrainer"]
 

@@ -36,8 +36,8 @@ __all__ = [
     "save_model",
 ]
 
-FORMAT = 1
-"""The newest checkpoint format this release reads, and the one it writes."""
+FORMAT = 2
+"""The newest checkpoint format this release reads, and the one it writes. Format 1 called the family dcgan "gan"."""
 
 WEIGHTS_NAME = "model.safetensors"
 INFO_NAME = "model.json"
@@ -202,6 +202,8 @@ def _read_info(path: Path) -> tuple[CheckpointInfo, str | None]:
     if version > FORMAT:
         raise CheckpointError(f"{path} has format {version}; this release reads up to {FORMAT}. Upgrade Ganvas.")
     weights_sha256 = record.pop("weights_sha256", None)
+    if version == 1 and record.get("family") == "gan":
+        record["family"] = "dcgan"
     try:
         # As JSON, since in strict mode pydantic takes a list for a tuple only there.
         return TypeAdapter(CheckpointInfo).validate_json(json.dumps(record)), weights_sha256

@@ -50,7 +50,7 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
             base_channels=8,
         )
         folder = tmp_path_factory.mktemp(family) / "checkpoint"
-        save_untrained(folder, family=family, network=network, seed=seed)
+        save_untrained(folder, family="dcgan" if family == "gan" else family, network=network, seed=seed)
         return folder
 
     return make

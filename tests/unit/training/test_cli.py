@@ -37,14 +37,14 @@ def test_train_says_what_is_wrong_in_one_line(tmp_path: Path, arguments: list[st
 
 
 def test_train_says_how_to_go_on_when_the_folder_holds_a_run(tmp_path: Path) -> None:
-    create(tmp_path, tiny_config("gan"), overwrite=False)
+    create(tmp_path, tiny_config("dcgan"), overwrite=False)
     result = run(train_verb, ["digits-gan", "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert "Continue it with --resume, replace it with --overwrite" in result.stderr
 
 
 def test_train_prints_options_losses_and_where_the_checkpoint_is(tmp_path: Path) -> None:
-    create(tmp_path, tiny_config("gan", seed=11), overwrite=False)
+    create(tmp_path, tiny_config("dcgan", seed=11), overwrite=False)
     result = run(train_verb, ["digits-gan", "--out", str(tmp_path), "--resume"])
     assert result.exit_code == 0, result.stdout + result.stderr
     assert "seed 11" in result.stdout
@@ -54,7 +54,7 @@ def test_train_prints_options_losses_and_where_the_checkpoint_is(tmp_path: Path)
 
 
 def test_train_reports_a_damaged_resume_state_without_a_traceback(tmp_path: Path) -> None:
-    create(tmp_path, tiny_config("gan"), overwrite=False)
+    create(tmp_path, tiny_config("dcgan"), overwrite=False)
     (tmp_path / "resume.safetensors").write_bytes(b"\x80\x04 a pickle")
     result = run(train_verb, ["digits-gan", "--out", str(tmp_path), "--resume"])
     assert result.exit_code == 1

@@ -16,7 +16,7 @@ from training.run.checkpoint import CheckpointError, load_model
 from training.run.folder import create
 
 
-@pytest.mark.parametrize("family", ["gan", "vae"])
+@pytest.mark.parametrize("family", ["dcgan", "vae"])
 def test_train_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path: Path, family: str) -> None:
     config = tiny_config(family, seed=7)
     create(tmp_path / "run", config, overwrite=False)
@@ -25,7 +25,7 @@ def test_train_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path: Path,
 
     model = load_model(tmp_path / "run" / "checkpoint")
     assert steps == list(range(config.num_steps + 1))
-    assert (model.info.family, model.info.preset, model.info.seed) == (family, f"digits-{family}", 7)
+    assert (model.info.family, model.info.preset, model.info.seed) == (family, config.preset, 7)
     assert model.info.kimg == outcome.kimg == config.num_steps * 16 / 1000
     assert model.info.labels == tuple("0123456789")
     assert model.info.dataset.sha256 == split_digits(8).train.sha256
@@ -50,7 +50,7 @@ def test_train_draws_grids_marked_as_ai_generated(tmp_path: Path) -> None:
 
 
 def test_train_shows_one_real_scan_of_each_label(tmp_path: Path) -> None:
-    config = tiny_config("gan")
+    config = tiny_config("dcgan")
     create(tmp_path, config, overwrite=False)
     train(config, tmp_path, should_stop=lambda: True)
     dataset = split_digits(8).train
@@ -72,14 +72,14 @@ def test_train_improves_the_vae(tmp_path: Path) -> None:
 
 
 def test_train_stops_when_a_loss_is_no_longer_finite(tmp_path: Path) -> None:
-    config = tiny_config("gan", learning_rate=1e30)
+    config = tiny_config("dcgan", learning_rate=1e30)
     create(tmp_path, config, overwrite=False)
     with pytest.raises(DivergedError, match=r"loss is (nan|inf|-inf) at .* kimg. Lower --learning-rate"):
         train(config, tmp_path)
 
 
 def test_train_keeps_what_it_saved_when_the_disk_is_full(tmp_path: Path) -> None:
-    config = tiny_config("gan", save_kimg=0.064)
+    config = tiny_config("dcgan", save_kimg=0.064)
     create(tmp_path, config, overwrite=False)
     train(config, tmp_path, should_stop=iter([False] * 5 + [True]).__next__)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -90,14 +90,14 @@ def test_train_keeps_what_it_saved_when_the_disk_is_full(tmp_path: Path) -> None
 
 def test_train_restores_the_number_of_threads(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    config = tiny_config("gan", total_kimg=0.001)
+    config = tiny_config("dcgan", total_kimg=0.001)
     create(tmp_path, config, overwrite=False)
     train(config, tmp_path)
     assert torch.get_num_threads() == before
     assert json.loads((tmp_path / "config.json").read_text())["config"]["threads"] == 1
 
 
-@pytest.mark.parametrize("family", ["gan", "vae"])
+@pytest.mark.parametrize("family", ["dcgan", "vae"])
 def test_train_works_without_labels(tmp_path: Path, family: str) -> None:
     config = tiny_config(family, network=TINY_UNCONDITIONAL)
     create(tmp_path, config, overwrite=False)

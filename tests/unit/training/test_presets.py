@@ -44,7 +44,7 @@ def test_load_preset_lists_the_presets_when_unknown() -> None:
         ({"loss": "wasserstein"}, "--loss must be 'non-saturating' or 'hinge'; got wasserstein."),
         ({"precision": "fp8"}, "--precision must be 'fp32' or 'bf16'; got fp8."),
         ({"threads": 0}, "--threads must be within [1, 256]; got 0."),
-        ({"beta": 1.0}, "--beta does not apply to digits-gan, which is a GAN."),
+        ({"beta": 1.0}, "--beta does not apply to digits-gan, which is a DCGAN."),
     ],
 )
 def test_vary_names_the_option_the_value_and_the_limit(given: dict[str, Any], message: str) -> None:
@@ -54,7 +54,7 @@ def test_vary_names_the_option_the_value_and_the_limit(given: dict[str, Any], me
 
 
 def test_resume_config_takes_the_options_of_the_run(tmp_path: Path) -> None:
-    config = tiny_config("gan", seed=4)
+    config = tiny_config("dcgan", seed=4)
     create(tmp_path / "run", config, overwrite=False)
     assert resume_config("digits-gan", tmp_path / "run", {}) == config
     assert resume_config("digits-gan", tmp_path / "run", {"seed": 4}) == config
@@ -71,7 +71,7 @@ def test_resume_config_takes_the_options_of_the_run(tmp_path: Path) -> None:
 def test_resume_config_names_the_option_that_differs(
     tmp_path: Path, preset: str, given: dict[str, Any], option: str
 ) -> None:
-    create(tmp_path / "run", tiny_config("gan", seed=4), overwrite=False)
+    create(tmp_path / "run", tiny_config("dcgan", seed=4), overwrite=False)
     with pytest.raises(UsageError, match=option):
         resume_config(preset, tmp_path / "run", given)
 
@@ -94,7 +94,7 @@ def test_preset_may_be_a_file_of_your_own(tmp_path: Path) -> None:
     [
         (("beta = 2.0", "beta = -1"), "beta must be greater than 0; got -1"),
         (("beta = 2.0", "beta = 2.0\ncolour = 1"), "colour is unknown"),
-        (('family = "vae"', 'family = "diffusion"'), "family must be one of gan, vae; got 'diffusion'"),
+        (('family = "vae"', 'family = "diffusion"'), "family must be one of dcgan, vae; got 'diffusion'"),
         (("image_size = 32", "image_size = 33"), "network image_size must be a power of two; got 33"),
         (("batch_size = 32", "batch_size = "), "is not TOML"),
         (("batch_size = 32", "batch_size = 1979-05-27"), "batch_size must be a valid integer"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.families.gan import Discriminator, Generator
+from training.families.dcgan import Discriminator, Generator
 from training.families.vae import Decoder, Encoder
 
 

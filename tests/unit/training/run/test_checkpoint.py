@@ -33,7 +33,7 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], objec
     edit_json(folder, lambda record: record.pop("weights_sha256"))
 
 
-@pytest.mark.parametrize("family", ["gan", "vae"])
+@pytest.mark.parametrize("family", ["dcgan", "vae"])
 @pytest.mark.parametrize("num_classes", [0, 10])
 def test_checkpoint_round_trip_gives_the_same_model(tmp_path: Path, family: str, num_classes: int) -> None:
     network = dataclasses.replace(TINY, num_classes=num_classes)
@@ -49,9 +49,16 @@ def test_checkpoint_round_trip_gives_the_same_model(tmp_path: Path, family: str,
     assert loaded.info == info
     assert not loaded.generator.training
     assert torch.equal(loaded.generator(*inputs), generator.eval()(*inputs))
-    assert (loaded.encoder is None) == (family == "gan")
+    assert (loaded.encoder is None) == (family == "dcgan")
     if loaded.encoder is not None and encoder is not None:
         assert torch.equal(loaded.encoder(x)[0], encoder.eval()(x)[0])
+
+
+@pytest.mark.parametrize(("old", "family"), [("gan", "dcgan"), ("vae", "vae")])
+def test_load_model_reads_a_checkpoint_of_format_1(tmp_path: Path, old: str, family: str) -> None:
+    save_tiny(tmp_path / "c", family)
+    edit_json(tmp_path / "c", lambda record: record.update(format=1, family=old))
+    assert load_model(tmp_path / "c").info.family == family
 
 
 def test_load_model_leaves_the_global_random_stream_alone(tmp_path: Path) -> None:
@@ -106,15 +113,15 @@ def test_load_model_rejects_a_pickle_in_place_of_the_weights(tmp_path: Path, zip
 
 
 def test_load_model_rejects_a_pickle_in_place_of_the_folder(tmp_path: Path) -> None:
-    torch.save(FAMILIES["gan"].build(TINY)[0].state_dict(), tmp_path / "generator.pt")
+    torch.save(FAMILIES["dcgan"].build(TINY)[0].state_dict(), tmp_path / "generator.pt")
     with pytest.raises(CheckpointError, match=r"generator.pt is a pickle, not a checkpoint folder"):
         load_model(tmp_path / "generator.pt")
 
 
 def test_load_model_rejects_a_newer_format(tmp_path: Path) -> None:
     save_tiny(tmp_path / "c")
-    edit_json(tmp_path / "c", lambda record: record.update(format=2, unheard_of=True))
-    with pytest.raises(CheckpointError, match="has format 2; this release reads up to 1"):
+    edit_json(tmp_path / "c", lambda record: record.update(format=3, unheard_of=True))
+    with pytest.raises(CheckpointError, match="has format 3; this release reads up to 2"):
         load_model(tmp_path / "c")
 
 
@@ -128,9 +135,9 @@ def test_load_model_rejects_a_newer_format(tmp_path: Path) -> None:
         (lambda r: r["network"].update(base_channels=10**9), "network base_channels must be less than"),
         (lambda r: r["network"].update(image_size=12), "image_size must be a power of two; got 12"),
         (lambda r: r["image"].update(height=16), "image must be 8x8x1"),
-        (lambda r: r["image"].update(range=[0.0, 1.0]), r"image.range of a gan must be \(-1.0, 1.0\)"),
+        (lambda r: r["image"].update(range=[0.0, 1.0]), r"image.range of a dcgan must be \(-1.0, 1.0\)"),
         (lambda r: r.update(labels=["a"]), "labels must have network.num_classes = 10 entries"),
-        (lambda r: r.update(family="diffusion"), "family must be 'gan' or 'vae'; got 'diffusion'"),
+        (lambda r: r.update(family="diffusion"), "family must be 'dcgan' or 'vae'; got 'diffusion'"),
     ],
 )
 def test_load_model_names_the_field_that_is_wrong(
@@ -170,15 +177,15 @@ def test_load_model_names_the_tensor_that_does_not_fit(
 
 
 def test_save_model_rejects_weights_that_are_not_finite(tmp_path: Path) -> None:
-    generator, _ = FAMILIES["gan"].build(TINY)
+    generator, _ = FAMILIES["dcgan"].build(TINY)
     generator.get_parameter("to_image.bias").data.fill_(float("inf"))
     with pytest.raises(CheckpointError, match=r"to_image\.bias holds NaN or infinite"):
-        save_model(tmp_path / "c", tiny_info("gan"), generator)
+        save_model(tmp_path / "c", tiny_info("dcgan"), generator)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_save_model_keeps_the_old_checkpoint_when_the_disk_is_full(tmp_path: Path) -> None:
-    save_tiny(tmp_path / "c", "gan")
+    save_tiny(tmp_path / "c", "dcgan")
     before = load_model(tmp_path / "c")
     decoder, encoder = FAMILIES["vae"].build(TINY)
     with full_disk(), pytest.raises(CheckpointError, match=r"cannot save the checkpoint in .* is whole"):
@@ -188,7 +195,7 @@ def test_save_model_keeps_the_old_checkpoint_when_the_disk_is_full(tmp_path: Pat
 
 
 def test_save_model_replaces_the_old_checkpoint(tmp_path: Path) -> None:
-    save_tiny(tmp_path / "c", "gan")
+    save_tiny(tmp_path / "c", "dcgan")
     (tmp_path / ".c.old").mkdir()
     (tmp_path / ".c.old" / "left by a crash").touch()
     save_tiny(tmp_path / "c", "vae")

@@ -10,17 +10,17 @@ from training.run.folder import RunFolderError, create, git_revision, read_confi
 
 
 def test_create_rejects_a_folder_that_holds_a_run(tmp_path: Path) -> None:
-    create(tmp_path / "run", tiny_config("gan"), overwrite=False)
+    create(tmp_path / "run", tiny_config("dcgan"), overwrite=False)
     with pytest.raises(RunFolderError, match=r"a run of digits-gan, at 0.0 of 0.2 kimg. Continue it with --resume"):
-        create(tmp_path / "run", tiny_config("gan"), overwrite=False)
+        create(tmp_path / "run", tiny_config("dcgan"), overwrite=False)
 
 
 def test_create_replaces_a_run_and_nothing_else_when_told_to(tmp_path: Path) -> None:
-    create(tmp_path, tiny_config("gan", seed=1), overwrite=False)
+    create(tmp_path, tiny_config("dcgan", seed=1), overwrite=False)
     (tmp_path / "samples").mkdir()
     (tmp_path / "resume.safetensors").write_bytes(b"old")
     (tmp_path / "notes.txt").write_text("mine")
-    create(tmp_path, tiny_config("gan", seed=2), overwrite=True)
+    create(tmp_path, tiny_config("dcgan", seed=2), overwrite=True)
     assert read_config(tmp_path).seed == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "notes.txt"]
 
@@ -29,14 +29,14 @@ def test_create_replaces_a_run_and_nothing_else_when_told_to(tmp_path: Path) -> 
 def test_create_leaves_a_folder_of_other_things_alone(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(RunFolderError, match="holds files but no training run"):
-        create(tmp_path, tiny_config("gan"), overwrite=overwrite)
+        create(tmp_path, tiny_config("dcgan"), overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_create_rejects_a_file(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(RunFolderError, match=r"run is a file\. Choose another folder"):
-        create(tmp_path / "run", tiny_config("gan"), overwrite=True)
+        create(tmp_path / "run", tiny_config("dcgan"), overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_create_rejects_a_file(tmp_path: Path) -> None:
         ("", "cannot be read"),
         ('{"format": 1}', "cannot be read"),
         ('{"format": 2, "config": {}}', "has format 2; this release reads up to 1"),
-        ('{"format": 1, "config": {"family": "gan"}}', "preset is missing"),
+        ('{"format": 1, "config": {"family": "dcgan"}}', "preset is missing"),
     ],
 )
 def test_read_config_rejects_what_it_cannot_understand(tmp_path: Path, text: str, message: str) -> None:

@@ -13,7 +13,7 @@ from training.run.progress import TrainingProgress
 def test_progress_shows_losses_kimg_and_speed(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")  # on a dumb terminal there is no bar
     shown = io.StringIO()
-    config = tiny_config("gan")
+    config = tiny_config("dcgan")
     with TrainingProgress(config, Console(file=shown, force_terminal=terminal, width=120)) as progress:
         progress.on_step(0, {})
         for step in range(1, config.num_steps + 1):

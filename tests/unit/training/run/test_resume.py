@@ -32,7 +32,12 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize(
     ("family", "options"),
-    [("gan", {"seed": 5}), ("gan", {"loss": "hinge", "r1_gamma": 0.0}), ("gan", {"precision": "bf16"}), ("vae", {})],
+    [
+        ("dcgan", {"seed": 5}),
+        ("dcgan", {"loss": "hinge", "r1_gamma": 0.0}),
+        ("dcgan", {"precision": "bf16"}),
+        ("vae", {}),
+    ],
 )
 def test_train_gives_the_same_weights_when_stopped_and_resumed(
     tmp_path: Path, family: str, options: dict[str, object]
@@ -51,7 +56,7 @@ def test_train_gives_the_same_weights_when_stopped_and_resumed(
     assert load_model(parts / "checkpoint").info == load_model(whole / "checkpoint").info
 
 
-@pytest.mark.parametrize("family", ["gan", "vae"])
+@pytest.mark.parametrize("family", ["dcgan", "vae"])
 def test_train_loses_at_most_one_interval_when_killed(tmp_path: Path, family: str) -> None:
     config = tiny_config(family, save_kimg=0.064)  # Every 4 steps.
     whole, killed = start(tmp_path / "whole", family), start(tmp_path / "killed", family)
@@ -70,7 +75,7 @@ def test_train_loses_at_most_one_interval_when_killed(tmp_path: Path, family: st
     assert weights_of(killed) == weights_of(whole)
 
 
-@pytest.mark.parametrize("family", ["gan", "vae"])
+@pytest.mark.parametrize("family", ["dcgan", "vae"])
 def test_train_repeats_itself_with_the_same_seed_only(tmp_path: Path, family: str) -> None:
     runs = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -82,32 +87,32 @@ def test_train_repeats_itself_with_the_same_seed_only(tmp_path: Path, family: st
 
 
 def test_train_saves_no_state_when_stopped_before_the_first_step(tmp_path: Path) -> None:
-    folder = start(tmp_path / "run", "gan")
-    assert not train(tiny_config("gan"), folder, should_stop=lambda: True).finished
+    folder = start(tmp_path / "run", "dcgan")
+    assert not train(tiny_config("dcgan"), folder, should_stop=lambda: True).finished
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "examples"]
 
 
 def test_train_does_nothing_more_when_already_finished(tmp_path: Path) -> None:
-    folder = start(tmp_path / "run", "gan")
-    first = train(tiny_config("gan"), folder)
+    folder = start(tmp_path / "run", "dcgan")
+    first = train(tiny_config("dcgan"), folder)
     changed = (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns
-    assert train(tiny_config("gan"), folder) == first
+    assert train(tiny_config("dcgan"), folder) == first
     assert (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns == changed
 
 
 @pytest.mark.parametrize("keep", [0, 7, 500, 9000])
 def test_train_rejects_a_truncated_resume_state(tmp_path: Path, keep: int) -> None:
-    folder = start(tmp_path / "run", "gan")
-    train(tiny_config("gan"), folder, should_stop=stop_after(2))
+    folder = start(tmp_path / "run", "dcgan")
+    train(tiny_config("dcgan"), folder, should_stop=stop_after(2))
     path = folder / "resume.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match=r"not a usable resume state: .*--overwrite"):
-        train(tiny_config("gan"), folder)
+        train(tiny_config("dcgan"), folder)
 
 
 def test_train_rejects_the_resume_state_of_another_family(tmp_path: Path) -> None:
-    folder = start(tmp_path / "run", "gan")
-    train(tiny_config("gan"), folder, should_stop=stop_after(2))
+    folder = start(tmp_path / "run", "dcgan")
+    train(tiny_config("dcgan"), folder, should_stop=stop_after(2))
     with pytest.raises(CheckpointError, match="not a usable resume state"):
         train(tiny_config("vae"), folder)
 

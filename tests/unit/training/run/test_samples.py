@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from ganvas_core.noise import latents
 from tests.support.training import TINY
 from training.families import FAMILIES
-from training.families.gan import Generator
+from training.families.dcgan import Generator
 from training.run.samples import draw_samples, reconstruction_grid, sample_grid, to_uint8
 
 
 def test_sample_grid_shows_what_the_sampler_answers_for_seed_and_label() -> None:
-    generator = FAMILIES["gan"].build(TINY)[0].eval()
+    generator = FAMILIES["dcgan"].build(TINY)[0].eval()
     grid = sample_grid(generator, latent_shape=(4,), num_classes=10, image_range=(-1.0, 1.0))
     assert grid.shape == (102, 102, 1)
     z = torch.from_numpy(latents([3], 4))
@@ -33,7 +33,7 @@ def test_sample_grid_of_an_unconditional_generator_shows_a_hundred_seeds() -> No
 
 
 def test_draw_samples_of_a_seed_is_the_same_among_others() -> None:
-    generator = FAMILIES["gan"].build(TINY)[0].eval()
+    generator = FAMILIES["dcgan"].build(TINY)[0].eval()
     labels = torch.arange(250) % 10
     many = draw_samples(generator, torch.arange(250), labels, latent_shape=(4,))
     alone = draw_samples(generator, torch.tensor([249]), labels[249:], latent_shape=(4,))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tests.support.training import TINY, TINY_UNCONDITIONAL
 from training.data.digits import split_digits
+from training.evaluation.measures import Evaluation, density_and_coverage, label_accuracy, measure, reconstruction_mse
 from training.families import FAMILIES
-from training.metrics.measures import Evaluation, density_and_coverage, label_accuracy, measure, reconstruction_mse
 
 SPLIT = split_digits(8)
 DIGITS = SPLIT.held_out
@@ -92,8 +92,8 @@ def test_reconstruction_mse_is_the_mean_square_for_a_black_decoder(
 @pytest.mark.parametrize(
     ("family", "network", "names"),
     [
-        ("gan", TINY, {"label_accuracy", "real_label_accuracy", "density", "coverage"}),
-        ("gan", TINY_UNCONDITIONAL, {"density", "coverage"}),
+        ("dcgan", TINY, {"label_accuracy", "real_label_accuracy", "density", "coverage"}),
+        ("dcgan", TINY_UNCONDITIONAL, {"density", "coverage"}),
         ("vae", TINY_UNCONDITIONAL, {"density", "coverage", "reconstruction_mse"}),
     ],
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.ema import ema_decay, update_ema
+from training.stabilizers.ema import ema_decay, update_ema
 
 
 def test_ema_decay_starts_short_and_ends_at_its_limit() -> None:

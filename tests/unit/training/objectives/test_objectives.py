@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.losses.adversarial import ADVERSARIAL_LOSSES, r1_penalty
-from training.losses.elbo import elbo_terms, sample_posterior
+from training.objectives.adversarial import ADVERSARIAL_LOSSES, r1_penalty
+from training.objectives.elbo import elbo_terms, sample_posterior
 
 NO_SCORES = torch.empty(0)
 
