@@ -21,6 +21,7 @@ from training.run.checkpoint import CheckpointError, CheckpointInfo, DatasetInfo
 from training.run.folder import CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME, git_revision
 from training.run.resume import RESUME_NAME, load_resume, save_resume
 from training.run.samples import reconstruction_grid, sample_grid, write_examples
+from training.seeds import sub_seed
 
 __all__ = ["DivergedError", "Outcome", "train"]
 
@@ -100,9 +101,9 @@ class Run:
         self.labels = self.split.train.labels if network.num_classes else None
 
         with torch.random.fork_rng(devices=[]):  # PyTorch's global random stream stays as it was.
-            torch.manual_seed(config.seed)
-            self.trainer = FAMILIES[config.family].trainer(config)
-        self.rng = torch.Generator().manual_seed(config.seed)
+            torch.manual_seed(sub_seed(config.seed, "weights"))
+            self.trainer = FAMILIES[config.family].trainer(config, len(self.images))
+        self.rng = torch.Generator().manual_seed(sub_seed(config.seed, "noise"))
         path = folder / RESUME_NAME
         self.step = load_resume(path, trainer=self.trainer, rng=self.rng) if path.exists() else 0
 
@@ -113,7 +114,9 @@ class Run:
     def advance(self) -> dict[str, float]:
         """Take one step; returns the losses by name."""
         config = self.config
-        batch = batch_indices(self.step, batch_size=config.batch_size, num_images=len(self.images), seed=config.seed)
+        batch = batch_indices(
+            self.step, batch_size=config.batch_size, num_images=len(self.images), seed=sub_seed(config.seed, "order")
+        )
         labels = None if self.labels is None else self.labels[batch]
         losses = self.trainer.step(self.step, self.images[batch], labels, self.rng)
         self.step += 1

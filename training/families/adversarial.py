@@ -36,6 +36,8 @@ class AdversarialConfig(TrainConfig):
     """Channels of the discriminator at half the image's size; they double as the image halves."""
     discriminator_learning_rate: Positive
     """Learning rate of the discriminator; if not above the generator's, it lags and samples collapse."""
+    ema_halflife_kimg: Positive = 2.0
+    """The averaged weights forget half of themselves in so many thousand images."""
     loss: LossName = "non-saturating"
     """Adversarial loss."""
     r1_gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -98,7 +100,10 @@ class AdversarialTrainer:
         self.generator_optimizer.step()
         self.discriminator.requires_grad_(True)
 
-        update_ema(self.generator_ema, self.generator, ema_decay(step))
+        decay = ema_decay(
+            batch_size=len(images), num_images=(step + 1) * len(images), halflife_kimg=config.ema_halflife_kimg
+        )
+        update_ema(self.generator_ema, self.generator, decay)
         return {"D": discriminator_loss.item(), "G": generator_loss.item()}
 
 

@@ -84,7 +84,7 @@ def _initialize(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
-def _trainer(config: AdversarialConfig) -> AdversarialTrainer:
+def _trainer(config: AdversarialConfig, num_images: int) -> AdversarialTrainer:
     network = config.network
     generator = Generator(**dataclasses.asdict(network))
     discriminator = Discriminator(

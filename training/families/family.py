@@ -67,8 +67,8 @@ class Family:
     """Range of the generator's output, and of the images given to the encoder and the discriminator."""
     build: Callable[[Any], Networks]
     """Network configuration → fresh networks, drawn from PyTorch's global random stream."""
-    trainer: Callable[[Any], Trainer]
-    """Training configuration → trainer, drawn from PyTorch's global random stream."""
+    trainer: Callable[[Any, int], Trainer]
+    """Training configuration, number of training images → trainer, drawn from PyTorch's global random stream."""
 
     def parse_network(self, value: object) -> NetworkConfig:
         """A network configuration from a TOML or JSON object.

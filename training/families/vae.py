@@ -36,6 +36,8 @@ class VaeConfig(TrainConfig):
 
     network: DcganConfig
     """Network of the decoder; the encoder mirrors it."""
+    ema_halflife_kimg: Positive = 1.0
+    """The averaged weights forget half of themselves in so many thousand images."""
     beta: Positive
     """KL weight: a low one improves reconstructions and ruins samples."""
 
@@ -94,7 +96,7 @@ class Decoder(nn.Module):
 class VaeTrainer:
     """Encoder and decoder, their averages and their optimizer."""
 
-    def __init__(self, config: VaeConfig) -> None:
+    def __init__(self, config: VaeConfig, num_images: int) -> None:
         self.config = config
         self.generator, self.encoder = _build(config.network)
         use_channels_last(self.generator, self.encoder)
@@ -131,8 +133,11 @@ class VaeTrainer:
         torch.autograd.backward(error + config.beta * divergence)
         self.optimizer.step()
 
-        update_ema(self.encoder_ema, self.encoder, ema_decay(step))
-        update_ema(self.generator_ema, self.generator, ema_decay(step))
+        decay = ema_decay(
+            batch_size=len(images), num_images=(step + 1) * len(images), halflife_kimg=config.ema_halflife_kimg
+        )
+        update_ema(self.encoder_ema, self.encoder, decay)
+        update_ema(self.generator_ema, self.generator, decay)
         return {"reconstruction": error.item(), "KL": divergence.item()}
 
 
