@@ -59,7 +59,7 @@ class TrainConfig:
     learning_rate: Positive
     """Learning rate of Adam; in a GAN, of the generator."""
     # A CPU that emulates bf16 is several times slower. Weights, losses and the checkpoint are float32 either way.
-    precision: Annotated[Literal["fp32", "bf16"], Cli(env="GANVAS_TRAIN_PRECISION")] = "fp32"
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], Cli(env="GANVAS_TRAIN_PRECISION")] = "fp32"
     """Precision of the convolutions in training; bf16 is faster on a CPU that has it."""
     # Networks this small gain from a second thread only on an idle machine: elsewhere each layer waits for the slower
     # one. Another number rounds differently, so a resumed run needs the same.

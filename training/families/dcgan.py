@@ -7,15 +7,28 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import pairwise
+from typing import Annotated
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from training.families.adversarial import AdversarialConfig, AdversarialTrainer
+from training.config import STRICT
+from training.families.adversarial import AdversarialConfig, adversarial_family
 from training.families.blocks import DcganConfig, LatentStem, downsampling_widths, upsampling, upsampling_widths
-from training.families.family import Family
 
-__all__ = ["DCGAN", "Discriminator", "Generator"]
+__all__ = ["DCGAN", "DcganTrainConfig", "Discriminator", "Generator"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DcganTrainConfig(AdversarialConfig):
+    """Options of a DCGAN."""
+
+    network: DcganConfig
+    """Network of the generator."""
+    discriminator_channels: Annotated[int, Field(ge=1, le=1024)]
+    """Channels of the discriminator at half the image's size; they double as the image halves."""
 
 
 class Generator(nn.Module):
@@ -84,23 +97,15 @@ def _initialize(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
-def _trainer(config: AdversarialConfig, num_images: int) -> AdversarialTrainer:
-    network = config.network
-    generator = Generator(**dataclasses.asdict(network))
-    discriminator = Discriminator(
-        num_classes=network.num_classes,
-        image_size=network.image_size,
-        image_channels=network.image_channels,
-        base_channels=config.discriminator_channels,
-    )
-    return AdversarialTrainer(config, generator, discriminator)
-
-
-DCGAN = Family(
+DCGAN = adversarial_family(
     name="dcgan",
-    config_type=AdversarialConfig,
+    config_type=DcganTrainConfig,
     network_type=DcganConfig,
-    image_range=(-1.0, 1.0),
-    build=lambda network: (Generator(**dataclasses.asdict(network)), None),
-    trainer=_trainer,
+    generator=lambda network: Generator(**dataclasses.asdict(network)),
+    discriminator=lambda config: Discriminator(
+        num_classes=config.network.num_classes,
+        image_size=config.network.image_size,
+        image_channels=config.network.image_channels,
+        base_channels=config.discriminator_channels,
+    ),
 )

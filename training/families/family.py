@@ -41,6 +41,19 @@ class Trainer(Protocol):
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]: ...
 
+    @property
+    def state(self) -> Mapping[str, float]:
+        """What the resume state must hold beside modules and optimizers: small numbers by name."""
+        ...
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """Take back what `state` gave."""
+        ...
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply every learning rate by factor, from the next step on."""
+        ...
+
     def step(self, step: int, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """Train on one batch.
 

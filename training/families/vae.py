@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -98,6 +99,7 @@ class VaeTrainer:
 
     def __init__(self, config: VaeConfig, num_images: int) -> None:
         self.config = config
+        self.learning_rate_factor = 1.0
         self.generator, self.encoder = _build(config.network)
         use_channels_last(self.generator, self.encoder)
         self.encoder_ema = copy.deepcopy(self.encoder).eval().requires_grad_(False)
@@ -118,11 +120,27 @@ class VaeTrainer:
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"vae": self.optimizer}
 
+    @property
+    def state(self) -> dict[str, float]:
+        return {}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        """As Trainer.load_state: there is none."""
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """As Trainer.scale_learning_rate."""
+        self.learning_rate_factor *= factor
+
     def step(self, step: int, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """One optimizer step on the negative ELBO, then the averages: as Trainer.step. Losses in nats per image."""
         config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.num_steps))
+            group["lr"] = (
+                self.learning_rate_factor
+                * config.learning_rate
+                * 0.5
+                * (1 + math.cos(math.pi * step / config.num_steps))
+            )
         noise = torch.randn(len(images), *config.network.latent_shape, generator=rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
             mean, logvar = self.encoder(images)

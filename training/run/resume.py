@@ -37,6 +37,7 @@ def save_resume(path: Path, *, step: int, trainer: Trainer, rng: torch.Generator
     for name, optimizer in trainer.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{name}.{index}.{key}": moments[key] for key in ADAM_KEYS}
+    tensors |= {f"state.{name}": torch.tensor(value, dtype=torch.float64) for name, value in trainer.state.items()}
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     metadata = {"format": str(FORMAT), "step": str(step)}
     write_atomic(path, safetensors.torch.save(contiguous, metadata=metadata))
@@ -73,6 +74,7 @@ def load_resume(path: Path, *, trainer: Trainer, rng: torch.Generator) -> int:
             module.load_state_dict(_take(tensors, f"module.{name}."))
         for name, optimizer in trainer.optimizers.items():
             _load_adam(optimizer, _take(tensors, f"optimizer.{name}."))
+        trainer.load_state({name: value.item() for name, value in _take(tensors, "state.").items()})
         rng.set_state(tensors["rng"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise _damaged(path, error) from None

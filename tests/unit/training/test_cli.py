@@ -26,7 +26,7 @@ from training.run.folder import create
             "or name a .toml file of your own.\n",
         ),
         (["digits-gan", "--kimg", "-3"], "train: --kimg must be more than 0; got -3.\n"),
-        (["digits-vae", "--r1-gamma", "1"], "train: --r1-gamma does not apply to digits-vae, which is a VAE.\n"),
+        (["digits-vae", "--gamma", "1"], "train: --gamma does not apply to digits-vae, which is a VAE.\n"),
         (["digits-vae", "--resume", "--overwrite"], "train: --resume and --overwrite exclude each other.\n"),
     ],
 )

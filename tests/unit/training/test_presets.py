@@ -41,8 +41,12 @@ def test_load_preset_lists_the_presets_when_unknown() -> None:
         ({"batch_size": 1}, "--batch-size must be within [2, 4096]; got 1."),
         ({"batch_size": 5000}, "--batch-size must be within [2, 4096]; got 5000."),
         ({"learning_rate": float("nan")}, "--learning-rate must be a finite number more than 0; got nan."),
-        ({"loss": "wasserstein"}, "--loss must be 'non-saturating' or 'hinge'; got wasserstein."),
-        ({"precision": "fp8"}, "--precision must be 'fp32' or 'bf16'; got fp8."),
+        (
+            {"loss": "logistic"},
+            "--loss must be 'relativistic', 'non-saturating', 'minimax', 'least-squares', 'hinge' or 'wasserstein'; "
+            "got logistic.",
+        ),
+        ({"precision": "fp8"}, "--precision must be 'fp32', 'bf16' or 'fp16'; got fp8."),
         ({"threads": 0}, "--threads must be within [1, 256]; got 0."),
         ({"beta": 1.0}, "--beta does not apply to digits-gan, which is a DCGAN."),
     ],

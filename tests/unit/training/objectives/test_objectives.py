@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.objectives.adversarial import ADVERSARIAL_LOSSES, r1_penalty
+from training.objectives.adversarial import ADVERSARIAL_LOSSES
 from training.objectives.elbo import elbo_terms, sample_posterior
+from training.objectives.penalties import slope_penalty, squared_slope
 
 NO_SCORES = torch.empty(0)
 
@@ -37,26 +39,79 @@ def test_non_saturating_losses_are_the_cross_entropies_of_the_scores() -> None:
     assert loss.generator(NO_SCORES, fake).item() == pytest.approx(-torch.sigmoid(fake).log().mean().item(), rel=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
-@given(kind=st.sampled_from(sorted(ADVERSARIAL_LOSSES)), scores=st.lists(st.floats(-20, 20), min_size=2, max_size=8))
-def test_adversarial_losses_pull_against_each_other(kind: str, scores: list[float]) -> None:
-    loss = ADVERSARIAL_LOSSES[kind]
-    fake, real = torch.tensor(scores, dtype=torch.float64), torch.zeros(len(scores))
-    assert loss.generator(real, fake + 1) < loss.generator(real, fake)
-    assert loss.discriminator(real, fake + 1) >= loss.discriminator(real, fake)
+FORMULAS: dict[str, tuple[Any, Any]] = {
+    # d loss / d real and d loss / d fake of the discriminator, then d loss / d fake of the generator, for one image.
+    "relativistic": (lambda r, f: (-sigma(f - r), sigma(f - r)), lambda r, f: -sigma(r - f)),
+    "non-saturating": (lambda r, f: (-sigma(-r), sigma(f)), lambda r, f: -sigma(-f)),
+    "minimax": (lambda r, f: (-sigma(-r), sigma(f)), lambda r, f: -sigma(f)),
+    "least-squares": (lambda r, f: (r - 1, f), lambda r, f: f - 1),
+    "hinge": (lambda r, f: (-float(r < 1), float(f > -1)), lambda r, f: -1.0),
+    "wasserstein": (lambda r, f: (-1.0, 1.0), lambda r, f: -1.0),
+}
 
 
-def test_r1_penalty_is_the_squared_slope_of_a_linear_score() -> None:
+def sigma(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@settings(max_examples=20, deadline=None)
+@given(scores=st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=4))
+@pytest.mark.parametrize("kind", sorted(ADVERSARIAL_LOSSES))
+def test_gradient_of_a_loss_is_its_formula(kind: str, scores: list[tuple[float, float]]) -> None:
+    loss, (of_discriminator, of_generator) = ADVERSARIAL_LOSSES[kind], FORMULAS[kind]
+    real, fake = (torch.tensor(column, requires_grad=True) for column in zip(*scores, strict=True))
+    found = torch.autograd.grad(loss.discriminator(real, fake), [real, fake])
+    for i, (r, f) in enumerate(zip(real.tolist(), fake.tolist(), strict=True)):
+        expected = of_discriminator(r, f)
+        assert [len(scores) * float(part[i]) for part in found] == pytest.approx(list(expected), abs=1e-5)
+    (found_fake,) = torch.autograd.grad(loss.generator(real.detach(), fake), [fake])
+    for i, (r, f) in enumerate(zip(real.tolist(), fake.tolist(), strict=True)):
+        assert len(scores) * float(found_fake[i]) == pytest.approx(of_generator(r, f), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(ADVERSARIAL_LOSSES))
+def test_accuracy_and_sign_see_whether_the_discriminator_is_right(kind: str) -> None:
+    loss, high, low = ADVERSARIAL_LOSSES[kind], torch.tensor([2.0, 3.0]), torch.tensor([-2.0, -1.0])
+    assert loss.accuracy(high, low) == 1.0
+    assert loss.accuracy(low, high) == 0.0
+    assert loss.accuracy(torch.tensor([2.0, -3.0]), torch.tensor([-2.0, 1.0])) == 0.5
+    assert loss.real_sign(high, low) == 1.0
+    assert loss.real_sign(low, high) == -1.0
+
+
+def test_slope_penalty_is_zero_for_a_slope_of_one_and_grows_by_the_square() -> None:
+    rng = torch.Generator().manual_seed(0)
+    slope = torch.randn(1, 2, 4, 4, generator=rng)
+    slope /= slope.norm()
+    real, fake = torch.randn(2, 5, 2, 4, 4, generator=rng)
+    for factor in (1.0, 3.0):
+        penalty = slope_penalty(lambda x, f=factor: (x * slope * f).sum((1, 2, 3)), real, fake, rng)  # type: ignore[misc]
+        assert penalty.item() == pytest.approx((factor - 1) ** 2, abs=1e-5)
+
+
+def test_slope_penalty_looks_between_the_real_image_and_the_fake_one() -> None:
+    seen: list[torch.Tensor] = []
+
+    def score(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images.detach())
+        return images.sum((1, 2, 3))
+
+    real, fake = torch.ones(200, 1, 1, 1), torch.zeros(200, 1, 1, 1)
+    slope_penalty(score, real, fake, torch.Generator().manual_seed(0))
+    assert seen[0].min() < 0.1 < 0.9 < seen[0].max()
+
+
+def test_squared_slope_is_the_squared_slope_of_a_linear_score() -> None:
     slope = torch.randn(1, 8, 8)
     images = torch.randn(5, 1, 8, 8, requires_grad=True)
-    penalty = r1_penalty((images * slope).sum(dim=(1, 2, 3)), images)
+    penalty = squared_slope((images * slope).sum(dim=(1, 2, 3)), images)
     assert penalty.item() == pytest.approx(slope.square().sum().item(), rel=1e-5)
 
 
-def test_r1_penalty_has_a_gradient_for_the_discriminator() -> None:
+def test_squared_slope_has_a_gradient_for_the_discriminator() -> None:
     weight = torch.full((1, 2, 2), 0.5, requires_grad=True)
     images = torch.randn(3, 1, 2, 2, requires_grad=True)
-    r1_penalty((images * weight).sum(dim=(1, 2, 3)), images).backward()  # type: ignore[no-untyped-call]
+    squared_slope((images * weight).sum(dim=(1, 2, 3)), images).backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert weight.grad.flatten().tolist() == pytest.approx([1.0] * 4)  # d/dw of the sum of w²
 

@@ -34,8 +34,9 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
     ("family", "options"),
     [
         ("dcgan", {"seed": 5}),
-        ("dcgan", {"loss": "hinge", "r1_gamma": 0.0}),
+        ("dcgan", {"loss": "hinge", "gamma": 0.0}),
         ("dcgan", {"precision": "bf16"}),
+        ("dcgan", {"augment": "adaptive", "augment_kimg": 0.2, "final_learning_rate": 1e-4}),
         ("vae", {}),
     ],
 )
