@@ -1,8 +1,4 @@
-"""The verbs `train` and `untrained`.
-
-`TrainOptions` is made at import: RunOptions, and each field of each family's configuration, all optional. mypy sees
-RunOptions.
-"""
+"""The verbs `train` and `untrained`."""
 
 from __future__ import annotations
 
@@ -14,70 +10,58 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
-from ganvas_core.cli import OPTIONS, Cli, Option, UsageError, UserError, options_of
+from ganvas_core.cli import OPTIONS, Cli, UsageError, UserError
 from training import loop
 from training.config import TrainConfig
 from training.data import load_dataset
+from training.device import resolve_device
 from training.families import FAMILIES
-from training.presets import load_preset, read_toml, vary
-from training.run.folder import CHECKPOINT_NAME, SAMPLES_NAME, create, read_config
+from training.presets import parse_config, parse_settings, read_preset, read_toml
+from training.run.checkpoints import CHECKPOINT_NAME, Checkpoints
+from training.run.distributed import Processes, joined_processes
+from training.run.folder import SAMPLES_NAME, create, read_config
 from training.run.progress import TrainingProgress
-from training.run.resume import RESUME_NAME
 from training.untrained import save_untrained
 
 __all__ = ["TrainOptions", "UntrainedOptions", "train", "untrained"]
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class RunOptions:
-    """What `train` takes beside the fields of a configuration."""
+class TrainOptions:
+    """Options of `train`: a few of a preset's keys have one of their own, and --set reaches every key."""
 
     env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
 
     preset: Annotated[str, Cli(positional=True)]
     """What to train: a preset's name, or a .toml file like those in training/presets."""
+    data: Annotated[str | None, Cli(shown_default="the preset's")] = None
+    """What to train on: a data set's name, or a path to your images."""
+    settings: Annotated[tuple[str, ...], Cli(flag="--set")] = ()
+    """key=value: any key of the preset, such as network.base_channels=32; may be given again."""
     out: Annotated[Path | None, Cli(env="GANVAS_TRAIN_OUT", shown_default="out/PRESET")] = None
     """Run folder."""
+    seed: Annotated[int | None, Field(ge=0, lt=2**63), Cli(shown_default="the preset's, 0")] = None
+    """Seed of the run, for weights, noise and image order; it has nothing to do with the seeds of images."""
+    kimg: Annotated[float | None, Field(gt=0, allow_inf_nan=False), Cli(shown_default="the preset's")] = None
+    """Thousands of images to train on."""
+    device: Annotated[str | None, Cli(env="GANVAS_TRAIN_DEVICE", shown_default="auto")] = None
+    """Where to compute: cpu, cuda, cuda:1, mps; auto: the best that there is."""
+    threads: Annotated[int | None, Field(ge=1, le=256), Cli(env="GANVAS_TRAIN_THREADS", shown_default="1")] = None
+    """PyTorch's compute threads on the CPU."""
+    start_from: Annotated[Path | None, Cli(flag="--from")] = None
+    """Checkpoint folder of the same family to start from: of another class set or resolution, what fits is taken."""
     resume: bool = False
-    """Continue the run in OUT, with its own options."""
+    """Continue the run in OUT, with its own options, from its newest checkpoint."""
+    resume_at: Annotated[float | None, Field(ge=0)] = None
+    """As --resume, from the kept checkpoint of so many kimg; newer ones are deleted."""
     overwrite: bool = False
     """Replace the run in OUT."""
-
-
-def _with_config_fields(base: type) -> type:
-    """RunOptions, and every field that some family's configuration adds: None means as the preset has it."""
-    annotations: dict[str, Any] = {}
-    defaults: dict[str, Any] = {}
-    for option, families in _config_options().values():
-        only = "" if len(families) == len(FAMILIES) else f"{' and '.join(families).upper()} only: "
-        shown = "the preset's" if option.required else option.shown_default
-        cli = dataclasses.replace(option.cli, shown_default=shown)
-        annotations[option.field] = Annotated[(option.type | None, *option.constraints, cli)]
-        defaults[option.field] = Field(default=None, description=only + option.help)
-    made = type("TrainOptions", (base,), {"__module__": __name__, "__annotations__": annotations, **defaults})
-    return dataclass(made, frozen=True, kw_only=True, config=OPTIONS)
-
-
-def _config_options() -> dict[str, tuple[Option, list[str]]]:
-    """Field → its option, and the families that have it."""
-    found: dict[str, tuple[Option, list[str]]] = {}
-    for family in FAMILIES.values():
-        for option in options_of(family.config_type):
-            if option.field not in ("preset", "family", "network"):
-                found.setdefault(option.field, (option, []))[1].append(family.name)
-    return found
-
-
-if TYPE_CHECKING:
-    TrainOptions = RunOptions
-else:
-    TrainOptions = _with_config_fields(RunOptions)
 
 
 def train(options: TrainOptions) -> int:
@@ -85,28 +69,31 @@ def train(options: TrainOptions) -> int:
 
     Ctrl-C saves; --resume continues and ends in the same weights as an uninterrupted run.
 
-    Example: ./ganvas train digits-gan --out out/digits-gan --seed 7
+    Example: ./ganvas train folder --data my-images --set network.image_size=64 --out out/mine
     """
     folder = options.out or Path("out") / Path(options.preset).stem
-    values = {name: getattr(options, name) for name in _config_options()}
-    given = {name: value for name, value in values.items() if value is not None}
-    if options.resume and options.overwrite:
+    resumes = options.resume or options.resume_at is not None
+    if resumes and options.overwrite:
         raise UsageError("--resume and --overwrite exclude each other.")
-    if options.resume:
-        config = resume_config(options.preset, folder, given)
-        if not (folder / RESUME_NAME).exists():
-            print(f"train: {folder} has no saved state yet: starting from the beginning.", file=sys.stderr)
-    else:
-        config = vary(load_preset(options.preset), given)
-        network = config.network
-        load_dataset(config.dataset, image_shape=network.image_shape, num_classes=network.num_classes)
-        try:
-            create(folder, config, overwrite=options.overwrite)
-        except OSError as error:
-            raise UserError(f"--out: cannot write {error.filename or folder}: {error.strerror}.") from None
+    changes = changes_of(options)
+    config = resume_config(options.preset, folder, changes) if resumes else new_config(options.preset, changes)
+    with joined_processes(config.device) as (processes, device), _quiet_unless(processes):
+        if not resumes:
+            config = dataclasses.replace(config, device=device)
+            network = config.network
+            load_dataset(config.data, image_shape=network.image_shape, num_classes=network.num_classes)
+        if processes.is_first and not resumes:
+            try:
+                create(folder, config, overwrite=options.overwrite)
+            except OSError as error:
+                raise UserError(f"--out: cannot write {error.filename or folder}: {error.strerror}.") from None
+        processes.wait()
+        return _train(config, folder, options, processes)
 
-    # Say what is trained.
-    console = Console()
+
+def _train(config: TrainConfig, folder: Path, options: TrainOptions, processes: Processes) -> int:
+    """Say what is trained, train until the budget is spent or a signal asks to stop, and say what came out."""
+    console = Console(quiet=not processes.is_first)
     settings = dataclasses.asdict(config)
     network_settings = _listed(settings.pop("network"))
     del settings["preset"], settings["family"]
@@ -115,13 +102,24 @@ def train(options: TrainOptions) -> int:
         highlight=False,
         soft_wrap=True,
     )
+    checkpoints = Checkpoints(folder, num_last=config.num_checkpoints)
+    resume_at = None if options.resume_at is None else checkpoints.at(options.resume_at)
+    if options.resume and resume_at is None and checkpoints.newest() is None:
+        print(f"train: {folder} has no checkpoint yet: starting from the beginning.", file=sys.stderr)
 
-    # Train until the budget is spent or a signal asks to stop.
     resume_command = f"./ganvas train {options.preset} --out {folder} --resume"
     start_s = time.monotonic()
     try:
         with _stop_requests() as stopped, TrainingProgress(config, console) as progress:
-            outcome = loop.train(config, folder, on_step=progress.on_step, should_stop=lambda: bool(stopped))
+            outcome = loop.train(
+                config,
+                folder,
+                resume_at=resume_at,
+                processes=processes,
+                on_step=progress.on_step,
+                should_stop=lambda: bool(stopped),
+                say=progress.say,
+            )
     except KeyboardInterrupt:
         print(f"train: stopped. The last save is intact; continue with: {resume_command}", file=sys.stderr)
         return 130
@@ -133,33 +131,70 @@ def train(options: TrainOptions) -> int:
     if not outcome.finished:
         done = f"stopped at {outcome.kimg:.1f} of {config.total_kimg:g} kimg and saved"
         print(f"train: {done}. Continue with: {resume_command}", file=sys.stderr)
-        return 128 + stopped[0]
+        return 128 + stopped[0] if stopped else 130
 
-    # Say what came out.
     lines = [
         f"trained to {outcome.kimg:.1f} kimg in {time.monotonic() - start_s:.1f} s",
-        f"  {', '.join(f'{name} {value:g}' for name, value in outcome.metrics.items())}",
         f"  samples     {folder / SAMPLES_NAME}",
-        f"  checkpoint  {folder / CHECKPOINT_NAME}",
+        f"  checkpoint  {folder / CHECKPOINT_NAME} (the best that was kept, of {outcome.best_kimg:g} kimg)",
+        f"  {', '.join(f'{name} {value:g}' for name, value in outcome.metrics.items())}",
     ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     return 0
 
 
-def resume_config(preset: str, folder: Path, given: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of the run in `folder`; a field that is given must be as it was.
+def changes_of(options: TrainOptions) -> dict[str, Any]:
+    """The keys of the configuration that a command line gives, --set and others.
 
     Raises:
-        UsageError: a field is not what the run was started with.
+        UsageError: a key is given twice, by --set and by its own option.
+    """
+    own = {
+        "data": options.data,
+        "seed": options.seed,
+        "total_kimg": options.kimg,
+        "device": options.device,
+        "threads": options.threads,
+        "start_from": None if options.start_from is None else str(options.start_from),
+    }
+    changes = parse_settings(options.settings)
+    for key, value in own.items():
+        if value is not None and changes.setdefault(key, value) != value:
+            raise UsageError(f"--set {key}={changes[key]} contradicts its own option, {value}: give one of them.")
+    return changes
+
+
+def new_config(preset: str, changes: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of a new run.
+
+    Raises:
+        UsageError: the preset or a change is wrong, or the data cannot be looked at.
+    """
+    record, where = read_preset(preset, changes)
+    config = parse_config(record, where=where if not changes else f"{preset} with --set")
+    return dataclasses.replace(config, device=resolve_device(config.device))
+
+
+def resume_config(preset: str, folder: Path, changes: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of the run in `folder`; a key that is given must be as it was.
+
+    Raises:
+        UsageError: a key is not what the run was started with.
         RunFolderError: there is no run that can be read.
     """
     config = read_config(folder)
-    typed = {option.field: option.typed for option, _ in _config_options().values()} | {"preset": "PRESET"}
-    vary(config, given)  # rejects a field of another family
-    for field, value in {"preset": Path(preset).stem if preset.endswith(".toml") else preset, **given}.items():
-        if value != (saved := getattr(config, field)):
+    saved = dataclasses.asdict(config)
+    given = {"preset": Path(preset).stem if preset.endswith(".toml") else preset, **changes}
+    for key, value in given.items():
+        table: Any = saved
+        for name in key.split("."):
+            if not isinstance(table, Mapping) or name not in table:
+                raise UsageError(f"--set: the run in {folder} has no key {key!r}.")
+            table = table[name]
+        if value != table and not (key == "device" and value == "auto"):
+            typed = {"preset": "PRESET", "total_kimg": "--kimg", "start_from": "--from"}.get(key, key)
             raise UsageError(
-                f"{typed[field]} is {value} here, but the run in {folder} was started with {saved}. "
+                f"{typed} is {value} here, but the run in {folder} was started with {table}. "
                 "Leave it as it was to resume that run, or start another in another --out."
             )
     return config
@@ -197,6 +232,17 @@ def untrained(options: UntrainedOptions) -> None:
 
 def _listed(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+@contextmanager
+def _quiet_unless(processes: Processes) -> Iterator[None]:
+    """Of several processes, the first one speaks: what another one raises is the same, or follows from its end."""
+    try:
+        yield
+    except UserError:
+        if processes.is_first:
+            raise
+        sys.exit(1)
 
 
 @contextmanager

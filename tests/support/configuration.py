@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from clients.bench.__main__ import BenchVerbOptions
 from clients.cli.sample import SampleOptions
@@ -18,6 +18,8 @@ from serving.cli.verify import VerifyOptions
 from serving.keys.store import Key, KeysFile
 from serving.options import ServeOptions
 from training.cli import TrainOptions
+from training.config import TrainConfig
+from training.families import FAMILIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 VERBS: dict[str, type] = {
@@ -73,6 +75,36 @@ def _key_file(kind: Any) -> str:
     return "".join(rows)
 
 
+def _keys(options_type: Any, prefix: str = "", without: frozenset[str] = frozenset()) -> str:
+    """Every key of a configuration as rows."""
+    rows = []
+    for option in options_of(options_type):
+        if option.field in without:
+            continue
+        limits = f" ({option.limits})" if option.limits else ""
+        choices = f" {', '.join(get_args(option.type))}." if get_origin(option.type) is Literal else ""
+        meaning = (option.help + choices + limits).replace("|", "\\|")
+        rows.append(f"| `{prefix}{option.field}` | {option.shown_default} | {meaning} |\n")
+    return "".join(rows)
+
+
+def _presets() -> str:
+    """The keys of every family's presets, those that all have first."""
+    head = "| key | default | meaning |\n|---|---|---|\n"
+    common = frozenset(option.field for option in options_of(TrainConfig))
+    parts = [
+        "\n## Keys of a preset\n\nEvery key of a preset's TOML file may be given as "
+        "`./ganvas train PRESET --set key=value`; keys of the `[network]` table as `--set network.key=value`. What is "
+        "required stands in every preset.\n\n",
+        head + _keys(TrainConfig, without=frozenset({"preset", "family", "network"})),
+    ]
+    for family in FAMILIES.values():
+        parts.append(f"\n### {family.name}\n\n{head}")
+        parts.append(_keys(family.config_type, without=common))
+        parts.append(_keys(family.network_type, prefix="network."))
+    return "".join(parts)
+
+
 def page() -> str:
     """The whole page."""
     parts = [HEAD]
@@ -84,6 +116,7 @@ def page() -> str:
             typed = "" if option.cli.secret else f"`{option.typed}`"
             meaning = (option.help + limits).replace("|", "\\|")
             parts.append(f"| {typed} | {env} | {option.shown_default} | {meaning} |\n")
+    parts.append(_presets())
     parts.append(FILES)
     parts.append(
         "\n## The keys file\n\n`./ganvas keys` writes it: JSON, with these fields\n\n| field | meaning |\n|---|---|\n"

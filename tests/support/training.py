@@ -14,7 +14,8 @@ from training.families import FAMILIES
 from training.families.blocks import DcganConfig
 from training.presets import load_preset
 from training.run.checkpoint import CheckpointInfo, DatasetInfo, ImageFormat, save_model
-from training.run.folder import CHECKPOINT_NAME
+from training.run.checkpoints import Checkpoints
+from training.run.resume import RESUME_NAME
 
 TINY = DcganConfig(latent_dim=4, num_classes=10, embedding_dim=3, image_size=8, image_channels=1, base_channels=4)
 TINY_UNCONDITIONAL = dataclasses.replace(TINY, num_classes=0, embedding_dim=0)
@@ -22,7 +23,7 @@ TINY_UNCONDITIONAL = dataclasses.replace(TINY, num_classes=0, embedding_dim=0)
 
 def tiny_config(family: str, **options: Any) -> TrainConfig:
     """A preset cut down to 8x8 images and a dozen steps of 16 images, on one thread."""
-    small: dict[str, Any] = {"network": TINY, "total_kimg": 0.2, "batch_size": 16, "threads": 1, "precision": "fp32"}
+    small: dict[str, Any] = {"network": TINY, "total_kimg": 0.2, "batch_size": 16, "threads": 1, "device": "cpu"}
     if family == "dcgan":
         small |= {"discriminator_channels": 4}
     preset = {"dcgan": "digits-gan", "vae": "digits-vae"}[family]
@@ -56,6 +57,8 @@ def save_tiny(folder: Path, family: str = "dcgan", network: DcganConfig = TINY) 
 
 
 def weights_of(run: Path) -> dict[str, bytes]:
-    """Every tensor of a run's checkpoint and resume state, as bytes."""
-    tensors = load_file(run / CHECKPOINT_NAME / "model.safetensors") | load_file(run / "resume.safetensors")
+    """Every tensor of a run's newest checkpoint and of its resume state, as bytes."""
+    newest = Checkpoints(run, num_last=1).newest()
+    assert newest is not None
+    tensors = load_file(newest / "model.safetensors") | load_file(newest / RESUME_NAME)
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}

@@ -1,16 +1,14 @@
-"""Labelled images, what is known about them, and the order in which training sees them."""
+"""Labelled images, and what is known about them."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
-import numpy as np
-import torch
 from torch import Tensor
 
-__all__ = ["Dataset", "Split", "batch_indices"]
+__all__ = ["Dataset", "Split"]
 
 HASH_ROWS = 4096
 """Images hashed at once: a memory-mapped data set is never read whole into memory."""
@@ -69,18 +67,3 @@ class Split:
     """What a generator is trained on."""
     held_out: Dataset
     """What it is measured on."""
-
-
-def batch_indices(step: int, *, batch_size: int, num_images: int, seed: int) -> Tensor:
-    """[batch_size] int64: which images step `step` of the run sees, a pure function of its arguments.
-
-    Each epoch shows every image once, in an order of its own; a batch may span two epochs.
-    """
-    positions = range(step * batch_size, (step + 1) * batch_size)
-    picked = [int(_epoch_order(p // num_images, num_images, seed)[p % num_images]) for p in positions]
-    return torch.tensor(picked, dtype=torch.int64)
-
-
-@lru_cache(maxsize=4)
-def _epoch_order(epoch: int, num_images: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.random.default_rng([seed, epoch]).permutation(num_images)

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from training.config import STRICT, Positive, TrainConfig
+from training.device import autocast
 from training.families.blocks import use_channels_last
 from training.families.family import Family
 from training.objectives.adversarial import ADVERSARIAL_LOSSES
@@ -41,7 +42,6 @@ AUGMENT_BELOW = 30_000
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -247,7 +247,7 @@ class AdversarialTrainer:
         self, real: Tensor, fake: Tensor, labels: Tensor | None, rng: torch.Generator
     ) -> dict[str, float]:
         self.discriminator.requires_grad_(False)
-        real_scores = self._score(real, labels, rng) if self.loss.generator_needs_real else torch.empty(0)
+        real_scores = self._score(real, labels, rng) if self.loss.generator_needs_real else real.new_empty(0)
         loss = self.loss.generator(real_scores, self._score(fake, labels, rng))
         self._update(self.generator_optimizer, loss)
         self.discriminator.requires_grad_(True)
@@ -272,8 +272,7 @@ class AdversarialTrainer:
         self.scaler.update()
 
     def _autocast(self, device: torch.device, *, enabled: bool = True) -> torch.autocast:
-        precision = self.config.precision
-        return torch.autocast(device.type, PRECISIONS[precision], enabled=enabled and precision != "fp32")
+        return autocast(device, self.config.precision, enabled=enabled)
 
 
 def adversarial_family(

@@ -25,13 +25,17 @@ class DcganConfig:
     """Constructor arguments of the GAN's generator and the VAE's decoder; an encoder takes those it knows."""
 
     latent_dim: Annotated[int, Field(ge=1, le=4096)]
+    """Numbers that an image is drawn from."""
     num_classes: Annotated[int, Field(ge=0, le=100_000)]
-    """0: unconditional."""
+    """Classes of images; 0: unconditional."""
     embedding_dim: Annotated[int, Field(ge=0, le=4096)]
+    """Numbers that a label is turned into, appended to the latent."""
     image_size: Annotated[int, Field(ge=8, le=1024)]
     """Height and width in pixels, a power of two."""
     image_channels: Annotated[int, Field(ge=1, le=4)]
+    """1: grey; 3: RGB."""
     base_channels: Annotated[int, Field(ge=1, le=1024)]
+    """Channels at half the image's size; they double as it halves."""
 
     def __post_init__(self) -> None:
         if self.image_size & (self.image_size - 1):

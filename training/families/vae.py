@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from training.config import STRICT, Positive, TrainConfig
+from training.device import autocast
 from training.families.blocks import (
     DcganConfig,
     LatentStem,
@@ -141,8 +142,8 @@ class VaeTrainer:
                 * 0.5
                 * (1 + math.cos(math.pi * step / config.num_steps))
             )
-        noise = torch.randn(len(images), *config.network.latent_shape, generator=rng)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+        noise = torch.randn(len(images), *config.network.latent_shape, generator=rng, device=images.device)
+        with autocast(images.device, config.precision):
             mean, logvar = self.encoder(images)
             z = sample_posterior(mean.float(), logvar.float(), noise)
             logits = self.generator.logits(z, labels)
@@ -152,7 +153,9 @@ class VaeTrainer:
         self.optimizer.step()
 
         decay = ema_decay(
-            batch_size=len(images), num_images=(step + 1) * len(images), halflife_kimg=config.ema_halflife_kimg
+            batch_size=config.batch_size,
+            num_images=(step + 1) * config.batch_size,
+            halflife_kimg=config.ema_halflife_kimg,
         )
         update_ema(self.encoder_ema, self.encoder, decay)
         update_ema(self.generator_ema, self.generator, decay)

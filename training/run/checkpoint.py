@@ -1,4 +1,4 @@
-"""The checkpoint folder, which export reads: model.safetensors (EMA weights) and model.json (all else).
+"""The checkpoint folder, which export reads: model.safetensors (EMA weights), model.json (all else), card.md to read.
 
 Nothing here pickles or unpickles, so a checkpoint from a stranger can at worst be rejected.
 """
@@ -24,15 +24,20 @@ from ganvas_core.cli import UserError, describe_validation_error
 from ganvas_core.files import atomic_folder, write_synced
 from training.config import STRICT, NetworkConfig
 from training.families import FAMILIES
+from training.run.card import card
 
 __all__ = [
+    "CARD_NAME",
     "FORMAT",
+    "INFO_NAME",
+    "WEIGHTS_NAME",
     "CheckpointError",
     "CheckpointInfo",
     "DatasetInfo",
     "ImageFormat",
     "LoadedModel",
     "load_model",
+    "read_info",
     "save_model",
 ]
 
@@ -41,6 +46,7 @@ FORMAT = 2
 
 WEIGHTS_NAME = "model.safetensors"
 INFO_NAME = "model.json"
+CARD_NAME = "card.md"
 
 
 class CheckpointError(UserError):
@@ -62,6 +68,10 @@ class DatasetInfo:
     size: int
     sha256: str
     """SHA-256 of the prepared uint8 images and labels: see training.data."""
+    license: str = ""
+    """Licence of the images; empty: not known."""
+    source: str = ""
+    """Where the images come from."""
 
 
 def _parse_network(value: Any, info: ValidationInfo) -> Any:
@@ -88,6 +98,12 @@ class CheckpointInfo:
     kimg: float
     """Thousands of real images the network has been shown."""
     seed: int
+    started_from: str = ""
+    """SHA-256 of the weights that the run was started from; empty: from random ones."""
+    num_rollbacks: int = 0
+    """How often the run diverged and was taken back to an earlier checkpoint."""
+    device: str = ""
+    """What it was trained on."""
     git_revision: str | None = None
     torch: str
 
@@ -115,13 +131,23 @@ class LoadedModel:
     """SHA-256 of model.safetensors."""
 
 
-def save_model(folder: Path, info: CheckpointInfo, generator: nn.Module, encoder: nn.Module | None = None) -> None:
+def save_model(
+    folder: Path,
+    info: CheckpointInfo,
+    generator: nn.Module,
+    encoder: nn.Module | None = None,
+    *,
+    others: Mapping[str, bytes] | None = None,
+) -> None:
     """Write a whole checkpoint folder, or leave what was there.
+
+    Args:
+        others: more files for the folder, by name.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written, or a weight is not finite.
     """
-    weights = _named_weights(generator, encoder)
+    weights = {name: w.cpu().contiguous() for name, w in _named_tensors(generator, encoder).items()}
     _check_finite(weights, folder)
     data = safetensors.torch.save(weights, metadata={"format": "pt"})
     record = TypeAdapter(CheckpointInfo).dump_python(info, mode="json") | {
@@ -131,10 +157,22 @@ def save_model(folder: Path, info: CheckpointInfo, generator: nn.Module, encoder
         with atomic_folder(folder) as temporary:
             write_synced(temporary / WEIGHTS_NAME, data)
             write_synced(temporary / INFO_NAME, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+            write_synced(temporary / CARD_NAME, card(info).encode())
+            for name, content in (others or {}).items():
+                write_synced(temporary / name, content)
     except OSError as error:
         raise CheckpointError(
             f"cannot save the checkpoint in {folder}: {error.strerror or error}. What was there before is whole."
         ) from None
+
+
+def read_info(folder: Path) -> CheckpointInfo:
+    """What model.json of a checkpoint folder says.
+
+    Raises:
+        CheckpointError: it is missing, damaged or of a newer format.
+    """
+    return _read_info(folder / INFO_NAME)[0]
 
 
 def load_model(folder: Path) -> LoadedModel:
@@ -164,7 +202,7 @@ def load_model(folder: Path) -> LoadedModel:
         generator, encoder = FAMILIES[info.family].build(info.network)
     # Every tensor must be there, of its shape and type, and finite.
     path = folder / WEIGHTS_NAME
-    expected = _named_weights(generator, encoder)
+    expected = _named_tensors(generator, encoder)
     if missing := sorted(set(expected) - set(weights)):
         raise CheckpointError(
             f"{path} lacks the tensor {missing[0]} ({len(missing)} missing), which {INFO_NAME} needs."
@@ -235,10 +273,10 @@ def _parts(generator: nn.Module, encoder: nn.Module | None) -> dict[str, nn.Modu
     return {"generator.": generator} | ({"encoder.": encoder} if encoder is not None else {})
 
 
-def _named_weights(generator: nn.Module, encoder: nn.Module | None) -> dict[str, Tensor]:
-    """Parameters and buffers under `generator.` and `encoder.`, contiguous on the CPU."""
+def _named_tensors(generator: nn.Module, encoder: nn.Module | None) -> dict[str, Tensor]:
+    """Parameters and buffers under `generator.` and `encoder.`."""
     return {
-        prefix + name: tensor.detach().contiguous()
+        prefix + name: tensor.detach()
         for prefix, module in _parts(generator, encoder).items()
         for name, tensor in module.state_dict().items()
     }

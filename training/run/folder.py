@@ -1,17 +1,21 @@
 """The folder of one training run.
 
 OUT/config.json            the resolved options
-OUT/resume.safetensors     where an interrupted run continues
-OUT/checkpoint/            what export reads: the averaged weights of the last save
+OUT/checkpoints/           the last checkpoints and the best, each with its resume state: a run continues from any
+OUT/checkpoint/            the best of them, what export reads
+OUT/curves.jsonl           losses and speed over time, and what each checkpoint measured; the same in tensorboard/
 OUT/examples/              images from the data set
 OUT/samples/               sample grids, and reconstructions where there is an encoder, by kimg
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,7 +26,10 @@ from ganvas_core.cli import UsageError
 from ganvas_core.files import write_atomic
 from training.config import TrainConfig
 from training.presets import parse_config
-from training.run.resume import RESUME_NAME, read_step
+from training.run.checkpoints import CHECKPOINT_NAME, CHECKPOINTS_NAME, Checkpoints
+from training.run.curves import CURVES_NAME, TENSORBOARD_NAME
+from training.run.distributed import Processes
+from training.run.resume import RESUME_NAME, read_position
 
 __all__ = [
     "CHECKPOINT_NAME",
@@ -32,14 +39,15 @@ __all__ = [
     "RunFolderError",
     "create",
     "git_revision",
+    "locked",
     "read_config",
 ]
 
 CONFIG_NAME = "config.json"
-CHECKPOINT_NAME = "checkpoint"
 SAMPLES_NAME = "samples"
 EXAMPLES_NAME = "examples"
-FORMAT = 1
+FORMAT = 2
+"""Format 1 named its data set `dataset`, and kept one checkpoint."""
 
 
 class RunFolderError(UsageError):
@@ -64,8 +72,8 @@ def create(folder: Path, config: TrainConfig, *, overwrite: bool) -> None:
                 "replace it with --overwrite, or choose another folder."
             )
         # Delete what a run writes, and nothing else.
-        (folder / RESUME_NAME).unlink(missing_ok=True)
-        for name in (CHECKPOINT_NAME, EXAMPLES_NAME, SAMPLES_NAME):
+        (folder / CURVES_NAME).unlink(missing_ok=True)
+        for name in (CHECKPOINT_NAME, CHECKPOINTS_NAME, EXAMPLES_NAME, SAMPLES_NAME, TENSORBOARD_NAME):
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / CONFIG_NAME).unlink()
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,12 +100,33 @@ def read_config(folder: Path) -> TrainConfig:
         raise RunFolderError(f"--resume: {folder} holds no run. Leave out --resume to start one.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"--resume: {path} cannot be read: {error}. Start again with --overwrite.") from None
-    if version > FORMAT:
-        raise RunFolderError(f"--resume: {path} has format {version}; this release reads up to {FORMAT}.")
+    if version != FORMAT:
+        remedy = "Upgrade Ganvas." if version > FORMAT else "Finish the run with the release that started it."
+        raise RunFolderError(f"--resume: {path} has format {version}; this release reads format {FORMAT}. {remedy}")
     try:
         return parse_config(config, where=str(path))
     except UsageError as error:
         raise RunFolderError(f"--resume: {error} Start again with --overwrite.") from None
+
+
+@contextmanager
+def locked(folder: Path, *, by: Processes) -> Iterator[None]:
+    """Keep every other process from training in this folder.
+
+    Raises:
+        RunFolderError: another one does.
+    """
+    if not by.is_first:
+        yield
+        return
+    with (folder / CONFIG_NAME).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunFolderError(
+                f"--out: another process trains in {folder}. Stop it, or choose another folder."
+            ) from None
+        yield
 
 
 @lru_cache(maxsize=1)
@@ -123,7 +152,8 @@ def _progress(folder: Path) -> str:
     """` of digits-gan, at 12.8 of 60 kimg`, as far as it can be read."""
     try:
         config = read_config(folder)
-        done = config.kimg(read_step(folder / RESUME_NAME)) if (folder / RESUME_NAME).exists() else 0
+        newest = Checkpoints(folder, num_last=1).newest()
+        done = config.kimg(read_position(newest / RESUME_NAME).step) if newest else 0
     except Exception:  # This only describes the folder in another error.
         return ""
     return f" of {config.preset}, at {done:.1f} of {config.total_kimg:g} kimg"

@@ -1,11 +1,14 @@
 """The resume state: everything but the options, so that a resumed run ends in the same bits as an uninterrupted one.
 
-One safetensors file: weights, averages, optimizer moments and the random stream as tensors, the step in its header.
+One safetensors file in each kept checkpoint: weights, averages, optimizer moments, the trainer's small numbers and the
+random streams as tensors; where the run stands in its header.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
@@ -13,90 +16,133 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ganvas_core.files import write_atomic
 from training.families.family import Trainer
 from training.run.checkpoint import CheckpointError
 
-__all__ = ["RESUME_NAME", "load_resume", "read_step", "save_resume"]
+__all__ = ["RESUME_NAME", "Position", "dump_resume", "load_resume", "read_position", "state_tensors"]
 
 RESUME_NAME = "resume.safetensors"
-FORMAT = 2
-"""Format 1 named the networks otherwise."""
-ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
+FORMAT = 3
+"""Format 2 lay beside the checkpoint, without the random streams of several processes."""
 
 
-def save_resume(path: Path, *, step: int, trainer: Trainer, rng: torch.Generator) -> None:
-    """Write the state after `step` ≥ 1 steps, whole or not at all.
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where a run stands."""
 
-    Raises:
-        OSError: the disk is full or the folder cannot be written.
-    """
-    tensors = {"rng": rng.get_state()}
+    step: int
+    """Steps done."""
+    num_rollbacks: int = 0
+    """How often it diverged and was taken back."""
+    learning_rate_factor: float = 1.0
+    """What every learning rate is multiplied by since."""
+
+
+def state_tensors(trainer: Trainer) -> dict[str, Tensor]:
+    """Everything that a trainer has learned: weights, averages, optimizer moments, its small numbers."""
+    tensors = {f"state.{name}": torch.tensor(value, dtype=torch.float64) for name, value in trainer.state.items()}
     for name, module in trainer.modules.items():
         tensors |= {f"module.{name}.{key}": tensor for key, tensor in module.state_dict().items()}
     for name, optimizer in trainer.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{name}.{index}.{key}": moments[key] for key in ADAM_KEYS}
-    tensors |= {f"state.{name}": torch.tensor(value, dtype=torch.float64) for name, value in trainer.state.items()}
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    metadata = {"format": str(FORMAT), "step": str(step)}
-    write_atomic(path, safetensors.torch.save(contiguous, metadata=metadata))
+            tensors |= {f"optimizer.{name}.{index}.{key}": value for key, value in moments.items()}
+    return tensors
 
 
-def read_step(path: Path) -> int:
-    """The step that a resume state was saved after.
+def dump_resume(position: Position, tensors: Mapping[str, Tensor], rng_states: list[Tensor]) -> bytes:
+    """The file's bytes.
+
+    Args:
+        tensors: as state_tensors gives them.
+        rng_states: the state of each process's random stream, by its rank.
+    """
+    streams = {f"rng.{rank}": state for rank, state in enumerate(rng_states)}
+    here = {name: tensor.detach().cpu().contiguous() for name, tensor in (streams | dict(tensors)).items()}
+    header = {"format": str(FORMAT)} | {name: repr(value) for name, value in dataclasses.asdict(position).items()}
+    return bytes(safetensors.torch.save(here, metadata=header))
+
+
+def read_position(path: Path) -> Position:
+    """Where the run stood when a resume state was saved.
 
     Raises:
         CheckpointError: the file is no resume state of a format this release reads.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        version, step = int(metadata["format"]), int(metadata["step"])
+            header = file.metadata() or {}
+        version = int(header["format"])
+        if version == FORMAT:
+            return Position(
+                step=int(header["step"]),
+                num_rollbacks=int(header["num_rollbacks"]),
+                learning_rate_factor=float(header["learning_rate_factor"]),
+            )
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise _damaged(path, error) from None
-    if version != FORMAT:
-        remedy = "Upgrade Ganvas." if version > FORMAT else "Finish the run with the release that started it."
-        raise CheckpointError(f"{path} has format {version}; this release reads format {FORMAT}. {remedy}")
-    return step
+    remedy = "Upgrade Ganvas." if version > FORMAT else "Finish the run with the release that started it."
+    raise CheckpointError(f"{path} has format {version}; this release reads format {FORMAT}. {remedy}")
 
 
-def load_resume(path: Path, *, trainer: Trainer, rng: torch.Generator) -> int:
-    """Put a saved state into a fresh trainer and random stream; returns the step to continue from.
+def load_resume(path: Path, *, trainer: Trainer, rng: torch.Generator, rank: int, num_processes: int) -> Position:
+    """Put a saved state into a fresh trainer and random stream; returns where the run stands.
 
     Raises:
-        CheckpointError: the file is truncated, of a newer format, or of other networks.
+        CheckpointError: the file is truncated, of another format, of other networks, or of another number of processes.
     """
-    step = read_step(path)
+    position = read_position(path)
     try:
         tensors = safetensors.torch.load(path.read_bytes())
+        found = sum(name.startswith("rng.") for name in tensors)
+        if found != num_processes:
+            raise CheckpointError(
+                f"{path} was saved by {found} processes, and this run has {num_processes}: each has its own random "
+                f"numbers. Resume with as many (torchrun --nproc-per-node {found}), or start another run with --from."
+            )
         for name, module in trainer.modules.items():
             module.load_state_dict(_take(tensors, f"module.{name}."))
         for name, optimizer in trainer.optimizers.items():
-            _load_adam(optimizer, _take(tensors, f"optimizer.{name}."))
-        trainer.load_state({name: value.item() for name, value in _take(tensors, "state.").items()})
-        rng.set_state(tensors["rng"])
+            _load_moments(optimizer, _take(tensors, f"optimizer.{name}."))
+        trainer.load_state({name: float(value) for name, value in _take(tensors, "state.").items()})
+        rng.set_state(tensors[f"rng.{rank}"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise _damaged(path, error) from None
-    return step
+    trainer.scale_learning_rate(position.learning_rate_factor)
+    return position
 
 
 def _take(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _load_adam(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give every parameter its moments, laid out in memory as the parameter is: the layout decides the rounding."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for index, parameter in enumerate(parameters):
-        moments = {key: tensors[f"{index}.{key}"] for key in ADAM_KEYS}
-        for key in ("exp_avg", "exp_avg_sq"):
-            if moments[key].shape != parameter.shape:
-                raise ValueError(f"{index}.{key} has shape {list(moments[key].shape)}, not {list(parameter.shape)}")
-            moments[key] = torch.empty_like(parameter).copy_(moments[key])
-        optimizer.state[parameter] = moments
+def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give every parameter its moments, laid out in memory as the parameter is: the layout decides the rounding.
+
+    A frozen parameter has none.
+    """
+    known: set[str] = set()
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            index = len(known)
+            known.add(str(index))
+            moments = _take(tensors, f"{index}.")
+            for key, value in moments.items():
+                if value.ndim == 0:  # the number of updates: on the GPU only where the kernel reads it there
+                    on_device = group.get("fused") or group.get("capturable")
+                    moments[key] = value.to(parameter.device) if on_device else value
+                elif value.shape == parameter.shape:
+                    moments[key] = torch.empty_like(parameter).copy_(value)
+                else:
+                    raise ValueError(f"{index}.{key} has shape {list(value.shape)}, not {list(parameter.shape)}")
+            if moments:
+                optimizer.state[parameter] = moments
+    if unknown := {name.partition(".")[0] for name in tensors} - known:
+        raise ValueError(f"there are moments of parameter {min(unknown)}, which the optimizer does not have")
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return CheckpointError(f"{path} is not a usable resume state: {reason}. Start again with --overwrite.")
+    return CheckpointError(
+        f"{path} is not a usable resume state: {reason}. Continue from an earlier checkpoint with --resume-at, or "
+        "start again with --overwrite."
+    )

@@ -38,16 +38,18 @@ def write_examples(folder: Path, dataset: Dataset) -> None:
 def draw_samples(
     generator: nn.Module, seeds: Tensor, labels: Tensor | None, *, latent_shape: tuple[int, ...]
 ) -> Tensor:
-    """[N, C, H, W] float32: what the exported sampler gives for these seeds, before it rounds.
+    """[N, C, H, W] float32 on the CPU: what the exported sampler gives for these seeds, before it rounds.
 
     Args:
         seeds: [N] int64, not negative.  labels: [N] int64, or None for an unconditional generator.
     """
-    z = torch.from_numpy(latents(seeds.tolist(), latent_shape))
+    device = next(generator.parameters()).device
+    z = torch.from_numpy(latents(seeds.tolist(), latent_shape)).to(device)
+    labels = None if labels is None else labels.to(device)
     chunks = []
     for start in range(0, len(z), 100):
         part = slice(start, start + 100)
-        chunks.append(generator(z[part], None if labels is None else labels[part]))
+        chunks.append(generator(z[part], None if labels is None else labels[part]).cpu())
     return torch.cat(chunks)
 
 
@@ -87,4 +89,4 @@ def to_uint8(images: Tensor, image_range: tuple[float, float]) -> NDArray[np.uin
     """[N, C, H, W] float32 in image_range → [N, H, W, C] uint8, clamped and rounded as the exported graph does."""
     low, high = image_range
     unit = (images.float().clamp(low, high) - low) / (high - low)
-    return (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from ganvas_core.files import atomic_folder, write_atomic, write_synced
+from ganvas_core import files
+from ganvas_core.files import atomic_folder, clean_temporary, exchange, write_atomic, write_synced
 
 
 def full(handle: int) -> None:
@@ -101,6 +106,7 @@ def test_atomic_folder_puts_the_old_one_back_when_the_rename_fails(
             raise OSError(5, "Input/output error")
         return rename(self, target)
 
+    monkeypatch.setattr(files, "exchange", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", fails_for_the_new_one)
     with pytest.raises(OSError, match="Input/output error"), atomic_folder(folder):
         pass
@@ -177,6 +183,75 @@ def test_atomic_folder_lies_beside_the_one_it_becomes(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "folder") as temporary:
         assert temporary.parent == tmp_path
         assert temporary.name.startswith(".folder.")
+
+
+@pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")  # the child runs no other thread
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_atomic_folder_leaves_a_whole_folder_wherever_it_is_killed(tmp_path: Path, exchanges: bool) -> None:
+    """Every system call that changes a name is a moment to be killed at: after each one, somebody looks."""
+    for moment in range(12):
+        folder = tmp_path / str(moment) / "folder"
+        with atomic_folder(folder) as temporary:
+            (temporary / "old").touch()
+        finished = killed_at(moment, folder, exchanges=exchanges)
+        if exchanges:  # nothing need be repaired
+            assert [path.name for path in folder.iterdir()] in (["old"], ["new"])
+        clean_temporary(folder)
+        assert [path.name for path in folder.iterdir()] in (["old"], ["new"])
+        assert list(folder.parent.iterdir()) == [folder]
+        if finished:
+            assert moment > 1
+            return
+    raise AssertionError("it never finished")
+
+
+def killed_at(moment: int, folder: Path, *, exchanges: bool) -> bool:
+    """Replace the folder in a process that is killed before its `moment`th rename or removal; True: it finished."""
+    child = os.fork()
+    if child == 0:
+        left = iter(range(moment))
+
+        def die_before(call: Callable[..., object]) -> Callable[..., object]:
+            def wrapped(*arguments: object, **options: object) -> object:
+                if next(left, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*arguments, **options)
+
+            return wrapped
+
+        with mock.patch.multiple(
+            files,
+            exchange=die_before(files.exchange) if exchanges else lambda one, other: False,
+            sync_folder=die_before(files.sync_folder),
+            shutil=mock.Mock(rmtree=die_before(shutil.rmtree)),
+        ):
+            Path.rename = die_before(Path.rename)  # type: ignore[method-assign, assignment]
+            with atomic_folder(folder) as temporary:
+                (temporary / "new").touch()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_exchange_swaps_two_folders(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"was-{name}").touch()
+    assert exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "was-b").exists()
+    assert (tmp_path / "b" / "was-a").exists()
+
+
+def test_exchange_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        exchange(tmp_path / "a", tmp_path / "b")
+
+
+def test_clean_temporary_deletes_what_is_left_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".folder.x1y2", ".folder.old", "folder", ".folders.x1y2"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".folder.file").touch()
+    clean_temporary(tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".folders.x1y2", "folder"]
 
 
 def test_atomic_folder_deletes_what_a_crash_left_aside(tmp_path: Path) -> None:

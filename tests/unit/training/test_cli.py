@@ -14,6 +14,7 @@ from tests.support.cli import run
 from tests.support.training import tiny_config, weights_of
 from training.cli import train as train_verb
 from training.loop import train
+from training.presets import PRESETS
 from training.run.folder import create
 
 
@@ -22,11 +23,25 @@ from training.run.folder import create
     [
         (
             ["digits-gna"],
-            "train: PRESET: there is no preset 'digits-gna'. There are: digits-gan, digits-vae; "
-            "or name a .toml file of your own.\n",
+            "train: PRESET: there is no preset 'digits-gna'; did you mean digits-gan? There are: "
+            f"{', '.join(PRESETS)}; or name a .toml file of your own.\n",
         ),
         (["digits-gan", "--kimg", "-3"], "train: --kimg must be more than 0; got -3.\n"),
-        (["digits-vae", "--gamma", "1"], "train: --gamma does not apply to digits-vae, which is a VAE.\n"),
+        (
+            ["digits-gan", "--set", "netwrok.base_chanels=32"],
+            "train: --set: dcgan has no key 'netwrok.base_chanels'; did you mean network.base_channels? "
+            "`./ganvas train --help` and docs/configuration.md list them.\n",
+        ),
+        (
+            ["digits-gan", "--set", "batch_size"],
+            "train: --set takes key=value, such as network.base_channels=32; got 'batch_size'.\n",
+        ),
+        (
+            ["digits-gan", "--set", "seed=1", "--seed", "2"],
+            "train: --set seed=1 contradicts its own option, 2: give one of them.\n",
+        ),
+        (["digits-gan", "--device", "cuda:7"], "train: --device: there is no cuda:7: PyTorch sees 0 NVIDIA GPUs.\n"),
+        (["digits-gan", "--data", "digit"], "train: --data: there is no data set 'digit'. There are: digits.\n"),
         (["digits-vae", "--resume", "--overwrite"], "train: --resume and --overwrite exclude each other.\n"),
     ],
 )
@@ -55,7 +70,8 @@ def test_train_prints_options_losses_and_where_the_checkpoint_is(tmp_path: Path)
 
 def test_train_reports_a_damaged_resume_state_without_a_traceback(tmp_path: Path) -> None:
     create(tmp_path, tiny_config("dcgan"), overwrite=False)
-    (tmp_path / "resume.safetensors").write_bytes(b"\x80\x04 a pickle")
+    (tmp_path / "checkpoints" / "000000.016kimg").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "000000.016kimg" / "resume.safetensors").write_bytes(b"\x80\x04 a pickle")
     result = run(train_verb, ["digits-gan", "--out", str(tmp_path), "--resume"])
     assert result.exit_code == 1
     assert result.stderr.startswith("train: ")
@@ -65,8 +81,8 @@ def test_train_reports_a_damaged_resume_state_without_a_traceback(tmp_path: Path
 
 def test_train_help_shows_an_example_and_every_option() -> None:
     result = run(train_verb, ["--help"], env={"COLUMNS": "200"})
-    assert "Example: ./ganvas train digits-gan" in result.stdout
-    for option in ("--out", "--seed", "--kimg", "--resume", "--overwrite", "--precision", "--threads"):
+    assert "Example: ./ganvas train folder --data my-images" in result.stdout
+    for option in ("--data", "--set", "--from", "--device", "--out", "--kimg", "--resume-at", "--overwrite"):
         assert option in result.stdout
 
 

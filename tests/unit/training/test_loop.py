@@ -11,7 +11,7 @@ from PIL import Image
 from tests.support.disk import full_disk
 from tests.support.training import TINY_UNCONDITIONAL, tiny_config
 from training.data.digits import split_digits
-from training.loop import DivergedError, train
+from training.loop import train
 from training.run.checkpoint import CheckpointError, load_model
 from training.run.folder import create
 
@@ -21,7 +21,7 @@ def test_train_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path: Path,
     config = tiny_config(family, seed=7)
     create(tmp_path / "run", config, overwrite=False)
     steps: list[int] = []
-    outcome = train(config, tmp_path / "run", on_step=lambda step, losses: steps.append(step))
+    outcome = train(config, tmp_path / "run", on_step=lambda report: steps.append(report.step))
 
     model = load_model(tmp_path / "run" / "checkpoint")
     assert steps == list(range(config.num_steps + 1))
@@ -66,26 +66,24 @@ def test_train_improves_the_vae(tmp_path: Path) -> None:
     config = tiny_config("vae", total_kimg=4.0, learning_rate=0.01)
     create(tmp_path, config, overwrite=False)
     history: list[float] = []
-    outcome = train(config, tmp_path, on_step=lambda step, losses: history.append(losses.get("reconstruction", 0.0)))
+    outcome = train(config, tmp_path, on_step=lambda report: history.append(report.losses.get("reconstruction", 0.0)))
     assert sum(history[-20:]) < 0.7 * sum(history[1:21])
     assert outcome.metrics["reconstruction_mse"] < 0.08
-
-
-def test_train_stops_when_a_loss_is_no_longer_finite(tmp_path: Path) -> None:
-    config = tiny_config("dcgan", learning_rate=1e30)
-    create(tmp_path, config, overwrite=False)
-    with pytest.raises(DivergedError, match=r"loss is (nan|inf|-inf) at .* kimg. Lower --learning-rate"):
-        train(config, tmp_path)
 
 
 def test_train_keeps_what_it_saved_when_the_disk_is_full(tmp_path: Path) -> None:
     config = tiny_config("dcgan", save_kimg=0.064)
     create(tmp_path, config, overwrite=False)
     train(config, tmp_path, should_stop=iter([False] * 5 + [True]).__next__)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = checkpoint_files(tmp_path)
     with full_disk(), pytest.raises((OSError, CheckpointError)):
         train(config, tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert checkpoint_files(tmp_path) == before
+    assert train(config, tmp_path).finished
+
+
+def checkpoint_files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.glob("checkpoint*/**/*") if path.is_file()}
 
 
 def test_train_restores_the_number_of_threads(tmp_path: Path) -> None:

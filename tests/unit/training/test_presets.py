@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from ganvas_core.cli import UsageError
 from tests.support.training import tiny_config
 from training.cli import resume_config
 from training.families.vae import VaeConfig
-from training.presets import PRESETS, load_preset, vary
+from training.presets import PRESETS, load_preset, parse_settings
 from training.run.folder import RunFolderError, create
 
 
@@ -20,41 +21,73 @@ def test_preset_carries_its_own_name_and_a_reachable_budget(name: str) -> None:
     assert config.kimg(config.num_steps) == pytest.approx(config.total_kimg, rel=1e-3)
 
 
-def test_vary_changes_the_preset() -> None:
-    config = vary(load_preset("digits-vae"), {"seed": 9, "beta": 2.5})
+def test_set_changes_keys_of_the_preset_and_of_its_network() -> None:
+    settings = parse_settings(
+        ["seed=9", "beta = 2.5", "network.base_channels=8", "data=/home/me/my = images", 'device="cpu"']
+    )
+    config = load_preset("digits-vae", settings)
     assert isinstance(config, VaeConfig)
-    assert (config.seed, config.beta) == (9, 2.5)
+    assert (config.seed, config.beta, config.data, config.device) == (9, 2.5, "/home/me/my = images", "cpu")
+    assert config.network.base_channels == 8
     assert config.batch_size == load_preset("digits-vae").batch_size
 
 
+@pytest.mark.parametrize("text", ["batch_size", "=3", " =3"])
+def test_set_takes_a_key_and_a_value(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--set takes key=value, such as network\.base_channels=32; got"):
+        parse_settings([text])
+
+
 def test_load_preset_lists_the_presets_when_unknown() -> None:
-    with pytest.raises(UsageError, match=r"no preset 'digits-gna'. There are: digits-gan, digits-vae"):
+    with pytest.raises(
+        UsageError, match=r"no preset 'digits-gna'; did you mean digits-gan\? There are: .*digits-gan, digits-vae"
+    ):
         load_preset("digits-gna")
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("setting", "message"),
     [
-        ({"seed": -1}, "--seed must be at least 0 and less than 9223372036854775808; got -1."),
-        ({"seed": 2**63}, "--seed must be at least 0 and less than 9223372036854775808; got 9223372036854775808."),
-        ({"total_kimg": 0.0}, "--kimg must be more than 0; got 0.0."),
-        ({"batch_size": 1}, "--batch-size must be within [2, 4096]; got 1."),
-        ({"batch_size": 5000}, "--batch-size must be within [2, 4096]; got 5000."),
-        ({"learning_rate": float("nan")}, "--learning-rate must be a finite number more than 0; got nan."),
+        ("seed=-1", "seed must be greater than or equal to 0; got -1."),
+        ("seed=9223372036854775808", "seed must be less than 9223372036854775808; got 9223372036854775808."),
+        ("total_kimg=0", "total_kimg must be greater than 0; got 0."),
+        ("batch_size=1", "batch_size must be greater than or equal to 2; got 1."),
+        ("batch_size=many", "batch_size must be a valid integer; got 'many'."),
+        ("learning_rate=inf", "learning_rate must be a finite number; got inf."),
         (
-            {"loss": "logistic"},
-            "--loss must be 'relativistic', 'non-saturating', 'minimax', 'least-squares', 'hinge' or 'wasserstein'; "
-            "got logistic.",
+            "loss=logistic",
+            "loss must be 'relativistic', 'non-saturating', 'minimax', 'least-squares', 'hinge' or 'wasserstein'; "
+            "got 'logistic'.",
         ),
-        ({"precision": "fp8"}, "--precision must be 'fp32', 'bf16' or 'fp16'; got fp8."),
-        ({"threads": 0}, "--threads must be within [1, 256]; got 0."),
-        ({"beta": 1.0}, "--beta does not apply to digits-gan, which is a DCGAN."),
+        ("precision=fp8", "precision must be 'fp32', 'bf16' or 'fp16'; got 'fp8'."),
+        ("threads=0", "threads must be greater than or equal to 1; got 0."),
+        ("network.image_size=33", "network image_size must be a power of two; got 33."),
+        ("device=gpu", "device must match pattern '^(auto|cpu|mps|cuda(:[0-9]+)?)$'; got 'gpu'."),
+        (
+            "frozen_discriminator_layers=1",
+            "frozen_discriminator_layers needs start_from: random layers are of no use frozen.",
+        ),
     ],
 )
-def test_vary_names_the_option_the_value_and_the_limit(given: dict[str, Any], message: str) -> None:
+def test_set_names_the_key_the_value_and_the_limit(setting: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        vary(load_preset("digits-gan"), given)
-    assert str(caught.value) == message
+        load_preset("digits-gan", parse_settings([setting]))
+    assert str(caught.value).endswith(f": {message}")
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("sharpness", "."),
+        ("base_channels", "; did you mean network.base_channels?"),
+        ("network.image_sise", "; did you mean network.image_size?"),
+        ("learning_rat", "; did you mean learning_rate?"),
+        ("network", "."),
+    ],
+)
+def test_set_names_unknown_keys_with_near_ones(key: str, near: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"--set: dcgan has no key {key!r}{near} ")):
+        load_preset("digits-gan", {key: 1})
 
 
 def test_resume_config_takes_the_options_of_the_run(tmp_path: Path) -> None:
@@ -67,7 +100,9 @@ def test_resume_config_takes_the_options_of_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("preset", "given", "option"),
     [
-        ("digits-gan", {"seed": 5}, "--seed is 5 here, but the run in .* was started with 4"),
+        ("digits-gan", {"seed": 5}, "seed is 5 here, but the run in .* was started with 4"),
+        ("digits-gan", {"network.base_channels": 5}, "network.base_channels is 5 here, but the run in .* with 4"),
+        ("digits-gan", {"beta": 5}, "the run in .* has no key 'beta'"),
         ("digits-gan", {"total_kimg": 9.0}, r"--kimg is 9.0 here, but .* 0\.2"),
         ("digits-vae", {}, "PRESET is digits-vae here, but .* digits-gan"),
     ],

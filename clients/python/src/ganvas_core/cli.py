@@ -18,6 +18,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
 import sys
 import types
 import typing
@@ -177,7 +178,7 @@ def describe_validation_error(error: ValidationError, options: Iterable[Option] 
     elif option and option.limits and first["type"] in _LIMIT_ERRORS:
         message = f"must be {option.limits}"
     else:
-        message = first["msg"].removeprefix("Input s").replace("hould", "must", 1)
+        message = re.sub(r"^(Input|String) should", "must", first["msg"])
     value = first["input"]
     try:
         finite = math.isfinite(float(value))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["atomic_folder", "sync_folder", "write_atomic", "write_synced"]
+__all__ = ["atomic_folder", "clean_temporary", "exchange", "sync_folder", "write_atomic", "write_synced"]
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -42,27 +48,59 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, which replaces it when the block succeeds and is deleted when it fails."""
+    """A temporary folder beside `folder`, which replaces it when the block succeeds and is deleted when it fails.
+
+    At every moment there is a whole folder under its name where there was one before, and a process that is killed
+    leaves a temporary folder at most: clean_temporary deletes it. Without an exchanging rename (Linux has it, on most
+    file systems) there is a moment without the folder, which clean_temporary repairs.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    retired = folder.with_name(f".{folder.name}.old")
     try:
         temporary.chmod(0o777 & ~_umask())
         yield temporary
-        # Move what is there aside, put the new folder in its place, and only then delete the old one.
-        shutil.rmtree(retired, ignore_errors=True)
-        with suppress(FileNotFoundError):
-            folder.rename(retired)
-        try:
+        if not folder.exists():
             temporary.rename(folder)
-        except OSError:
-            with suppress(FileNotFoundError):
-                retired.rename(folder)
-            raise
+        elif not exchange(temporary, folder):
+            _replace(temporary, folder)
         sync_folder(folder.parent)
-        shutil.rmtree(retired, ignore_errors=True)
+        shutil.rmtree(_retired(folder), ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # the new one if it failed, else the old one
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system or the file system cannot.
+
+    Raises:
+        OSError: it can, but this failed.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def clean_temporary(path: Path) -> None:
+    """Delete what a killed process left of writing `path`; a folder that it had moved aside comes back.
+
+    Only while nobody writes `path`.
+    """
+    retired = _retired(path)
+    if retired.is_dir() and not path.exists():
+        retired.rename(path)
+    for left in path.parent.glob(f".{path.name}.*"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -72,6 +110,24 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    """Move what is there aside, put the new folder in its place, and only then delete the old one."""
+    retired = _retired(folder)
+    shutil.rmtree(retired, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        folder.rename(retired)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        with suppress(FileNotFoundError):
+            retired.rename(folder)
+        raise
+
+
+def _retired(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
 
 
 def _umask() -> int:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from ganvas_core.cli import UsageError
 from training.data import load_dataset
-from training.data.dataset import Dataset, batch_indices
+from training.data.dataset import Dataset
 from training.data.digits import SHEET_STARTS, load_digits, split_digits
+from training.data.loader import batch_indices
 
 
 def test_load_digits_gives_all_scans_enlarged() -> None:

@@ -18,7 +18,8 @@ def test_create_rejects_a_folder_that_holds_a_run(tmp_path: Path) -> None:
 def test_create_replaces_a_run_and_nothing_else_when_told_to(tmp_path: Path) -> None:
     create(tmp_path, tiny_config("dcgan", seed=1), overwrite=False)
     (tmp_path / "samples").mkdir()
-    (tmp_path / "resume.safetensors").write_bytes(b"old")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "curves.jsonl").write_bytes(b"old")
     (tmp_path / "notes.txt").write_text("mine")
     create(tmp_path, tiny_config("dcgan", seed=2), overwrite=True)
     assert read_config(tmp_path).seed == 2
@@ -43,9 +44,9 @@ def test_create_rejects_a_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "cannot be read"),
-        ('{"format": 1}', "cannot be read"),
-        ('{"format": 2, "config": {}}', "has format 2; this release reads up to 1"),
-        ('{"format": 1, "config": {"family": "dcgan"}}', "preset is missing"),
+        ('{"format": 2}', "cannot be read"),
+        ('{"format": 3, "config": {}}', "has format 3; this release reads format 2"),
+        ('{"format": 2, "config": {"family": "dcgan"}}', "preset is missing"),
     ],
 )
 def test_read_config_rejects_what_it_cannot_understand(tmp_path: Path, text: str, message: str) -> None:

@@ -12,8 +12,10 @@ import torch
 from tests.support.training import tiny_config, weights_of
 from training.loop import train
 from training.run.checkpoint import CheckpointError, load_model
+from training.run.checkpoints import Checkpoints
 from training.run.folder import create
-from training.run.resume import load_resume, read_step
+from training.run.report import StepReport
+from training.run.resume import RESUME_NAME, load_resume, read_position
 
 
 class Killed(BaseException):
@@ -23,6 +25,12 @@ class Killed(BaseException):
 def start(folder: Path, family: str, **options: object) -> Path:
     create(folder, tiny_config(family, **options), overwrite=False)
     return folder
+
+
+def newest(folder: Path) -> Path:
+    found = Checkpoints(folder, num_last=1).newest()
+    assert found is not None
+    return found
 
 
 def stop_after(num_steps: int) -> Callable[[], bool]:
@@ -50,11 +58,11 @@ def test_train_gives_the_same_weights_when_stopped_and_resumed(
     for steps in (3, 4):
         outcome = train(config, parts, should_stop=stop_after(steps))
         assert not outcome.finished
-    assert read_step(parts / "resume.safetensors") == 7
+    assert read_position(newest(parts) / RESUME_NAME).step == 7
     assert train(config, parts).finished
 
     assert weights_of(parts) == weights_of(whole)
-    assert load_model(parts / "checkpoint").info == load_model(whole / "checkpoint").info
+    assert load_model(newest(parts)).info == load_model(newest(whole)).info
 
 
 @pytest.mark.parametrize("family", ["dcgan", "vae"])
@@ -63,14 +71,13 @@ def test_train_loses_at_most_one_interval_when_killed(tmp_path: Path, family: st
     whole, killed = start(tmp_path / "whole", family), start(tmp_path / "killed", family)
     train(config, whole)
 
-    def kill_at_step_10(step: int, losses: dict[str, float]) -> None:
-        if step == 10:
+    def kill_at_step_10(report: StepReport) -> None:
+        if report.step == 10:
             raise Killed
 
     with pytest.raises(Killed):
         train(config, killed, on_step=kill_at_step_10)
-    assert read_step(killed / "resume.safetensors") == 8
-    assert load_model(killed / "checkpoint").info.metrics == {}
+    assert read_position(newest(killed) / RESUME_NAME).step == 8
     train(config, killed)
 
     assert weights_of(killed) == weights_of(whole)
@@ -90,22 +97,22 @@ def test_train_repeats_itself_with_the_same_seed_only(tmp_path: Path, family: st
 def test_train_saves_no_state_when_stopped_before_the_first_step(tmp_path: Path) -> None:
     folder = start(tmp_path / "run", "dcgan")
     assert not train(tiny_config("dcgan"), folder, should_stop=lambda: True).finished
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "examples"]
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "examples", "tensorboard"]
 
 
 def test_train_does_nothing_more_when_already_finished(tmp_path: Path) -> None:
     folder = start(tmp_path / "run", "dcgan")
     first = train(tiny_config("dcgan"), folder)
-    changed = (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns
+    changed = (newest(folder) / "model.safetensors").stat().st_mtime_ns
     assert train(tiny_config("dcgan"), folder) == first
-    assert (folder / "checkpoint" / "model.safetensors").stat().st_mtime_ns == changed
+    assert (newest(folder) / "model.safetensors").stat().st_mtime_ns == changed
 
 
 @pytest.mark.parametrize("keep", [0, 7, 500, 9000])
 def test_train_rejects_a_truncated_resume_state(tmp_path: Path, keep: int) -> None:
     folder = start(tmp_path / "run", "dcgan")
     train(tiny_config("dcgan"), folder, should_stop=stop_after(2))
-    path = folder / "resume.safetensors"
+    path = newest(folder) / RESUME_NAME
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match=r"not a usable resume state: .*--overwrite"):
         train(tiny_config("dcgan"), folder)
@@ -118,9 +125,9 @@ def test_train_rejects_the_resume_state_of_another_family(tmp_path: Path) -> Non
         train(tiny_config("vae"), folder)
 
 
-@pytest.mark.parametrize(("file_format", "remedy"), [("1", "Finish the run with the release"), ("3", "Upgrade Ganvas")])
+@pytest.mark.parametrize(("file_format", "remedy"), [("2", "Finish the run with the release"), ("4", "Upgrade Ganvas")])
 def test_load_resume_rejects_another_format(tmp_path: Path, file_format: str, remedy: str) -> None:
     path = tmp_path / "resume.safetensors"
     safetensors.torch.save_file({"rng": torch.zeros(1)}, path, metadata={"format": file_format, "step": "1"})
-    with pytest.raises(CheckpointError, match=rf"has format {file_format}; this release reads format 2\. {remedy}"):
-        load_resume(path, trainer=None, rng=torch.Generator())  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match=rf"has format {file_format}; this release reads format 3\. {remedy}"):
+        load_resume(path, trainer=None, rng=torch.Generator(), rank=0, num_processes=1)  # type: ignore[arg-type]
