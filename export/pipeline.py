@@ -1,6 +1,7 @@
 """The export: build → prove fp32 → find and prove fp16 → certify → publish.
 
-Everything up to the last step happens in memory, so a model that fails its proof leaves nothing on disk.
+Everything up to the last step happens in memory and in a temporary folder, where the weights lie, so a model that fails
+its proof leaves nothing on disk.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from pathlib import Path
 from export.adapters.source import Source
 from export.errors import BatchDependenceError, GateError
 from export.graph.build import Graphs, Networks, build_graphs, export_networks
+from export.graph.guards import check_on_gpu
+from export.graph.tensors import weights_in_files
 from export.options import ExportOptions
 from export.precision.mixed import add_fp16
 from export.proof.cases import batch_sizes
 from export.proof.prove import Proof, prove
 from export.publish.certify import certificates, golden_png
 from export.publish.files import version_files
+from export.publish.onnx_file import EXTERNAL_BYTES, write_graphs
 from export.publish.publish import publish
 from export.publish.repository import check_folder, check_new_version, locked, staging, versions_of
 from export.report.page import report_html
@@ -46,21 +50,43 @@ class ExportResult:
 
 
 def export_model(
-    source: Source, options: ExportOptions, *, report: Callable[[str], None] = lambda step: None
+    source: Source,
+    options: ExportOptions,
+    *,
+    report: Callable[[str], None] = lambda step: None,
+    external_bytes: int = EXTERNAL_BYTES,
 ) -> ExportResult:
     """Export a trained network as a new version of a model.
 
     Args:
         source: a checkpoint's, from export.adapters.checkpoint, or any network's.
         report: called with each step, in a few words.
+        external_bytes: weights beyond this lie in a file beside their graph.
     Raises:
         InputError: the name or the repository cannot be used.
         GateError: a graph failed its proof.
         PublishError: I/O or permission error. In each case nothing was published.
     """
-    start, name, repository = time.monotonic(), options.name, options.repository
-    check_folder(repository)
-    check_new_version(repository, source, options)
+    start = time.monotonic()
+    check_folder(options.repository)
+    check_new_version(options.repository, source, options)
+    with weights_in_files() as folder:
+        certificate, changes = _export(source, options, folder, report, external_bytes)
+    return ExportResult(
+        name=options.name,
+        version=certificate.version,
+        folder=options.repository / options.name / str(certificate.version),
+        certificate=certificate,
+        seconds=time.monotonic() - start,
+        changes=changes,
+    )
+
+
+def _export(
+    source: Source, options: ExportOptions, folder: Path, report: Callable[[str], None], external_bytes: int
+) -> tuple[Certificate, tuple[Change, ...]]:
+    """The sampler's certificate, and what surgery did. Weights lie in `folder`."""
+    name, repository = options.name, options.repository
 
     report("building the graphs")
     networks, changes = _operate(export_networks(source), source, options)
@@ -73,7 +99,13 @@ def export_model(
         mixed = add_fp16(source, graphs, proof, options, report=report)
         graphs, proof, no_fp16 = mixed.graphs, mixed.proof, mixed.no_fp16
 
+    # The files, as they will be published.
     report("publishing")
+    files = write_graphs(
+        {key: graph.model for key, graph in graphs.files.items()}, folder / "files", external_bytes=external_bytes
+    )
+    for file in files.values():
+        check_on_gpu(file.path)
     with locked(repository):
         check_new_version(repository, source, options)
         version = max(versions_of(repository / name), default=0) + 1
@@ -84,6 +116,7 @@ def export_model(
             name=name,
             version=version,
             max_batch_size=options.max_batch_size,
+            files=files,
             no_fp16=no_fp16,
         )
 
@@ -93,17 +126,10 @@ def export_model(
         written["sample"] = dataclasses.replace(written["sample"], attachments=attachments)
         extra = {GOLDEN_FILE: golden_png(source, proof), REPORT_FILE: page}
 
-        models = version_files(source, graphs, written, options, version=version, sampler_files=extra)
+        models = version_files(source, files, written, options, version=version, sampler_files=extra)
         with staging(repository) as staged:
             publish(staged, repository, name=name, version=version, models=models)
-    return ExportResult(
-        name=name,
-        version=version,
-        folder=repository / name / str(version),
-        certificate=written["sample"],
-        seconds=time.monotonic() - start,
-        changes=changes,
-    )
+    return written["sample"], changes
 
 
 def _operate(networks: Networks, source: Source, options: ExportOptions) -> tuple[Networks, tuple[Change, ...]]:

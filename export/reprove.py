@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from export.adapters.checkpoint import load_checkpoint
 from export.adapters.source import Source
 from export.errors import GateError
 from export.graph.images import to_pixels
+from export.graph.tensors import load_graph, open_graph
 from export.proof import parity
 from export.proof.cases import Cases, batch_sizes, make_cases, make_half_cases
 from export.proof.half import NodeByNode
@@ -62,9 +62,7 @@ def _check_fp32(source: Source, certificate: Certificate, folder: Path, cases: C
     inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels)
     batches = batch_sizes(certificate.max_batch_size)
     floats, reference = torch_reference(source, cases)
-    network = CpuSession(
-        _float_images(onnx.load(folder / FP32_FILE)).SerializeToString(), pinned_batch=certificate.pinned_batch
-    )
+    network = open_graph(_float_images(load_graph(folder / FP32_FILE)), pinned_batch=certificate.pinned_batch)
     found = parity.check_floats(network, inputs, reference, cases, batches)
     (images,) = CpuSession(folder / FP32_FILE, pinned_batch=certificate.pinned_batch).run_in_batches(inputs, 1)
     expected = to_pixels(floats, source.image_range)
@@ -85,11 +83,11 @@ def _check_fp16(source: Source, certificate: Certificate, folder: Path, cases: C
     (images,) = CpuSession(folder / FP32_FILE, pinned_batch=certificate.pinned_batch).run_in_batches(inputs, 16)
     expected = expect_half(source, half_cases, images)
     batches = batch_sizes(certificate.max_batch_size)
-    verdict = judge_images(NodeByNode(onnx.load(folder / FP16_FILE)), expected.images, batches)
+    verdict = judge_images(NodeByNode(load_graph(folder / FP16_FILE)), expected.images, batches)
     failures = list(verdict.failures)
     if expected.posterior is not None:
         encoder = folder.parent.parent / triton_name(certificate.name, "encode") / folder.name / FP16_FILE
-        failures += judge_posterior(NodeByNode(onnx.load(encoder)), expected.posterior, batches).failures
+        failures += judge_posterior(NodeByNode(load_graph(encoder)), expected.posterior, batches).failures
     if failures:
         raise GateError(f"{'; '.join(failures)}.")
     pixels = verdict.pixels

@@ -7,11 +7,14 @@ encode  = preprocess → encoder
 
 from __future__ import annotations
 
+import tempfile
+
 import onnx
-from onnx import ModelProto, compose
+from onnx import GraphProto, ModelProto, compose
 
 from export.errors import GateError
 from export.graph.guards import check_guards
+from export.graph.tensors import with_relative_places
 from export.graph.writer import BATCH, OPSET, new_model, onnx_type
 from ganvas_core.interface import Interface
 
@@ -26,8 +29,8 @@ def join(first: ModelProto, second: ModelProto, *, edge: str) -> ModelProto:
 
     The inner names of a network, which are torch's choice, are kept apart from the contract's by a prefix.
     """
-    merged = compose.merge_models(_prefixed(first), _prefixed(second), io_map=[(edge, edge)], name="ganvas")
-    return new_model(merged.graph)
+    # Not merge_models, which would look for the weights' files in the working directory.
+    return new_model(compose.merge_graphs(_prefixed(first), _prefixed(second), io_map=[(edge, edge)], name="ganvas"))
 
 
 def check_graph(model: ModelProto, interface: Interface) -> None:
@@ -37,7 +40,7 @@ def check_graph(model: ModelProto, interface: Interface) -> None:
         GateError: names what differs.
     """
     try:
-        onnx.checker.check_model(model, full_check=True)
+        _check_onnx(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise GateError(f"the graph is not valid ONNX: {' '.join(str(error).split())}") from None
     opsets = {(entry.domain, entry.version) for entry in model.opset_import}
@@ -60,7 +63,21 @@ def check_graph(model: ModelProto, interface: Interface) -> None:
             raise GateError(f"the noise must be made of {', '.join(sorted(NOISE_OPS))}; got {node.name}.")
 
 
-def _prefixed(model: ModelProto) -> ModelProto:
+def _prefixed(model: ModelProto) -> GraphProto:
     if model.graph.name != "network":
-        return model
-    return compose.add_prefix(model, "network/", rename_nodes=False, rename_inputs=False, rename_outputs=False)
+        return model.graph
+    return compose.add_prefix_graph(
+        model.graph, "network/", rename_nodes=False, rename_inputs=False, rename_outputs=False
+    )
+
+
+def _check_onnx(model: ModelProto) -> None:
+    """ONNX's own checker, which wants a graph with files beside them."""
+    relative, folder = with_relative_places(model)
+    if folder is None:
+        onnx.checker.check_model(model, full_check=True)
+        return
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".onnx") as file:
+        file.write(relative.SerializeToString())
+        file.flush()
+        onnx.checker.check_model(file.name, full_check=True)

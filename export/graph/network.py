@@ -10,8 +10,10 @@ import contextlib
 import io
 import logging
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 
 from export.adapters.source import Source
 from export.errors import GateError, InputError
+from export.graph.tensors import from_array, load_graph, to_array, weights_folder
 from export.graph.writer import BATCH, OPSET, new_model
 from export.surgery.batch_norm import fold_batch_norm
 
@@ -98,16 +101,29 @@ def _export(network: nn.Module, example: tuple[Tensor, ...], *, inputs: list[str
                 output_names=outputs,
                 verbose=False,
             )
+            assert program is not None
+            model = _without_metadata(_graph_of(program))
     except Exception as error:  # the exporter has many, and those of the network's own code
         raise InputError(_explain(error)) from None
-    assert program is not None
-    model = _without_metadata(program.model_proto)
     for value in (*model.graph.input, *model.graph.output):
         if value.type.tensor_type.shape.dim[0].dim_param != BATCH:
             raise GateError(
                 f"the batch dimension of {value.name} came out of torch's exporter as a constant: forward uses the "
                 "batch size as a number (x.shape[0] in a comparison, an assert or a loop). Write -1 or x.size(0) there."
             )
+    return model
+
+
+def _graph_of(program: torch.onnx.ONNXProgram) -> ModelProto:
+    """The graph, with its weights in files where there is a folder for them."""
+    folder = weights_folder()
+    if folder is None:
+        return program.model_proto
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        program.save(Path(name) / "network.onnx", external_data=True)
+        model = load_graph(Path(name) / "network.onnx")
+        for tensor in model.graph.initializer:  # each into a file of its own, so that what is not used can go
+            tensor.CopyFrom(from_array(to_array(tensor), tensor.name))
     return model
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
+from export.graph.tensors import from_array, open_graph
 from ganvas_core.interface import Tensor
+from ganvas_core.session import CpuSession
 
 __all__ = ["BATCH", "IR_VERSION", "OPSET", "Graph", "GraphWriter", "new_model", "onnx_type"]
 
@@ -24,11 +26,14 @@ IR_VERSION = 10
 
 
 class Graph:
-    """A graph and the bytes of its file, which depend on nothing but the graph."""
+    """A graph, and how to run it."""
 
     def __init__(self, model: ModelProto) -> None:
         self.model = model
-        self.data: bytes = model.SerializeToString(deterministic=True)
+
+    def open(self, *, threads: int = 1, pinned_batch: int | None = None) -> CpuSession:
+        """A session on the CPU provider; let go of it to have its memory back."""
+        return open_graph(self.model, threads=threads, pinned_batch=pinned_batch)
 
 
 class GraphWriter:
@@ -41,7 +46,7 @@ class GraphWriter:
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
         full_name = f"{self._name}/{name}"
-        self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), full_name))
+        self._initializers.append(from_array(np.ascontiguousarray(array), full_name))
         return full_name
 
     def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from onnx import ModelProto, NodeProto
 
+from export.graph.guards import lacks_half_kernel
 from export.precision.rescale import rescale
 from export.surgery.fp16 import fp16_network, has_fp16_form, is_exact, nodes_out_of_range
 from export.surgery.truncation import truncation_nodes
@@ -89,6 +90,7 @@ def plan_by_rule(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> Pla
     kept |= {node.name: "statistics of a normalisation" for node in _statistics(network, weights)}
     kept |= {node.name: "the activation that makes the output" for node in _final_activation(network, weights)}
     kept |= {node.name: "has no fp16 form" for node in network.graph.node if not has_fp16_form(node)}
+    kept |= {node.name: "has no fp16 kernel in CUDA" for node in network.graph.node if lacks_half_kernel(node.op_type)}
     kept |= nodes_out_of_range(network)
     return Plan(kept=kept | {name: "asked for with --fp32-node" for name in keep_fp32 if name in existing})
 

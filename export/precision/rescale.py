@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto
 
+from export.graph.tensors import from_array, to_array
 from export.surgery.fp16 import FP16_MAX
 
 __all__ = ["PEAK_LIMIT", "Pair", "choose_exponents", "find_pairs", "rescale"]
@@ -94,7 +95,7 @@ def choose_exponents(network: ModelProto, peaks: Mapping[str, float]) -> dict[st
         peaks: the largest size of each value of the network in float32.
     """
     largest = {
-        tensor.name: float(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0))
+        tensor.name: float(np.abs(to_array(tensor)).max(initial=0.0))
         for tensor in network.graph.initializer
         if tensor.data_type == TensorProto.FLOAT
     }
@@ -131,8 +132,8 @@ def rescale(network: ModelProto, exponents: Mapping[str, int]) -> ModelProto:
     tensors = {tensor.name: tensor for tensor in network.graph.initializer}
 
     def scale(name: str, exponent: int) -> None:
-        array = np.ldexp(numpy_helper.to_array(tensors[name]), exponent).astype(np.float32)
-        tensors[name].CopyFrom(numpy_helper.from_array(array, name))
+        array = np.ldexp(to_array(tensors[name]), exponent).astype(np.float32)
+        tensors[name].CopyFrom(from_array(array, name))
 
     for pair in find_pairs(network):
         exponent = exponents.get(pair.first.name, 0)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from export.errors import GateError
+from export.graph.tensors import external_place, to_array
 from export.graph.writer import new_model
 from ganvas_core.session import CpuSession
 
@@ -66,15 +67,18 @@ class NodeByNode:
         self._nodes = list(model.graph.node)
         self._outputs = [value.name for value in model.graph.output]
         weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        # What lies in a file is read from it on every run: a session would hold a copy of it, in float32.
+        self._filed = {name: tensor for name, tensor in weights.items() if external_place(tensor) is not None}
+        inline = {name: tensor for name, tensor in weights.items() if name not in self._filed}
         sessions: SessionCache = {} if cache is None else cache
         self._sessions = []
         for node in self._nodes:
-            single = _single_node(node, self._types, weights)
+            single = _single_node(node, self._types, inline)
             key = single.SerializeToString(deterministic=True)
             if key not in sessions:
                 sessions[key] = CpuSession(key, threads=threads)
             self._sessions.append(sessions[key])
-        self._constants = {name: numpy_helper.to_array(weights[name]) for name in self._outputs if name in weights}
+        self._constants = {name: to_array(weights[name]) for name in self._outputs if name in weights}
         # Where each value is read for the last time, to free it there.
         self._last_use: dict[str, int] = {}
         for index, node in enumerate(self._nodes):
@@ -89,7 +93,9 @@ class NodeByNode:
             name: _as_float32(array) for name, array in feeds.items()
         }
         for index, (node, session) in enumerate(zip(self._nodes, self._sessions, strict=True)):
-            made = session.run({f"in{i}": values[name] for i, name in enumerate(node.input) if name in values})
+            filed = {name: _as_float32(to_array(self._filed[name])) for name in node.input if name in self._filed}
+            given = filed | {name: values[name] for name in node.input if name in values}
+            made = session.run({f"in{i}": given[name] for i, name in enumerate(node.input) if name in given})
             for name, array in zip(filter(None, node.output), made, strict=True):
                 if self._types[name] in _FLOATS:
                     tensor = torch.from_numpy(array)
@@ -165,7 +171,7 @@ def _single_node(node: NodeProto, types: Mapping[str, int], weights: Mapping[str
             continue
         alone.input[i] = f"in{i}"
         if name in weights:
-            initializers.append(numpy_helper.from_array(_as_float32(numpy_helper.to_array(weights[name])), f"in{i}"))
+            initializers.append(numpy_helper.from_array(_as_float32(to_array(weights[name])), f"in{i}"))
         else:
             inputs.append(helper.make_tensor_value_info(f"in{i}", _float32_for_half(types[name]), None))
     outputs = []
@@ -177,7 +183,7 @@ def _single_node(node: NodeProto, types: Mapping[str, int], weights: Mapping[str
         if node.op_type == "Cast" and attribute.name == "to":
             attribute.i = _float32_for_half(attribute.i)
         elif attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT16:
-            attribute.t.CopyFrom(numpy_helper.from_array(_as_float32(numpy_helper.to_array(attribute.t))))
+            attribute.t.CopyFrom(numpy_helper.from_array(_as_float32(to_array(attribute.t))))
     return new_model(helper.make_graph([alone], "node", inputs, outputs, initializer=initializers))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +17,11 @@ from export.errors import GateError, HalfGateError
 from export.graph.build import Graphs
 from export.graph.images import to_pixels
 from export.graph.network import wrap_generator
+from export.graph.writer import Graph
 from export.options import ExportOptions
 from export.proof import parity
 from export.proof.cases import Cases, batch_sizes, make_cases
+from export.proof.float64 import float64_outputs, torch_outputs
 from export.proof.half import NodeByNode
 from export.proof.half_gate import POSTERIOR_ATOL, Expected, Verdict, judge_images, judge_posterior
 from ganvas_core import noise
@@ -83,19 +84,20 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
         num_labels=len(source.labels),
     )
     batches = batch_sizes(options.max_batch_size)
-    open_graph = partial(CpuSession, threads=options.threads, pinned_batch=pinned_batch)
+    open_graph = partial(Graph.open, threads=options.threads, pinned_batch=pinned_batch)
     sample = sample_inputs(cases.seeds, cases.truncation, cases.labels)
     latents = noise.latents(cases.seeds, source.latent_shape)
 
     # Noise, bit for bit; then the network in float: first its batch invariance, since rounding to uint8 hides most
     # differences of a few seeds, then against PyTorch, with batch norm and all.
-    parity.check_noise(open_graph(graphs.noise.data), cases, latents)
+    parity.check_noise(open_graph(graphs.noise), cases, latents)
     inputs = sample | {"latent": latents}
-    network = open_graph(graphs.network.data)
+    network = open_graph(graphs.network)
     alone = network.run_in_batches(inputs, 1)
     parity.check_batch_invariance(network, inputs, alone, cases, batches, what="the network")
     floats, reference = torch_reference(source, cases)
     float_parity = parity.check_floats(network, inputs, reference, cases, batches)
+    del network  # one session at a time: each may hold a copy of the weights
 
     # The published files: the same bytes in every batch, from decode too, and close to PyTorch's.
     expected = to_pixels(floats, source.image_range)
@@ -124,7 +126,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
     posterior_inputs = _encoder_inputs(images)
     rows = [_preprocessed(source, posterior_inputs["image"])]
     _, posterior = _references(source.encoder, rows, unit=1.0)
-    encoder = open_graph(graphs.files["encode", FP32_FILE].data)
+    encoder = open_graph(graphs.files["encode", FP32_FILE])
     found = parity.check_floats(encoder, posterior_inputs, posterior, cases, batches, precision="fp32 encode")
     alone = encoder.run_in_batches(posterior_inputs, 1)
     parity.check_batch_invariance(encoder, posterior_inputs, alone, cases, batches, what=f"{FP32_FILE}: encode")
@@ -135,14 +137,14 @@ def expect_half(source: Source, cases: Cases, images: NDArray[np.uint8]) -> Half
     """What PyTorch makes of the cases in float32, and of `images` and as many of noise if there is an encoder."""
     inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels)
     inputs["latent"] = noise.latents(cases.seeds, source.latent_shape)
-    floats = torch_outputs(wrap_generator(source), _generator_rows(source, inputs))
+    floats = torch_outputs(wrap_generator(source), _generator_rows(source, inputs), batch=_TORCH_BATCH)
     made = Expected(cases=cases, inputs=inputs, outputs=floats, image_range=source.image_range)
     if source.encoder is None:
         return HalfExpected(images=made, posterior=None)
     encoder_inputs = _encoder_inputs(images)
     floats_in = _preprocessed(source, encoder_inputs["image"])
     encoder_inputs["image_float"] = floats_in.numpy()
-    posterior = torch_outputs(source.encoder, [floats_in])
+    posterior = torch_outputs(source.encoder, [floats_in], batch=_TORCH_BATCH)
     return HalfExpected(images=made, posterior=Expected(cases=cases, inputs=encoder_inputs, outputs=posterior))
 
 
@@ -158,6 +160,7 @@ def prove_fp16(source: Source, graphs: Graphs, proof: Proof, expected: HalfExpec
     verdicts: dict[Role, Verdict] = {}
     sampler = NodeByNode(graphs.files["sample", FP16_FILE].model, threads=options.threads)
     verdicts["sample"] = judge_images(sampler, expected.images, batches)
+    del sampler
     if expected.posterior is not None:
         encoder = NodeByNode(graphs.files["encode", FP16_FILE].model, threads=options.threads)
         verdicts["encode"] = judge_posterior(encoder, expected.posterior, batches)
@@ -169,7 +172,7 @@ def prove_fp16(source: Source, graphs: Graphs, proof: Proof, expected: HalfExpec
     verdicts["decode"] = verdicts["sample"]
 
     # On the CPU provider, which computes the same files in float32.
-    open_graph = partial(CpuSession, threads=options.threads, pinned_batch=proof.pinned_batch)
+    open_graph = partial(Graph.open, threads=options.threads, pinned_batch=proof.pinned_batch)
     images = _check_invariance(source, graphs, FP16_FILE, proof.cases, batches, open_graph)
     parity.check_pixels(images, proof.expected, proof.cases, precision="fp16", max_levels=MAX_LEVELS[FP16_FILE])
     pixels = verdicts["sample"].pixels
@@ -184,7 +187,7 @@ def prove_fp16(source: Source, graphs: Graphs, proof: Proof, expected: HalfExpec
     if "encode" not in verdicts:
         return proof
     inputs = _encoder_inputs(proof.images[FP32_FILE])
-    encode = open_graph(graphs.files["encode", FP16_FILE].data)
+    encode = open_graph(graphs.files["encode", FP16_FILE])
     alone = encode.run_in_batches(inputs, 1)
     parity.check_batch_invariance(encode, inputs, alone, proof.cases, batches, what=f"{FP16_FILE}: encode")
     found = FloatParity(
@@ -202,18 +205,6 @@ def torch_reference(source: Source, cases: Cases) -> tuple[NDArray[np.float32], 
     return floats, reference
 
 
-def torch_outputs(
-    network: torch.nn.Module, rows: list[torch.Tensor], *, batch: int = _TORCH_BATCH
-) -> tuple[NDArray[Any], ...]:
-    """What a network of PyTorch's makes of every row, a few at a time."""
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(rows[0]), batch):
-            made = network(*(tensor[start : start + batch] for tensor in rows))
-            parts.append([made] if isinstance(made, torch.Tensor) else list(made))
-    return tuple(torch.cat(outputs).numpy() for outputs in zip(*parts, strict=True))
-
-
 def _references(
     network: torch.nn.Module, rows: list[torch.Tensor], *, unit: float
 ) -> tuple[tuple[NDArray[Any], ...], parity.Reference]:
@@ -224,11 +215,9 @@ def _references(
     Args:
         unit: the size that its outputs have by design: the image range.
     """
-    single = torch_outputs(network, rows)
+    single = torch_outputs(network, rows, batch=_TORCH_BATCH)
     try:
-        double = torch_outputs(
-            copy.deepcopy(network).double(), [row.double() if row.is_floating_point() else row for row in rows]
-        )
+        double = float64_outputs(network, rows, batch=_TORCH_BATCH)
     except RuntimeError:
         return single, parity.Reference(outputs=single, atol=parity.FLOAT32_ATOL * unit, precision="float32")
     own_error = max(parity.difference(one, wanted).max() for one, wanted in zip(single, double, strict=True))
@@ -258,14 +247,15 @@ def _check_invariance(
     file_name: str,
     cases: Cases,
     batches: tuple[int, ...],
-    open_graph: Callable[[bytes], CpuSession],
+    open_graph: Callable[[Graph], CpuSession],
 ) -> NDArray[np.uint8]:
     """The images of a file, each made alone, once they are found to be the same in every batch and from decode."""
     sample = sample_inputs(cases.seeds, cases.truncation, cases.labels)
-    sampler = open_graph(graphs.files["sample", file_name].data)
+    sampler = open_graph(graphs.files["sample", file_name])
     alone = sampler.run_in_batches(sample, 1)
     parity.check_batch_invariance(sampler, sample, alone, cases, batches, what=f"{file_name}: sample")
     (images,) = alone
+    del sampler
     _check_decode(source, graphs, file_name, cases, batches, images, open_graph)
     return images
 
@@ -277,10 +267,10 @@ def _check_decode(
     cases: Cases,
     batches: tuple[int, ...],
     images: NDArray[np.uint8],
-    open_graph: Callable[[bytes], CpuSession],
+    open_graph: Callable[[Graph], CpuSession],
 ) -> None:
     """decode(latent · truncation) is the sampler's image: for a network with its own truncation, at truncation 1."""
-    decode = open_graph(graphs.files["decode", file_name].data)
+    decode = open_graph(graphs.files["decode", file_name])
     latents = noise.truncated_latents(cases.seeds, cases.truncation, source.latent_shape)
     inputs, what = decode_inputs(latents, cases.labels), f"{file_name}: decode(latent(seed) * truncation)"
     if source.truncation == "latent":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import platform
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from export.graph.build import PRECISIONS, Graphs
 from export.graph.writer import OPSET
 from export.precision.plan import Plan
 from export.proof.prove import MAX_LEVELS, Proof
+from export.publish.onnx_file import GraphFile
 from ganvas_core import noise
 from ganvas_core.certificate import FORMAT, Certificate, Golden, ModelFile
 from ganvas_core.interface import TRUNCATION_MAX
@@ -37,9 +39,14 @@ def certificates(
     name: str,
     version: int,
     max_batch_size: int,
+    files: Mapping[tuple[Role, str], GraphFile],
     no_fp16: str | None = None,
 ) -> dict[Role, Certificate]:
-    """What `proof` says of each role, for version `version` of model `name`."""
+    """What `proof` says of each role, for version `version` of model `name`.
+
+    Args:
+        files: of each role and file name, as it will be published.
+    """
     height, width, channels = source.image
     tools = {
         "python": platform.python_version(),
@@ -67,8 +74,16 @@ def certificates(
             truncation_max=TRUNCATION_MAX,
             max_batch_size=max_batch_size,
             opset=OPSET,
-            files={file_name: _model_file(role, file_name, graphs, proof) for file_name in proof.images},
-            attachments={GOLDEN_FILE: _sha256(golden_png(source, proof))} if role == "sample" else {},
+            files={
+                file_name: _model_file(role, file_name, graphs, proof, files[role, file_name])
+                for file_name in proof.images
+            },
+            attachments={
+                file.data.name: file.data_sha256
+                for (of_role, _), file in files.items()
+                if of_role == role and file.data is not None and file.data_sha256 is not None
+            }
+            | ({GOLDEN_FILE: _sha256(golden_png(source, proof))} if role == "sample" else {}),
             golden_atol_levels=_GOLDEN_ATOL_LEVELS,
             float_parity=proof.posterior_parity[FP32_FILE] if role == "encode" else proof.float_parity,
             num_parity_seeds=len(proof.cases.seeds),
@@ -93,8 +108,7 @@ def golden_png(source: Source, proof: Proof) -> bytes:
     return encode_image(tall, "png", image_text("AI-generated: golden images, from top to bottom.", {"golden": golden}))
 
 
-def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof) -> ModelFile:
-    data = graphs.files[role, file_name].data
+def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof, file: GraphFile) -> ModelFile:
     images, cases = role != "encode", proof.cases
     half = PRECISIONS[file_name] == "fp16"
     names = {node.name for node in graphs.files[role, file_name].model.graph.node}
@@ -109,8 +123,8 @@ def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof) -> Mod
         for i in range(proof.num_golden)
     )
     return ModelFile(
-        sha256=_sha256(data),
-        num_bytes=len(data),
+        sha256=file.sha256,
+        num_bytes=file.num_bytes,
         precision="fp16" if half else "fp32",
         fp32_nodes={node: reason for node, reason in plan.kept.items() if node in names},
         rescaled={node: exponent for node, exponent in plan.exponents.items() if node in names},

@@ -1,12 +1,13 @@
-"""Every file of a version, in memory."""
+"""Every file of a version: its content, or for a graph the file that was written of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from export.adapters.source import Source
-from export.graph.build import Graphs
 from export.options import ExportOptions
+from export.publish.onnx_file import GraphFile
 from export.publish.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, config_text
 from ganvas_core.certificate import Certificate
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, Role
@@ -16,21 +17,22 @@ __all__ = ["version_files"]
 
 def version_files(
     source: Source,
-    graphs: Graphs,
+    graphs: Mapping[tuple[Role, str], GraphFile],
     certificates: Mapping[Role, Certificate],
     options: ExportOptions,
     *,
     version: int,
     sampler_files: Mapping[str, bytes],
-) -> dict[str, dict[str, bytes]]:
+) -> dict[str, dict[str, bytes | Path]]:
     """Triton model to its files, by their path in the model's folder.
 
     Args:
+        graphs: of each role and file name.
         sampler_files: what goes with the sampler alone, by file name: golden.png, report.html.
     """
-    models: dict[str, dict[str, bytes]] = {}
+    models: dict[str, dict[str, bytes | Path]] = {}
     for role, certificate in certificates.items():
-        files: dict[str, bytes] = {}
+        files: dict[str, bytes | Path] = {}
         for config_name in CONFIG_NAMES:
             text = config_text(
                 config_name,
@@ -43,7 +45,10 @@ def version_files(
             files[f"configs/{config_name}.pbtxt"] = text.encode()
         files[CONFIG_FILE] = files[f"configs/{DEFAULT_CONFIG}.pbtxt"]
         for file_name in certificate.files:
-            files[f"{version}/{file_name}"] = graphs.files[role, file_name].data
+            graph = graphs[role, file_name]
+            files[f"{version}/{file_name}"] = graph.path
+            if graph.data is not None:
+                files[f"{version}/{graph.data.name}"] = graph.data
         if role == "sample":
             files |= {f"{version}/{file_name}": data for file_name, data in sampler_files.items()}
         files[f"{version}/{CERTIFICATE_FILE}"] = certificate.to_json().encode()

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from export.errors import InputError
 from export.publish.repository import explain, versions_of
-from ganvas_core.files import sync_folder, write_synced
+from ganvas_core.files import copy_synced, sync_folder, write_synced
 from ganvas_core.names import CERTIFICATE_FILE, companions
 
 __all__ = ["publish"]
 
-Files = Mapping[str, bytes]
-"""Path inside a Triton model's folder to content: configs, and one version's folder."""
+Files = Mapping[str, bytes | Path]
+"""Path inside a Triton model's folder to content, or to a file that has it: configs, and one version's folder."""
 
 
 def publish(staged: Path, repository: Path, *, name: str, version: int, models: Mapping[str, Files]) -> None:
@@ -37,8 +37,9 @@ def publish(staged: Path, repository: Path, *, name: str, version: int, models: 
     assert list(models)[-1] == name
     undo: list[Path] = []
     try:
+        copies: dict[tuple[int, int], Path] = {}
         for triton_name, files in models.items():
-            _write(staged / "new" / triton_name, files)
+            _write(staged / "new" / triton_name, files, copies)
         _clear_orphans(repository, name, staged / "orphans")
         for triton_name in models:
             target = repository / triton_name
@@ -54,12 +55,24 @@ def publish(staged: Path, repository: Path, *, name: str, version: int, models: 
         raise
 
 
-def _write(folder: Path, files: Files) -> None:
-    """Write files, and wait until they and their folders are on disk."""
+def _write(folder: Path, files: Files, copies: dict[tuple[int, int], Path]) -> None:
+    """Write files, and wait until they and their folders are on disk.
+
+    Args:
+        copies: by the identity of a file, where it was copied to before: that copy gets one more name.
+    """
     for relative, data in files.items():
         path = folder / relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_synced(path, data)
+        if isinstance(data, bytes):
+            write_synced(path, data)
+            continue
+        found = data.stat()
+        if (before := copies.get((found.st_dev, found.st_ino))) is not None:
+            path.hardlink_to(before)
+        else:
+            copy_synced(data, path)
+            copies[found.st_dev, found.st_ino] = path
     for parent, _, _ in os.walk(folder, topdown=False):
         sync_folder(Path(parent))
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from export.adapters.source import Source
+from export.graph.tensors import from_array, open_graph, to_array
 from export.proof.cases import make_cases
 from ganvas_core import noise
 from ganvas_core.interface import Arrays, sample_inputs
-from ganvas_core.session import CpuSession
 
 __all__ = [
     "first_dependent_node",
@@ -64,7 +64,7 @@ def first_dependent_node(network: ModelProto, feeds: Arrays, batches: Sequence[i
     values = [name for node in probe.graph.node for name in node.output if name]
     del probe.graph.output[:]
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values)
-    session = CpuSession(probe.SerializeToString(), threads=threads)
+    session = open_graph(probe, threads=threads)
     rows = max(batches)
     singles = [session.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(rows)]
     different: set[str] = set()
@@ -98,7 +98,7 @@ def flatten_weight(network: ModelProto, node: NodeProto) -> ModelProto | None:
         return None
     network = copy.deepcopy(network)
     name = f"{node.name}/weight_2d"
-    network.graph.initializer.append(numpy_helper.from_array(weight.reshape(weight.shape[-2:]), name))
+    network.graph.initializer.append(from_array(weight.reshape(weight.shape[-2:]), name))
     same = next(other for other in network.graph.node if other.name == node.name)
     same.input[1] = name
     return network
@@ -131,7 +131,7 @@ def product_as_convolution(network: ModelProto, node: NodeProto) -> ModelProto |
     if bias is not None:
         arrays["bias"] = np.broadcast_to(bias.reshape(-1), (kernel.shape[0],)).copy()
     names = {key: f"{node.name}/{key}" for key in arrays}
-    network.graph.initializer.extend(numpy_helper.from_array(array, names[key]) for key, array in arrays.items())
+    network.graph.initializer.extend(from_array(array, names[key]) for key, array in arrays.items())
     rows, products = f"{node.name}/as_image", f"{node.name}/products"
     convolved = [rows, names["kernel"], *([names["bias"]] if bias is not None else [])]
     nodes = [
@@ -158,7 +158,7 @@ def invariance_feeds(source: Source, num_rows: int) -> tuple[Arrays, Arrays]:
 
 
 def _depends(network: ModelProto, feeds: Arrays, batches: Sequence[int], *, threads: int) -> bool:
-    session = CpuSession(network.SerializeToString(), threads=threads)
+    session = open_graph(network, threads=threads)
     rows = max(batches)
     taken = {name: array[:rows] for name, array in feeds.items()}
     alone = [output.tobytes() for output in session.run_in_batches(taken, 1)]
@@ -168,7 +168,7 @@ def _depends(network: ModelProto, feeds: Arrays, batches: Sequence[int], *, thre
 def _constant(network: ModelProto, name: str) -> NDArray[np.float32] | None:
     for tensor in network.graph.initializer:
         if tensor.name == name and tensor.data_type == TensorProto.FLOAT:
-            return np.asarray(numpy_helper.to_array(tensor))
+            return to_array(tensor)
     return None
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from export.surgery.reparametrise import fold_reparametrisations
+from export.surgery.sharing import share_weights
 
 __all__ = ["fold_batch_norm"]
 
@@ -19,10 +18,10 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
     The network is in eval mode and stays as it was. One with control flow that cannot be traced comes back unfolded.
     """
-    network = copy.deepcopy(network).eval()
+    network = share_weights(network).eval()
     fold_reparametrisations(network)
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(network).double())
+        traced = fx.symbolic_trace(network)
     except fx.proxy.TraceError:
         return network
     modules = dict(traced.named_modules())
@@ -35,18 +34,23 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         if isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d) and len(before.users) == 1:
             assert norm.running_mean is not None
             assert norm.running_var is not None
-            convolution.weight, convolution.bias = fuse_conv_bn_weights(
-                convolution.weight,
-                convolution.bias,
-                norm.running_mean,
-                norm.running_var,
+            weight, bias = fuse_conv_bn_weights(
+                convolution.weight.double(),
+                _double(convolution.bias),
+                norm.running_mean.double(),
+                norm.running_var.double(),
                 norm.eps,
-                norm.weight,
-                norm.bias,
+                _double(norm.weight),
+                _double(norm.bias),
                 transpose=isinstance(convolution, nn.ConvTranspose2d),
             )
+            convolution.weight, convolution.bias = nn.Parameter(weight.float()), nn.Parameter(bias.float())
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
     traced.recompile()
     traced.delete_all_unused_submodules()
-    return traced.float().eval()
+    return traced.eval()
+
+
+def _double(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.double()

@@ -14,8 +14,9 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
+from export.graph.tensors import from_array, to_array
 from export.graph.writer import OPSET, new_model
 from export.proof.half import value_types
 
@@ -94,7 +95,7 @@ def fp16_network(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> Mod
                 made[name] = weights[name]
                 return name
             half = f"{name}/fp16"
-            made[half] = numpy_helper.from_array(_rounded(weights[name]), half)
+            made[half] = from_array(_rounded(weights[name]), half)
             return half
         if precision[name] == wanted:
             return name
@@ -170,7 +171,7 @@ def nodes_out_of_range(network: ModelProto) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for node in network.graph.node:
         arrays = [
-            numpy_helper.to_array(weights[name])
+            to_array(weights[name])
             for i, name in enumerate(node.input)
             if name in weights and (node.op_type == "Constant" or _type_variable(node, i))
         ]
@@ -191,7 +192,7 @@ def _type_variable(node: NodeProto, index: int) -> bool:
 
 def _rounded(tensor: TensorProto) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
     with np.errstate(over="ignore"):
-        return np.asarray(numpy_helper.to_array(tensor).astype(np.float16))
+        return np.asarray(to_array(tensor).astype(np.float16))
 
 
 def _constants_as_initializers(network: ModelProto) -> ModelProto:
@@ -202,10 +203,10 @@ def _constants_as_initializers(network: ModelProto) -> ModelProto:
     for node in [node for node in graph.node if node.op_type == "Constant"]:
         (attribute,) = node.attribute
         if attribute.name == "value":
-            array = numpy_helper.to_array(attribute.t)
+            array = to_array(attribute.t)
         else:
             integers = attribute.name.startswith("value_int")
             array = np.asarray(helper.get_attribute_value(attribute), np.int64 if integers else np.float32)
-        graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+        graph.initializer.append(from_array(array, node.output[0]))
         graph.node.remove(node)
     return network

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, helper
 
+from export.graph.tensors import from_array, num_bytes, open_graph
 from export.graph.writer import new_model
 from ganvas_core.interface import Arrays
 from ganvas_core.session import CpuSession
@@ -23,6 +24,8 @@ from ganvas_core.session import CpuSession
 __all__ = ["Change", "drop_dead", "fold_constants", "simplify", "symmetric_padding"]
 
 _NUM_RUNS = 7
+_LARGE_BYTES = 2**24
+"""Of weights, above which two sessions are not opened at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +74,16 @@ def fold_constants(network: ModelProto) -> tuple[ModelProto, int]:
     weights = [tensor for tensor in network.graph.initializer if tensor.name in needed]
     outputs = [onnx.ValueInfoProto(name=name) for name in wanted]
     part = new_model(helper.make_graph(folded, "constants", [], outputs, initializer=weights))
-    arrays = CpuSession(part.SerializeToString()).session.run(None, {}) if wanted else []
+    session = open_graph(part).session if wanted else None
 
     network = copy.deepcopy(network)
     kept = [node for node in network.graph.node if node.name not in names]
     del network.graph.node[:]
     network.graph.node.extend(kept)
-    for name, array in zip(wanted, arrays, strict=True):
-        network.graph.initializer.append(
-            numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-        )
+    for name in wanted:  # one by one, so that not all are in memory
+        assert session is not None
+        (array,) = session.run([name], {})
+        network.graph.initializer.append(from_array(array, name))
     _drop_unread(network)
     return network, len(folded)
 
@@ -106,7 +109,7 @@ def symmetric_padding(network: ModelProto) -> tuple[ModelProto, int]:
         ends = [even[i] - pads[half + i] or np.iinfo(np.int64).max for i in range(half)]
         cut = {"starts": starts, "ends": ends, "axes": list(range(2, 2 + half))}
         for key, values in cut.items():
-            graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), f"{name}/{key}"))
+            graph.initializer.append(from_array(np.array(values, np.int64), f"{name}/{key}"))
         output = node.output[0]
         node.output[0] = f"{name}/uncut"
         inputs = [node.output[0], *(f"{name}/{key}" for key in cut)]
@@ -159,11 +162,22 @@ def _drop_unread(network: ModelProto) -> None:
 
 def _compare_ms(before: ModelProto, after: ModelProto, feeds: Arrays, *, threads: int) -> float:
     """Median milliseconds of a run before, less that after, in turn: other load on the machine meets both."""
-    sessions = [CpuSession(model.SerializeToString(), threads=threads) for model in (before, after)]
-    times: list[list[float]] = [[], []]
-    for _ in range(_NUM_RUNS):
-        for session, spent in zip(sessions, times, strict=True):
-            start = time.perf_counter()
-            session.run(feeds)
-            spent.append((time.perf_counter() - start) * 1000)
+    models = (before, after)
+    times: tuple[list[float], list[float]] = ([], [])
+    if sum(map(num_bytes, before.graph.initializer)) > _LARGE_BYTES:  # one copy of the weights at a time
+        for model, spent in zip(models, times, strict=True):
+            session = open_graph(model, threads=threads)
+            spent.extend([_run_ms(session, feeds) for _ in range(_NUM_RUNS)])
+            del session
+    else:
+        sessions = [open_graph(model, threads=threads) for model in models]
+        for _ in range(_NUM_RUNS):
+            for session, spent in zip(sessions, times, strict=True):
+                spent.append(_run_ms(session, feeds))
     return float(np.median(times[0]) - np.median(times[1]))
+
+
+def _run_ms(session: CpuSession, feeds: Arrays) -> float:
+    start = time.perf_counter()
+    session.run(feeds)
+    return (time.perf_counter() - start) * 1000

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 
 import numpy as np
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto
+
+from export.graph.tensors import from_array
 
 __all__ = ["bind_truncation", "truncation_nodes"]
 
@@ -50,5 +52,5 @@ def bind_truncation(network: ModelProto) -> ModelProto:
         del graph.value_info[:]
         graph.value_info.extend(described)
     else:
-        graph.initializer.append(numpy_helper.from_array(np.ones((1, 1), np.float32), "truncation"))
+        graph.initializer.append(from_array(np.ones((1, 1), np.float32), "truncation"))
     return network

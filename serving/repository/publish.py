@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ganvas_core.certificate import CertificateError
-from ganvas_core.files import sync_folder, write_synced
+from ganvas_core.files import copy_synced, sync_folder
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE
 from serving.repository.reader import ModelVersion, RepositoryError, read_version
 
@@ -99,7 +99,7 @@ def _copy(source: Path, target: Path, entry: ModelVersion, *, listed: list[str])
     configs = [CONFIG_FILE, *(f"configs/{path.name}" for path in (source / "configs").glob("*.pbtxt"))]
     for relative in (*configs, *(f"{entry.version}/{file}" for file in (*listed, CERTIFICATE_FILE))):
         (target / relative).parent.mkdir(parents=True, exist_ok=True)
-        write_synced(target / relative, (source / relative).read_bytes())
+        copy_synced(source / relative, target / relative)
     for folder, _, _ in os.walk(target, topdown=False):
         sync_folder(Path(folder))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["atomic_folder", "clean_temporary", "exchange", "sync_folder", "write_atomic", "write_synced"]
+__all__ = ["atomic_folder", "clean_temporary", "copy_synced", "exchange", "sync_folder", "write_atomic", "write_synced"]
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -22,6 +22,14 @@ def write_synced(path: Path, data: bytes) -> None:
     """Write `data` and wait until it is on disk."""
     with path.open("wb") as file:
         file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def copy_synced(source: Path, target: Path) -> None:
+    """Copy a file's content, without holding it in memory, and wait until it is on disk."""
+    with source.open("rb") as content, target.open("wb") as file:
+        shutil.copyfileobj(content, file, 2**20)
         file.flush()
         os.fsync(file.fileno())
 

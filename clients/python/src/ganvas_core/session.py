@@ -27,15 +27,25 @@ class CpuSession:
         model: an ONNX file, or its bytes.
         threads: compute threads.
         pinned_batch: run batches of this size alone, smaller ones filled up with their last row as serving does.
+        weights: the folder that holds the external data of a graph given by its bytes.
     Raises:
         SessionError: names the file and ONNX Runtime's reason.
     """
 
-    def __init__(self, model: Path | bytes, *, threads: int = 1, pinned_batch: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Path | bytes,
+        *,
+        threads: int = 1,
+        pinned_batch: int | None = None,
+        weights: Path | None = None,
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if weights is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights))
         source = str(model) if isinstance(model, Path) else model
         try:
             self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -74,7 +74,7 @@ def test_the_cpu_provider_computes_a_half_graph_in_float32_and_this_does_not(
 def test_float32_graph_run_node_by_node_is_the_graph(source: Source, graphs: Graphs) -> None:
     inputs = network_inputs(source)
     (made,) = NodeByNode(graphs.network.model).run_in_batches(inputs, 7)
-    (wanted,) = CpuSession(graphs.network.data).run_in_batches(inputs, 7)
+    (wanted,) = graphs.network.open().run_in_batches(inputs, 7)
     np.testing.assert_allclose(made, wanted, atol=2e-6)
 
 
