@@ -41,7 +41,7 @@ OVERHEAD_S = 0.0015
 INTERACTIVE_S = 5.0
 """How long after an interactive call another one is expected."""
 
-DEADLINE_PART = 0.5
+DEADLINE_PART = 0.4
 """Of the time to its deadline, what a call may wait. A longer queue would serve no more calls: it would make all of
 them late, bring those into danger whose wait was estimated too short, and outlast the overload."""
 

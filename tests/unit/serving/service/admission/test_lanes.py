@@ -135,8 +135,8 @@ def test_speed_is_measured() -> None:
 def test_call_that_lost_its_time_while_it_waited_is_ended_before_it_costs_anything() -> None:
     triton = Triton()
     triton.call("a", 16)
-    hopeless = triton.call("b", 16, within_s=0.7)
-    triton.step(slowness=7)
+    hopeless = triton.call("b", 16, within_s=0.9)
+    triton.step(slowness=9)
     triton.run()
     assert hopeless in triton.failed
     assert not any(work is hopeless for work, _, _ in triton.order)
