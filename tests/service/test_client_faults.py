@@ -65,7 +65,7 @@ def test_leaving_a_stream_spares_triton_the_rest(
     assert sum(peer.batch_sizes[before:]) < 30_000
 
 
-def test_cancelling_a_task_cancels_its_batch_inside_triton(
+def test_batch_of_a_cancelled_task_is_waited_for_and_dropped(
     loop_thread: LoopThread, repository: Repository, peer: KServe
 ) -> None:
     async def cancel(address: str) -> None:
@@ -74,11 +74,13 @@ def test_cancelling_a_task_cancels_its_batch_inside_triton(
             task = asyncio.ensure_future(anext(client.sample_stream("tiny-gan", range(4))))
             await peer.wait_running(1)
             task.cancel()
+            await peer.release()
             await peer.wait_running(0)
 
     with running_service(loop_thread, repository, peer.address) as service:
         loop_thread.run(cancel(service.address))
-    assert peer.cancelled == 1
+        loop_thread.run(service.server.calls.wait_idle())
+    assert peer.cancelled == 0
 
 
 def test_closing_a_sampler_ends_its_calls(breakable: Sampler, peer: KServe, loop_thread: LoopThread) -> None:

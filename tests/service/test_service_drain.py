@@ -85,6 +85,7 @@ def test_drain_ends_unfinished_work_as_unavailable_when_its_time_is_up(
         error = failure_of(lambda: call.result(TIMEOUT_S))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert "stopped before this call was done" in error.details()
+        loop_thread.run(peer.release())
         loop_thread.run(peer.wait_running(0))
 
 

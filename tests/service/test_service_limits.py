@@ -191,9 +191,15 @@ def test_drain_gives_up_on_a_reader_that_has_stopped(
     with running_service(loop_thread, repository, peer.address, drain_s=0.5) as service:
         unread = service.stub.SampleStream(sample_request(100_000))
         wait_until(lambda: len(peer.batch_sizes) > 10)
-        loop_thread.run(service.server.drain())
+        assert len(service.server.calls) == 1
+        loop_thread.run(service.server.drain())  # fails if it is not done in time
         loop_thread.run(service.server.stop())
-        unread.cancel()
+        assert len(service.server.calls) == 0
+        # What was on its way still arrives, then an end that says to try again: never a stream that looks complete.
+        with pytest.raises(grpc.RpcError) as failure:
+            list(unread)
+        assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert sum(peer.batch_sizes) < 100_000
 
 
 @pytest.mark.parametrize("method", ["Encode", "SampleStream"])

@@ -90,8 +90,8 @@ def test_batch_without_an_answer_is_sent_again(service: Service, peer: KServe, l
     service.server.triton.batch_timeout_s = 0.2
     loop_thread.run(peer.hold())
     call = service.stub.Sample.future(sample_request(1), timeout=TIMEOUT_S)
-    while peer.cancelled == 0:
-        assert not call.done()
+    loop_thread.run(peer.wait_running(2))
+    assert not call.done()
     loop_thread.run(peer.release())
     assert len(call.result(TIMEOUT_S).images) == 1
 
@@ -109,8 +109,9 @@ def test_calls_under_way_wait_while_their_model_is_paused(
     under_way = service.stub.Sample.future(sample_request(40), timeout=TIMEOUT_S)
     loop_thread.run(peer.wait_running(2))
     loop_thread.run(pause())
-    loop_thread.run(peer.wait_running(0))
+    assert service.server.dispatcher.in_flight() == 0
     loop_thread.run(peer.release())
+    loop_thread.run(peer.wait_running(0))
     assert len(service.stub.Sample(sample_request(2, model="plain-gan")).images) == 2
     assert not under_way.done()
     loop_thread.run(resume())
@@ -154,7 +155,7 @@ def test_version_that_is_out_fails_at_once_and_is_served_when_it_is_not(
     error = failure_of(lambda: service.stub.Sample(sample_request(4), timeout=TIMEOUT_S))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     # The batch is taken back at once, and not when the wait for its answer ends after 15 s.
-    loop_thread.run(asyncio.wait_for(peer.wait_running(0), 10))
+    assert service.server.dispatcher.in_flight() == 0
     loop_thread.run(peer.release())
     loop_thread.run(want(Wanted(versions=versions)))
     assert len(accepted.result(TIMEOUT_S).images) == 4

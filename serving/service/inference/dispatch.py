@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from serving.service.admission.lanes import Ask, Lane, Work
 from serving.service.errors import AwayError, UnavailableError
 from serving.service.inference.catalog import ServedModel
-from serving.service.inference.triton_client import Deadline
+from serving.service.inference.triton_client import TAKEN_BACK, Deadline
 from serving.service.logs import logfmt
 from serving.service.metrics import Metrics
 
@@ -106,7 +106,7 @@ class Dispatcher:
         for task, key in list(self._in_flight.items()):
             if model is None or key == (model, version):
                 self._lost.add(task)
-                task.cancel()
+                task.cancel(TAKEN_BACK)
 
     def resume(self, model: str | None = None, version: int = 0) -> None:
         """Send again."""

@@ -1,7 +1,11 @@
 """The service's connection to Triton: a thin KServe v2 client over grpc.aio.
 
-Tensors cross as raw bytes in the protocol's own messages. Each batch carries the caller's remaining time, and a
-cancelled task cancels its request inside Triton.
+Tensors cross as raw bytes in the protocol's own messages. Each batch carries the caller's remaining time.
+
+A request is never cancelled inside Triton: up to release 24.11, a cancellation that meets the end of a request makes
+Triton's gRPC endpoint mix that request up with others, keep its model loaded for ever, or crash
+(triton-inference-server/server#7368, #8034). What nobody waits for any more is computed and dropped. The dispatcher
+has so few batches in Triton that this costs next to nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from serving.service.errors import (
 )
 from serving.triton.http_api import secret_metadata
 
-__all__ = ["Deadline", "TritonClient"]
+__all__ = ["TAKEN_BACK", "Deadline", "TritonClient"]
 
 RETRY_AFTER_MS = 100
 POLL_S = 0.1
@@ -40,8 +44,14 @@ PROBES = 3
 LOG_EVERY_S = 1.0
 BATCH_TIMEOUT_S = 15.0
 """For one batch. Few are in Triton at a time, so that a longer silence is no queue."""
-DEAD_PROCESS = re.compile(r"[Ss]tub process .*is not healthy")
+LET_GO_S = 1.0
+"""A batch whose caller has left is waited for this long: before it is out of Triton, no other may take its place."""
+TAKEN_BACK = "taken back"
+"""Message of the cancellation of a task whose batch may never be answered: it is not waited for."""
+DEAD_PROCESS = re.compile(r"stub process .*(is not healthy|exited unexpectedly)|health mutex", re.IGNORECASE)
 """What Triton's Python backend says of a request for a model whose process is dead."""
+MIXED_UP = re.compile(r"input byte size mismatch|unexpected total byte size|unable to find data for")
+"""What Triton says of a request whose tensors it has lost, because of another that its client has cancelled."""
 UNSETTLED = ("LOADING", "UNLOADING")
 
 CHANNEL_OPTIONS = (
@@ -49,7 +59,7 @@ CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 )
@@ -102,6 +112,8 @@ class TritonClient:
         """Called with a Triton model that does not answer although Triton does: its process may be dead."""
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._stub = GRPCInferenceServiceStub(self._channel)
+        self._unanswered: set[grpc.aio.UnaryUnaryCall[Any, Any]] = set()
+        """Garbage collection would cancel them."""
 
     async def close(self) -> None:
         await self._channel.close(None)
@@ -141,10 +153,17 @@ class TritonClient:
             raw_input_contents=[array.tobytes() for array in inputs.values()],
         )
         request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
+        call = self._stub.ModelInfer(request, metadata=metadata)
+        if not await self._is_answered(call, timeout_s):
+            if timeout_s == remaining_s:
+                raise DeadlineError("the deadline passed before Triton answered. Allow more time or ask for less.")
+            self.suspect.set()
+            self.on_suspect(model)
+            raise AwayError(f"Triton did not answer within {self.batch_timeout_s:g} s. Try again later.")
         try:
-            response = await self._stub.ModelInfer(request, timeout=timeout_s, metadata=metadata)
+            response = await call
         except grpc.aio.AioRpcError as error:
-            raise self._translate(error, model, out_of_time=timeout_s == remaining_s) from None
+            raise self._translate(error, model) from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -157,6 +176,25 @@ class TritonClient:
             return [response.raw_output_contents[names.index(name)] for name in outputs]
         except (ValueError, IndexError):
             raise InferenceError(f"{model} gave outputs {names}; {list(outputs)} were asked for.") from None
+
+    async def _is_answered(self, call: grpc.aio.UnaryUnaryCall[Any, Any], timeout_s: float) -> bool:
+        """Wait for the end of a call, which goes on in any case; whether it came in time."""
+        ended = asyncio.get_running_loop().create_future()
+
+        def end(_: Any) -> None:
+            self._unanswered.discard(call)
+            if not ended.done():
+                ended.set_result(None)
+
+        self._unanswered.add(call)
+        call.add_done_callback(end)
+        try:
+            await asyncio.wait({ended}, timeout=timeout_s)
+        except asyncio.CancelledError as left:
+            if left.args != (TAKEN_BACK,):
+                await asyncio.wait({ended}, timeout=LET_GO_S)
+            raise
+        return ended.done()
 
     async def wait_settled(self) -> dict[tuple[str, str], str]:
         """Wait until Triton answers and has tried to load every model. The caller bounds the wait.
@@ -216,18 +254,12 @@ class TritonClient:
         groups = reply.config.instance_group
         return sum(group.count * max(1, len(group.gpus)) for group in groups) or 1
 
-    def _translate(self, error: grpc.aio.AioRpcError, model: str, *, out_of_time: bool) -> ServiceError:
-        """Triton's error as ours. Triton has one code, UNAVAILABLE, for a full queue, an expired one and a stop."""
+    def _translate(self, error: grpc.aio.AioRpcError, model: str) -> ServiceError:
+        """Triton's error as ours. Triton has one code, UNAVAILABLE, for a full queue and a stop."""
         code, details = error.code(), error.details() or ""
         if code is grpc.StatusCode.UNAVAILABLE and "maximum queue size" in details:
             return BusyError(f"the queue of model {model} is full.", retry_after_ms=RETRY_AFTER_MS)
-        expired = code is grpc.StatusCode.DEADLINE_EXCEEDED or "timeout expired" in details
-        if expired and out_of_time:
-            return DeadlineError("the deadline passed before Triton answered. Allow more time or ask for less.")
         self.suspect.set()
-        if expired:
-            self.on_suspect(model)
-            return AwayError(f"Triton did not answer within {self.batch_timeout_s:g} s. Try again later.")
         # Batches are sent again and again meanwhile: one line a second says it.
         if time.monotonic() - self._logged_s >= LOG_EVERY_S:
             self._logged_s = time.monotonic()
@@ -239,4 +271,6 @@ class TritonClient:
         if DEAD_PROCESS.search(details):
             self.on_suspect(model)
             return AwayError(f"the process that runs model {model} is dead. Try again later.")
+        if MIXED_UP.search(details):
+            return AwayError(f"Triton has lost a request for model {model}. Try again later.")
         return InferenceError(f"{model}: {code.name}: {details}")
