@@ -92,7 +92,8 @@ def slerp(a: NDArray[np.float32], b: NDArray[np.float32], t: NDArray[np.float64]
     x, y = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     angle = np.arccos(np.clip((x * y).sum(axis=1) / lengths, -1.0, 1.0))
-    sine = np.where(angle == 0, 1.0, np.sin(angle))
-    near, far = (np.sin(part * angle) / sine for part in (1 - t, t))
+    curved = np.sin(angle) > 1e-6  # not between a seed and itself
+    sine = np.where(curved, np.sin(angle), 1.0)
+    near, far = (np.where(curved, np.sin(part * angle) / sine, part) for part in (1 - t, t))
     points = near[:, None] * x + far[:, None] * y
     return np.where(t[:, None] == 0, a, points).astype(np.float32)

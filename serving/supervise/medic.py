@@ -29,10 +29,16 @@ from serving.supervise.versions import Versions
 __all__ = ["Medic"]
 
 LOOK_S = 0.2
+CERTAIN_S = 0.05
+"""A process that Triton ends itself is a dead one for a moment too: one that has ended is looked at twice."""
 STOPPED_S = 1.0
 """A process that is stopped for this long is killed."""
-REMAINS_S = 3.0
-"""A dead process whose model Triton has not let go of by then holds requests that nobody will answer."""
+REMAINS_S, LONG_REMAINS_S = 2.5, 15.0
+"""A dead process that Triton has not counted by then holds requests that nobody will answer. It takes a second without
+any, and one more for each batch that it has to answer with an error. The longer one is for a Triton whose start takes
+longer, so that the cure may be worse than the disease."""
+LEAVING_S = 0.1
+"""A Triton that refused a golden seed is known to be dead after this, if it is."""
 QUICK_START_S = 15.0
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
 NUM_ATTEMPTS = 3
@@ -77,6 +83,9 @@ class Medic:
         self._canary_s = canary_s
         self._canary_timeout_s = canary_timeout_s
         self._stubs: dict[int, Stub] = {}
+        self._ends: dict[int, int] = {}
+        """Process ids of stubs to descriptors that become readable when they end."""
+        self._one_ended = asyncio.Event()
         self._dead: set[int] = set()
         self._dead_once: set[int] = set()
         self._stopped: dict[int, float] = {}
@@ -98,17 +107,54 @@ class Medic:
         self._suspected.set()
 
     async def _watch_stubs(self) -> None:
+        try:
+            await self._look_again_and_again()
+        finally:
+            for pid in list(self._ends):
+                self._end(pid)
+
+    async def _look_again_and_again(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
+            if self._dead_once:
+                await asyncio.sleep(CERTAIN_S)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._one_ended.wait(), LOOK_S)
+            self._one_ended.clear()
             self._kill_stopped([*self._stubs, *(part.pid for part in self._parts if part.pid is not None)])
             if not self._keeper.ready.is_set() or (pid := self._triton.pid) is None:
                 self._stubs.clear()
+                self._dead_once.clear()
                 continue
             for stub in self._newly_dead():
-                key = self._key_of(stub)
-                if key is not None:
-                    self._break(key, stub.model, f"the process {stub.pid} of {stub.model} is dead", stub.pid)
-            self._stubs |= {stub.pid: stub for stub in stubs_of(pid, self._models) if stub.pid not in self._dead}
+                self._replace(stub)
+            for stub in stubs_of(pid, self._models):
+                if stub.pid not in self._dead:
+                    self._stubs[stub.pid] = stub
+                    self._watch_end(stub.pid)
+
+    def _watch_end(self, pid: int) -> None:
+        """Have `_one_ended` set when a process ends."""
+        if pid not in self._ends:
+            with contextlib.suppress(ProcessLookupError):
+                self._ends[pid] = os.pidfd_open(pid)
+                asyncio.get_running_loop().add_reader(self._ends[pid], self._end, pid)
+
+    def _end(self, pid: int) -> None:
+        descriptor = self._ends.pop(pid)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+        self._one_ended.set()
+
+    def _replace(self, stub: Stub) -> None:
+        """Load the version of a dead process anew; or start Triton again, if requests were in the process."""
+        key = self._key_of(stub)
+        if key is None:
+            return
+        held = self._triton.held(stub.pid)
+        reason = f"the process {stub.pid} of {stub.model} is dead"
+        if not held or not self._restart_triton(f"{reason}, with {held} requests in it"):
+            self._break(key, stub.model, reason, stub.pid)
 
     def _newly_dead(self) -> list[Stub]:
         """Those that were dead at the last look too: one that Triton ends itself is dead only for a moment."""
@@ -149,10 +195,15 @@ class Medic:
 
     async def _mend(self, key: VersionId, reason: str, dead_pid: int | None) -> None:
         delay_s, attempts = FIRST_DELAY_S, 0
+        began = restarts = self._keeper.restarts
+        began_s = time.monotonic()
         try:
             while self._broken[key] and key in self._versions.entries:
                 models = sorted(self._broken[key])
-                problem = await self._versions.reload(key, models, reason)
+                # A Triton that was started again meanwhile has loaded everything anew: it only has to be proven.
+                old = models if self._keeper.restarts == restarts else []
+                restarts = self._keeper.restarts
+                problem = await self._versions.reload(key, old, reason)
                 if problem is None:
                     self._broken[key] -= set(models)
                     self.reloads += 1
@@ -167,20 +218,22 @@ class Medic:
         finally:
             del self._broken[key]
         if dead_pid is not None:
-            await asyncio.sleep(REMAINS_S)
-            if read_state(dead_pid) == "Z":
+            remains_s = REMAINS_S if self._keeper.start_s <= QUICK_START_S else LONG_REMAINS_S
+            await asyncio.sleep(began_s + remains_s - time.monotonic())
+            if read_state(dead_pid) == "Z" and self._keeper.restarts == began:
                 self._restart_triton(f"requests hang in the dead process {dead_pid}")
 
-    def _restart_triton(self, reason: str) -> None:
-        """Kill Triton, if it is soon back."""
+    def _restart_triton(self, reason: str) -> bool:
+        """Kill Triton, if it is soon back; whether it is being started again."""
         pid = self._triton.pid
         if pid is None or not self._keeper.ready.is_set():
-            return
+            return True
         if self._keeper.start_s > QUICK_START_S:
             logger.error(logfmt(event="restart-needed", part="triton", reason=reason))
-            return
+            return False
         logger.error(logfmt(event="restart", part="triton", reason=reason))
         _kill(pid)
+        return True
 
     async def _watch_triton(self) -> None:
         silences = 0
@@ -213,11 +266,14 @@ class Medic:
         entry = self._versions.entries.get(key)
         if entry is None or key in self._versions.out or not self._keeper.ready.is_set():
             return
-        loads, model = self._versions.loads(key), triton_name(key[0], role)
+        loads, model, restarts = self._versions.loads(key), triton_name(key[0], role), self._keeper.restarts
         try:
             await asyncio.to_thread(make_one, self._triton.http, entry, role, self._round, self._canary_timeout_s)
         except (GoldenMismatchError, CanaryError) as error:
-            if key in self._versions.out or loads != self._versions.loads(key) or not self._keeper.ready.is_set():
+            await asyncio.sleep(LEAVING_S)
+            if key in self._versions.out or loads != self._versions.loads(key):
+                return
+            if not self._keeper.ready.is_set() or restarts != self._keeper.restarts:
                 return
             self.failures += 1
             logger.error(logfmt(event="canary", model=model, version=key[1], reason=str(error)))

@@ -44,6 +44,10 @@ class TritonPart:
             return None if self._process is None else self._process.pid
         return None
 
+    def held(self, pid: int) -> int:
+        """As TritonProcess.held."""
+        return 0 if self._process is None else self._process.held(pid)
+
     async def start(self) -> None:
         process = TritonProcess(dataclasses.replace(self._options, models=self._models()))
         # Cancelled or not, the thread goes on: stop waits for it.

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from serving.backends.onnxruntime.ganvas_held import VARIABLE, read_held
 from serving.triton.errors import TritonStartError
+from serving.triton.group import kill_group
 from serving.triton.http_api import SECRET_KEY, ModelFailure, TritonHttp, failures_of
 from serving.triton.install import TritonInstall, environment, find_triton, stage_backends
 from serving.triton.ports import choose_ports
@@ -28,6 +30,7 @@ __all__ = ["Ports", "TritonOptions", "TritonProcess", "has_gpu", "reachable"]
 
 GUARD = Path(__file__).resolve().parents[1] / "guard.py"
 SHARED_MEMORY = Path("/dev/shm")
+HELD = "held"
 POLL_S = 0.05
 GROUP_GONE_S = 1.0
 EXIT_TIMEOUT_S = 4
@@ -118,6 +121,8 @@ class TritonProcess:
         )
         try:
             (folder / "empty").mkdir()
+            (folder / HELD).mkdir()
+            environ[VARIABLE] = str(folder / HELD)
             backends = stage_backends(install, folder / "backends")
             arguments = command(self.options, ports, backends, self._region, has_gpu=has_gpu())
             self._process = self._spawn([str(install.executable), *arguments], environ)
@@ -175,6 +180,10 @@ class TritonProcess:
     def poll(self) -> int | None:
         """Its exit code, or None while it runs."""
         return self._running().poll()
+
+    def held(self, pid: int) -> int:
+        """Requests in a process of a model; those of a dead one may never be answered."""
+        return 0 if self._folder is None else read_held(self._folder / HELD, pid)
 
     def version(self) -> str:
         """What a Triton that is ready says of itself, as "2.51.0"."""
@@ -257,14 +266,9 @@ class TritonProcess:
     def _kill(self) -> None:
         """Kill it and its stubs, and wait until they are gone; of the stubs, for at most GROUP_GONE_S."""
         process = self._running()
-        end = time.monotonic() + GROUP_GONE_S
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            while time.monotonic() < end:
-                os.killpg(process.pid, signal.SIGKILL)
-                time.sleep(0.01)
+        process.kill()
         process.wait()
+        kill_group(process.pid, GROUP_GONE_S)
 
     def _has_logged(self) -> bool:
         with contextlib.suppress(OSError):

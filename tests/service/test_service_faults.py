@@ -142,7 +142,7 @@ def test_batch_that_never_ends_is_unavailable_when_the_caller_has_no_deadline(
 def test_batches_of_a_cancelled_call_end_by_themselves_inside_triton(
     service: Service, peer: KServe, loop_thread: LoopThread, method: str
 ) -> None:
-    """Triton 2.51 confuses requests, or crashes, when one is cancelled."""
+    """Triton 2.51 crashes, or keeps a model for ever, when a request is cancelled at the wrong moment."""
     loop_thread.run(peer.hold())
     requests = {
         "Walk": pb.WalkRequest(model="tiny-gan", seeds=[1, 2, 3], steps=100),
@@ -173,23 +173,7 @@ def test_callers_that_leave_do_not_fill_triton(service: Service, peer: KServe, l
     assert len(service.stub.Sample(sample_request(3), timeout=HELD_TIMEOUT_S).images) == 3
 
 
-def test_batch_that_triton_has_mixed_up_with_a_cancelled_one_is_sent_again(
-    service: Service, peer: KServe, loop_thread: LoopThread
-) -> None:
-    expected = list(service.stub.Sample(sample_request(3)).images)
-    message = "[request id: <id_unknown>] input byte size mismatch for input 'label' for model 'tiny-gan'. Expected 8, got 0"
-    peer.failure = (grpc.StatusCode.INVALID_ARGUMENT, message)
-    peer.batch_sizes.clear()
-    call = service.stub.Sample.future(sample_request(3), timeout=HELD_TIMEOUT_S)
-    while not peer.batch_sizes:
-        assert not call.done()
-    peer.failure = None
-    assert list(call.result().images) == expected
-
-
-def test_failed_batch_ends_its_request(
-    service: Service, peer: KServe, loop_thread: LoopThread
-) -> None:
+def test_failed_batch_ends_its_request(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
     loop_thread.run(peer.hold())
     peer.batch_sizes.clear()
     call = service.stub.Sample.future(sample_request(200))

@@ -20,9 +20,10 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 if TYPE_CHECKING:
-    from serving.backends.onnxruntime import ganvas_batches, ganvas_limits, ganvas_pipeline
+    from serving.backends.onnxruntime import ganvas_batches, ganvas_held, ganvas_limits, ganvas_pipeline
 else:
     import ganvas_batches  # Triton puts this folder on the path
+    import ganvas_held
     import ganvas_limits
     import ganvas_pipeline
 
@@ -91,6 +92,7 @@ class TritonPythonModel:
         self._outputs = [entry["name"] for entry in config.outputs]
         self._max_batch_size = config.max_batch_size
         self._row_s = 0.0
+        self._held = ganvas_held.Held()
         self._pipeline = ganvas_pipeline.Pipeline(self._run, self._send)
         pb.Logger.log_info(f"{args['model_instance_name']}: {path} on {self._session.get_providers()[0]}")
 
@@ -105,6 +107,18 @@ class TritonPythonModel:
         A request that its client cancels in Triton's queue never gets here. One that is cancelled later is computed:
         to ask about each would cost more than it could save.
         """
+        self._held.add(len(requests))
+        responses = None
+        try:
+            responses = self._execute(requests)
+        except BaseException:
+            self._held.add(-len(requests))
+            raise
+        if responses is not None:  # else `_send` does it
+            self._held.add(-len(requests))
+        return responses
+
+    def _execute(self, requests: list[Any]) -> list[Any] | None:
         feeds = [{tensor.name(): _array_of(tensor) for tensor in request.inputs()} for request in requests]
         if not self._max_batch_size:
             return [self._response(self._run_unbatched(inputs)) for inputs in feeds]
@@ -154,6 +168,7 @@ class TritonPythonModel:
                         self._response(f"the answer could not be sent: {error}"),
                         flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
                     )
+        self._held.add(-len(batch.senders))
 
     def _response(self, result: list[ganvas_batches.Array] | str) -> Any:
         if isinstance(result, str):

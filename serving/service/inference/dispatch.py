@@ -248,12 +248,13 @@ class Batches(Generic[T]):
     async def _turn(self, most: int, again: tuple[int, int] | None) -> tuple[int, int]:
         """The images whose turn it is: those of `again`, or the next ones."""
         answer: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
-
+        asked = most if again is None else 0
         is_open = True
 
         def settle(images: tuple[int, int] | Exception) -> None:
             nonlocal is_open
             is_open = False
+            self._asked -= asked  # at once: what is taken must not count as asked for too
             if answer.done():  # cancelled meanwhile
                 if not isinstance(images, Exception):
                     self._lane.finish(self.work, images[1] - images[0], sent_s=None)
@@ -268,13 +269,12 @@ class Batches(Generic[T]):
             return await answer
         except asyncio.CancelledError:
             if is_open:
+                self._asked -= asked
                 self._lane.withdraw(self.work, ask)
             elif not answer.cancelled() and answer.exception() is None:
                 start, stop = answer.result()
                 self._lane.finish(self.work, stop - start, sent_s=None)
             raise
-        finally:
-            self._asked -= most if again is None else 0
 
 
 class _Jobs(Iterator[Coroutine[Any, Any, T | None]]):

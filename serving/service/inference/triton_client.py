@@ -2,10 +2,9 @@
 
 Tensors cross as raw bytes in the protocol's own messages. Each batch carries the caller's remaining time.
 
-A request is never cancelled inside Triton: up to release 24.11, a cancellation that meets the end of a request makes
-Triton's gRPC endpoint mix that request up with others, keep its model loaded for ever, or crash
-(triton-inference-server/server#7368, #8034). What nobody waits for any more is computed and dropped. The dispatcher
-has so few batches in Triton that this costs next to nothing.
+A request is never cancelled inside Triton: up to release 24.11, a cancellation at the wrong moment makes Triton's gRPC
+endpoint crash or keep the model loaded for ever (triton-inference-server/server#7368, #8034). What nobody waits for any
+more is computed and dropped; the dispatcher has so few batches in Triton that this costs next to nothing.
 """
 
 from __future__ import annotations
@@ -50,8 +49,6 @@ TAKEN_BACK = "taken back"
 """Message of the cancellation of a task whose batch may never be answered: it is not waited for."""
 DEAD_PROCESS = re.compile(r"stub process .*(is not healthy|exited unexpectedly)|health mutex", re.IGNORECASE)
 """What Triton's Python backend says of a request for a model whose process is dead."""
-MIXED_UP = re.compile(r"input byte size mismatch|unexpected total byte size|unable to find data for")
-"""What Triton says of a request whose tensors it has lost, because of another that its client has cancelled."""
 UNSETTLED = ("LOADING", "UNLOADING")
 
 CHANNEL_OPTIONS = (
@@ -271,6 +268,4 @@ class TritonClient:
         if DEAD_PROCESS.search(details):
             self.on_suspect(model)
             return AwayError(f"the process that runs model {model} is dead. Try again later.")
-        if MIXED_UP.search(details):
-            return AwayError(f"Triton has lost a request for model {model}. Try again later.")
         return InferenceError(f"{model}: {code.name}: {details}")

@@ -125,7 +125,8 @@ class SamplerMethods:
                     write.cancel()
                     raise
                 if write.done():
-                    await write
+                    if write.exception() is not None:  # of a class that gRPC keeps to itself: the caller is gone
+                        raise asyncio.CancelledError
                     self._metrics.sent_bytes.labels(name).inc(len(message))
                     return
                 call.unsent = write

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,15 @@ from serving.supervise.medic import Medic
 
 TIMEOUT_S = 30.0
 KEY = ("tiny-gan", 1)
+MODELS = Path("/nowhere")
+STUB = (
+    "import os, sys, time\n"
+    "stub = os.posix_spawn(sys.executable, "
+    "[sys.executable, '-c', 'import time; time.sleep(600)', '/nowhere/tiny-gan/1/model.py'], os.environ)\n"
+    "print(stub, flush=True)\n"
+    "time.sleep(600)\n"
+)
+"""A Triton with one stub, which it does not count when it dies."""
 
 Reply = tuple[int, bytes] | OSError
 
@@ -106,17 +116,17 @@ class FakeVersions:
 
 
 async def run(
-    versions: FakeVersions, http: FakeHttp, until: Callable[[Medic], bool], *, pid: int | None = None
+    versions: FakeVersions, http: FakeHttp, until: Callable[[Medic], bool], *, pid: int | None = None, held: int = 0
 ) -> Medic:
     """A medic that makes golden images without a pause, until the condition holds."""
-    keeper = SimpleNamespace(ready=asyncio.Event(), start_s=1.0)
+    keeper = SimpleNamespace(ready=asyncio.Event(), start_s=1.0, restarts=0)
     keeper.ready.set()
-    triton = SimpleNamespace(pid=pid or os.getpid(), http=http)
+    triton = SimpleNamespace(pid=pid or os.getpid(), http=http, held=lambda pid: held)
     medic = Medic(
         cast(Any, versions),
         cast(Any, triton),
         cast(Any, keeper),
-        Path("/nowhere"),
+        MODELS,
         parts=[],
         canary_s=0.02,
         canary_timeout_s=1.0,
@@ -165,3 +175,26 @@ def test_triton_that_is_silent_is_killed(entry: ModelVersion, image: bytes) -> N
             assert process.returncode == -signal.SIGKILL
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("held", [0, 3])
+def test_death_of_a_process_costs_triton_its_life_only_if_requests_hang_in_it(
+    entry: ModelVersion, image: bytes, held: int
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", STUB], stdout=subprocess.PIPE, text=True) as triton:
+        assert triton.stdout is not None
+        stub = int(triton.stdout.readline())
+        versions = FakeVersions(entry)
+
+        def until(medic: Medic) -> bool:
+            if stub in medic._ends:  # it is watched
+                os.kill(stub, signal.SIGKILL)
+            return triton.poll() is not None if held else any("is dead" in reason for _, reason in versions.reloads)
+
+        try:
+            asyncio.run(run(versions, FakeHttp([(200, image)]), until, pid=triton.pid, held=held))
+            assert (triton.poll() is None) == (not held)
+            told = [reason for _, reason in versions.reloads if reason == f"the process {stub} of tiny-gan is dead"]
+            assert len(told) == (0 if held else 1)
+        finally:
+            triton.kill()
