@@ -9,9 +9,10 @@ def main() -> None:
     """Run the verb; Ctrl-C while PyTorch is still loading ends quietly too."""
     try:
         from training.cli import train, untrained
+        from training.data.cli import data
     except KeyboardInterrupt:
         sys.exit(130)
-    run_verbs(train, untrained)
+    run_verbs(train, untrained, data)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class TrainOptions:
     preset: Annotated[str, Cli(positional=True)]
     """What to train: a preset's name, or a .toml file like those in training/presets."""
     data: Annotated[str | None, Cli(shown_default="the preset's")] = None
-    """What to train on: a data set's name, or a path to your images."""
+    """What to train on: a data set that `./ganvas data list` shows, hf:NAME, or a path to images of your own."""
     settings: Annotated[tuple[str, ...], Cli(flag="--set")] = ()
     """key=value: any key of the preset, such as network.base_channels=32; may be given again."""
     out: Annotated[Path | None, Cli(env="GANVAS_TRAIN_OUT", shown_default="out/PRESET")] = None
@@ -81,7 +81,7 @@ def train(options: TrainOptions) -> int:
         if not resumes:
             config = dataclasses.replace(config, device=device)
             network = config.network
-            load_dataset(config.data, image_shape=network.image_shape, num_classes=network.num_classes)
+            load_dataset(config.data, image_shape=network.image_shape, num_classes=network.num_classes, options=config)
         if processes.is_first and not resumes:
             try:
                 create(folder, config, overwrite=options.overwrite)

@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from training.data.options import DataOptions
+
 __all__ = ["STRICT", "NetworkConfig", "Positive", "TrainConfig"]
 
 STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, arbitrary_types_allowed=True)
@@ -34,7 +36,7 @@ class NetworkConfig(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainConfig:
+class TrainConfig(DataOptions):
     """Every field is a key of a preset, and of `./ganvas train --set key=value`: its docstring is the help."""
 
     env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
@@ -46,7 +48,7 @@ class TrainConfig:
     network: NetworkConfig
     """Constructor arguments of the networks; a family narrows the type."""
     data: Annotated[str, Field(min_length=1)] = "digits"
-    """What to train on: a data set's name, or a path."""
+    """What to train on: a data set that `./ganvas data list` shows, hf:NAME, or a path to images of your own."""
     start_from: str | None = None
     """Checkpoint folder of the same family to start from; none: random weights."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -19,6 +19,7 @@ from serving.keys.store import Key, KeysFile
 from serving.options import ServeOptions
 from training.cli import TrainOptions
 from training.config import TrainConfig
+from training.data.cli import DataVerbOptions
 from training.families import FAMILIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -26,6 +27,7 @@ VERBS: dict[str, type] = {
     "demo": DemoOptions,
     "doctor": DoctorOptions,
     "train": TrainOptions,
+    "data": DataVerbOptions,
     "export": CheckpointExportOptions,
     "verify": VerifyOptions,
     "models": ModelsOptions,
@@ -55,6 +57,7 @@ FILES = """
 |---|---|
 | `GANVAS_TRITONSERVER` | Path of the tritonserver to run, instead of the one that is found: [triton.md](triton.md) |
 | `GANVAS_ENVOY` | Path of the Envoy to run as gateway, instead of the one that is installed |
+| `GANVAS_DATA` | Folder of data sets and of images prepared from them, instead of `data` in the working directory |
 
 ## Keys of a Triton model
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = ["Dataset", "Split"]
@@ -30,7 +33,7 @@ class Dataset:
     license: str = ""
     """Licence of the images; empty: not known."""
     known_sha256: str | None = None
-    """`sha256`, where somebody has computed it before."""
+    """`sha256`, where it was computed before."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,16 +50,18 @@ class Dataset:
             digest.update(self.labels.numpy().astype("<i8").tobytes())
         return digest.hexdigest()
 
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Images of each label; empty without labels."""
+        if self.labels is None:
+            return {}
+        counts = torch.bincount(self.labels, minlength=len(self.label_names)).tolist()
+        return dict(zip(self.label_names, counts, strict=True))
+
     def subset(self, rows: Tensor) -> Dataset:
         """A copy of some of the images. rows: [M] int64."""
-        return Dataset(
-            name=self.name,
-            images=self.images[rows],
-            labels=None if self.labels is None else self.labels[rows],
-            label_names=self.label_names,
-            source=self.source,
-            license=self.license,
-        )
+        labels = None if self.labels is None else self.labels[rows]
+        return dataclasses.replace(self, images=self.images[rows], labels=labels, known_sha256=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,3 +72,20 @@ class Split:
     """What a generator is trained on."""
     held_out: Dataset
     """What it is measured on."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the images: how many were left out and why, …"""
+
+    def facts(self) -> dict[str, Any]:
+        """What a model card says of the data, as JSON."""
+        train, held_out = self.train, self.held_out
+        return {
+            "name": train.name,
+            "source": train.source,
+            "license": train.license,
+            "size": len(train),
+            "sha256": train.sha256,
+            "held_out_size": len(held_out),
+            "held_out_sha256": held_out.sha256,
+            "class_counts": train.class_counts,
+            "notes": list(self.notes),
+        }

@@ -70,7 +70,9 @@ class Run:
         self.image_range = FAMILIES[config.family].image_range
         self.checkpoints = Checkpoints(folder, num_last=config.num_checkpoints)
         network = config.network
-        self.split = load_dataset(config.data, image_shape=network.image_shape, num_classes=network.num_classes)
+        self.split = load_dataset(
+            config.data, image_shape=network.image_shape, num_classes=network.num_classes, options=config
+        )
         self.labels = self.split.train.label_names if network.num_classes else ()
         self.loader = Loader(
             self.split.train,

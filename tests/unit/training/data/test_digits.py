@@ -85,7 +85,7 @@ def test_batches_come_in_another_order_when_epoch_or_seed_differs() -> None:
 
 
 def test_load_dataset_rejects_a_network_of_another_image_or_label_count() -> None:
-    with pytest.raises(UsageError, match=r"makes images of 16x16x3, but the data set digits has 16x16x1"):
+    with pytest.raises(UsageError, match=r"makes images of 16x16x3, but digits are grey and square"):
         load_dataset("digits", image_shape=(16, 16, 3), num_classes=10)
     with pytest.raises(UsageError, match=r"num_classes is 7, but the data set digits has 10 labels"):
         load_dataset("digits", image_shape=(8, 8, 1), num_classes=7)
@@ -93,7 +93,7 @@ def test_load_dataset_rejects_a_network_of_another_image_or_label_count() -> Non
 
 
 def test_load_dataset_lists_the_names_there_are() -> None:
-    with pytest.raises(UsageError, match=r"there is no data set 'faces'. There are: digits"):
+    with pytest.raises(UsageError, match=r"neither a data set nor a file or folder 'faces'. Data sets are digits"):
         load_dataset("faces", image_shape=(8, 8, 1), num_classes=0)
 
 
