@@ -126,7 +126,7 @@ def _export(
         written["sample"] = dataclasses.replace(written["sample"], attachments=attachments)
         extra = {GOLDEN_FILE: golden_png(source, proof), REPORT_FILE: page}
 
-        models = version_files(source, files, written, options, version=version, sampler_files=extra)
+        models = version_files(source, graphs, files, written, options, version=version, sampler_files=extra)
         with staging(repository) as staged:
             publish(staged, repository, name=name, version=version, models=models)
     return written["sample"], changes

@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from export.adapters.source import Source
+from export.graph.build import Graphs
 from export.options import ExportOptions
 from export.publish.onnx_file import GraphFile
-from export.publish.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, config_text
+from export.publish.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, batch_shapes, config_text
 from ganvas_core.certificate import Certificate
-from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, Role
+from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, FP32_FILE, Role
 
 __all__ = ["version_files"]
 
 
 def version_files(
     source: Source,
-    graphs: Mapping[tuple[Role, str], GraphFile],
+    graphs: Graphs,
+    graph_files: Mapping[tuple[Role, str], GraphFile],
     certificates: Mapping[Role, Certificate],
     options: ExportOptions,
     *,
@@ -27,25 +29,28 @@ def version_files(
     """Triton model to its files, by their path in the model's folder.
 
     Args:
-        graphs: of each role and file name.
+        graph_files: of each role and file name.
         sampler_files: what goes with the sampler alone, by file name: golden.png, report.html.
     """
     models: dict[str, dict[str, bytes | Path]] = {}
     for role, certificate in certificates.items():
         files: dict[str, bytes | Path] = {}
+        served = FP16_FILE if FP16_FILE in certificate.files else FP32_FILE
+        shapes = batch_shapes(graphs.files[role, served].model)
         for config_name in CONFIG_NAMES:
             text = config_text(
                 config_name,
                 certificate.name,
                 source.interface(role),
                 options,
+                shapes=shapes,
                 pinned_batch=certificate.pinned_batch,
                 has_fp16=FP16_FILE in certificate.files,
             )
             files[f"configs/{config_name}.pbtxt"] = text.encode()
         files[CONFIG_FILE] = files[f"configs/{DEFAULT_CONFIG}.pbtxt"]
         for file_name in certificate.files:
-            graph = graphs[role, file_name]
+            graph = graph_files[role, file_name]
             files[f"{version}/{file_name}"] = graph.path
             if graph.data is not None:
                 files[f"{version}/{graph.data.name}"] = graph.data

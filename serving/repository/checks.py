@@ -24,6 +24,7 @@ from ganvas_core.certificate import Certificate
 from ganvas_core.interface import Arrays, decode_inputs, interface, sample_inputs
 from ganvas_core.noise import latents, truncated_latents
 from ganvas_core.session import CpuSession, SessionError
+from ganvas_core.triton_keys import wrong_keys
 from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
 from serving.repository.reader import ModelVersion, RepositoryError, read_config, served_file
 
@@ -101,6 +102,9 @@ def _check_configs(version: ModelVersion, files: Mapping[str, _Graphs]) -> str:
 
 
 def _check_config(config: ModelConfig, certificate: Certificate, session: Any, where: str) -> None:
+    accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+    if wrong := wrong_keys(config.parameters, [(entry.name, entry.parameters) for entry in accelerators]):
+        raise CheckError(f"{where}: {'; '.join(wrong)}.")
     for field, value, expected in (
         ("name", config.name, certificate.name),
         ("backend", config.backend, "onnxruntime"),

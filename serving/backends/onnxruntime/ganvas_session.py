@@ -6,6 +6,7 @@ docs/triton.md lists the keys.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -286,4 +287,12 @@ def _tensorrt_options(parameters: dict[str, str]) -> dict[str, str]:
             options[TENSORRT_NAMES.get(key, key)] = value
         else:
             raise ConfigError(f"unknown parameter {key!r} of the tensorrt accelerator.")
+    # Triton's working directory is of one run, and an engine takes minutes.
+    for kind in ("engine", "timing"):
+        if options.get(f"trt_{kind}_cache_enable", "").lower() in ("1", "true"):
+            options.setdefault(f"trt_{kind}_cache_path", str(_cache_folder()))
     return options
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganvas" / "tensorrt"

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import mmap
+from collections.abc import Callable
+from pathlib import Path
 
+import onnxruntime
+import pytest
 from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2 as triton
 
+from export.graph.build import Graphs
 from export.options import ExportOptions
-from export.publish.triton_config import CONFIG_NAMES, buckets, config_text
+from export.publish.triton_config import CONFIG_NAMES, batch_shapes, buckets, check_keys, config_text
 from ganvas_core.interface import Interface, Tensor, interface
+from ganvas_core.triton_keys import CUDA, TENSORRT
 
 SAMPLER = interface("sample", image=(16, 16, 3), latent_shape=(6,), num_labels=3)
 OPTIONS = ExportOptions(name="digits", max_batch_size=16, instances=2, threads=3)
 
 
-def parsed(config_name: str, tensors: Interface = SAMPLER) -> triton.ModelConfig:
-    return text_format.Parse(config_text(config_name, "digits", tensors, OPTIONS), triton.ModelConfig())
+SHAPES = {"latent": (6,), "truncation": (1,), "network/x/fp16": (8, 4, 4)}
+
+
+def parsed(config_name: str, tensors: Interface = SAMPLER, pinned_batch: int | None = None) -> triton.ModelConfig:
+    text = config_text(config_name, "digits", tensors, OPTIONS, shapes=SHAPES, pinned_batch=pinned_batch)
+    return text_format.Parse(text, triton.ModelConfig())
 
 
 def test_every_config_states_the_whole_contract() -> None:
@@ -89,6 +100,81 @@ def test_tensorrt_keeps_its_engines() -> None:
     (accelerator,) = parsed("tensorrt").optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.parameters["trt_engine_cache_enable"] == "1"
     assert accelerator.parameters["trt_timing_cache_enable"] == "1"
+
+
+@pytest.mark.parametrize(("pinned_batch", "smallest"), [(None, 1), (16, 16)])
+def test_tensorrt_has_one_profile_from_the_smallest_bucket_to_the_largest(
+    pinned_batch: int | None, smallest: int
+) -> None:
+    (accelerator,) = parsed(
+        "tensorrt", pinned_batch=pinned_batch
+    ).optimization.execution_accelerators.gpu_execution_accelerator
+    for bound, batch in (("min", smallest), ("opt", 16), ("max", 16)):
+        assert accelerator.parameters[f"trt_profile_{bound}_shapes"] == (
+            f"latent:{batch}x6,truncation:{batch}x1,network/x/fp16:{batch}x8x4x4"
+        )
+
+
+def test_the_profile_has_every_value_that_tensorrt_may_be_given(graphs: Graphs) -> None:
+    for key, graph in graphs.files.items():
+        shapes = batch_shapes(graph.model)
+        names = {value.name for value in graph.model.graph.input} | {
+            name for node in graph.model.graph.node for name in node.output
+        }
+        assert shapes.keys() <= names
+        assert shapes["latent"] == (6,), key
+        assert "seed" not in shapes  # uint64
+        assert not any(tensor.name in shapes for tensor in graph.model.graph.initializer)
+        convolved = [node.output[0] for node in graph.model.graph.node if "Conv" in node.op_type]
+        assert set(convolved) <= shapes.keys()
+
+
+PLANTED: dict[str, tuple[Callable[[triton.ModelConfig], None], str]] = {
+    "a parameter": (
+        lambda config: _parameter(config, "intra_op_thread_cuont"),
+        "parameter 'intra_op_thread_cuont' is none",
+    ),
+    "of cuda": (lambda config: _accelerator(config, "cuda", "use_ft32"), "cuda has no parameter 'use_ft32'"),
+    "of tensorrt": (
+        lambda config: _accelerator(config, "tensorrt", "trt_engine_cache_enabled"),
+        "tensorrt has no parameter 'trt_engine_cache_enabled'",
+    ),
+    "an accelerator": (
+        lambda config: _accelerator(config, "tensorrtx", "precision_mode"),
+        "'tensorrtx' is neither cuda",
+    ),
+}
+
+
+def _parameter(config: triton.ModelConfig, key: str) -> None:
+    config.parameters[key].string_value = "1"
+
+
+def _accelerator(config: triton.ModelConfig, name: str, key: str) -> None:
+    config.optimization.execution_accelerators.gpu_execution_accelerator.add(name=name, parameters={key: "1"})
+
+
+@pytest.mark.parametrize("where", PLANTED)
+@pytest.mark.parametrize("config_name", CONFIG_NAMES)
+def test_a_misspelled_key_is_refused(config_name: str, where: str) -> None:
+    config = parsed(config_name)
+    check_keys(config)
+    plant, message = PLANTED[where]
+    plant(config)
+    with pytest.raises(ValueError, match=message):
+        check_keys(config)
+
+
+@pytest.mark.parametrize(
+    ("library", "keys"),
+    [("cuda", CUDA), ("tensorrt", {key for key in TENSORRT if key.startswith("trt_")})],
+)
+def test_the_providers_of_the_pinned_onnx_runtime_have_every_key_of_the_table(
+    library: str, keys: frozenset[str]
+) -> None:
+    path = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{library}.so"
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        assert [key for key in keys if data.find(b"\0" + key.encode() + b"\0") < 0] == []
 
 
 def test_encode_config_takes_images() -> None:
