@@ -92,6 +92,11 @@ def check_external_data(model: ModelProto, folder: Path) -> None:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
+        if Path(location).name != location:
+            raise GateError(
+                f"the external data of {tensor.name} lies in another folder, {location}, where no runtime looks. "
+                "Name a file beside the graph."
+            )
         if not location or not (folder / location).is_file():
             raise GateError(
                 f"the external data of {tensor.name} is missing: there is no file {location or '(no name)'} beside the "

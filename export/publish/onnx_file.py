@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from export.graph.guards import check_external_data
 from export.graph.tensors import external_place, num_bytes, place_in_file, to_array
@@ -104,7 +104,7 @@ def _place_outside(model: ModelProto, data: Path) -> tuple[ModelProto, list[Tens
             place_in_file(new, Path(data.name), offset, num_bytes(tensor))
             offset += num_bytes(tensor)
         else:
-            outside.graph.initializer.add().CopyFrom(tensor)
+            outside.graph.initializer.append(numpy_helper.from_array(to_array(tensor), tensor.name))
     return outside, placed
 
 

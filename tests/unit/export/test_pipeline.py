@@ -20,10 +20,12 @@ from tritonclient.grpc import model_config_pb2 as triton
 from export import pipeline
 from export.adapters.checkpoint import load_checkpoint
 from export.errors import GateError, InputError
+from export.graph import guards
 from export.graph.build import Networks
 from export.options import ExportOptions
 from export.pipeline import export_model
 from export.proof import parity
+from export.publish import onnx_file
 from ganvas_core import noise
 from ganvas_core.certificate import Certificate, Golden
 from ganvas_core.cli import describe_validation_error, options_of
@@ -253,3 +255,41 @@ def test_every_figure_of_the_proof_comes_from_a_check_that_ran(
         "check_pixels fp16",
         "check_pixels fp32",
     ]
+
+
+def test_export_asks_the_device_about_every_file_and_publishes_nothing_that_it_refuses(
+    gan: Exported, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime itself refuses: the CPU stands in for a device, and is what must not be fallen back to."""
+    asked: list[str] = []
+
+    def ask(graph: Path) -> bool:
+        asked.append(f"{graph.parent.name}/{graph.name}")
+        found: bool = check_on_gpu(graph)
+        return found
+
+    check_on_gpu: Any = getattr(pipeline, "check_on_gpu")  # noqa: B009  the pipeline exports its own names alone
+    monkeypatch.setattr(pipeline, "check_on_gpu", ask)
+    export_model(load_checkpoint(gan.checkpoint), options(repository, "without-a-device"))
+    files = ("model.onnx", "model.fp16.onnx")
+    assert sorted(asked) == sorted(f"{role}/{name}" for role in ("decode", "sample") for name in files)
+
+    monkeypatch.setattr(guards, "_DEVICE", Path("/dev/null"))
+    monkeypatch.setattr(guards, "_PROVIDER", "CPUExecutionProvider")
+    before = tree(repository.parent)
+    with pytest.raises(GateError, match=r"the graph does not run on the GPU alone: "):
+        export_model(load_checkpoint(gan.checkpoint), options(repository))
+    assert tree(repository.parent) == before
+
+
+def test_export_of_weights_that_go_missing_publishes_nothing(
+    gan: Exported, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(tensors: object) -> Any:
+        return iter([b""])
+
+    monkeypatch.setattr(onnx_file, "_aligned", lose)
+    before = tree(repository.parent)
+    with pytest.raises(GateError, match=r"the external data of network/.* is missing: model\.onnx\.data has 0 bytes"):
+        export_model(load_checkpoint(gan.checkpoint), options(repository), external_bytes=10_000)
+    assert tree(repository.parent) == before

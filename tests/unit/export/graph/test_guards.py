@@ -107,6 +107,11 @@ def test_missing_external_data_is_refused_with_tensor_and_file(tmp_path: Path) -
     )
     loaded = onnx.load(path, load_external_data=False)
     check_external_data(loaded, tmp_path)
+    elsewhere = ModelProto()
+    elsewhere.CopyFrom(loaded)
+    elsewhere.graph.initializer[0].external_data[0].value = str(tmp_path / "model.onnx.data")
+    with pytest.raises(GateError, match="external data of weight lies in another folder, /"):
+        check_external_data(elsewhere, tmp_path)
     (tmp_path / "model.onnx.data").unlink()
     with pytest.raises(GateError, match=r"external data of weight is missing: there is no file model\.onnx\.data"):
         check_external_data(loaded, tmp_path)

@@ -59,6 +59,15 @@ def test_above_the_limit_the_weights_lie_beside_the_graph(sampler: ModelProto, t
     np.testing.assert_array_equal(made, wanted)
 
 
+def test_no_weight_stays_behind_in_the_folder_of_the_export(source: Source, tmp_path: Path) -> None:
+    with weights_in_files() as folder:
+        model = build_graphs(source, export_networks(source)).files["sample", FP32_FILE].model
+        assert {external_place(tensor) for tensor in model.graph.initializer} != {None}  # the quantiles of the noise
+        file = write_graph(model, tmp_path / "model.onnx", external_bytes=10_000)
+    assert str(folder).encode() not in file.path.read_bytes()
+    assert CpuSession(file.path).run(FEEDS)[0].shape == (2, 16, 16, 3)
+
+
 def test_graphs_of_one_network_have_one_file_of_weights(graphs: Graphs, tmp_path: Path) -> None:
     models = {key: graph.model for key, graph in graphs.files.items()}
     files = write_graphs(models, tmp_path, external_bytes=10_000)
