@@ -60,7 +60,7 @@ def card(info: CheckpointInfo) -> str:
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
-    lines = [f"| {name} | {value.replace('|', '/')} |\n" for name, value in rows]
+    lines = [f"| {name} | {' '.join(value.replace('|', '/').split())} |\n" for name, value in rows]
     return "| | |\n|---|---|\n" + "".join(lines)
 
 
