@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from training.families.dcgan import DCGAN
 from training.families.family import Family
+from training.families.mlp_gan import MLP_GAN
+from training.families.r3gan import R3GAN
 from training.families.vae import VAE
 
 __all__ = ["FAMILIES"]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (DCGAN, VAE)}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        DCGAN,
+        MLP_GAN,
+        R3GAN,
+        VAE,
+    )
+}

@@ -151,7 +151,8 @@ class AdversarialTrainer:
         self._set_schedules(step)
         z = torch.randn(len(images), *config.network.latent_shape, generator=rng, device=images.device)
         with self._autocast(images.device):
-            fakes = self.generator(z, labels)
+            fakes: Tensor = self.generator(z, labels)
+        fakes = fakes.float()
         losses = self._train_discriminator(step, images, fakes.detach(), labels, rng)
         losses |= self._train_generator(images, fakes, labels, rng)
 

@@ -1,6 +1,7 @@
 """What the convolutional families share: their network configuration, and the layers of a DCGAN.
 
-Their transposed convolutions are only (4, 1, 0) and (4, 2, 1), whose padding is symmetric: others leave the GPU.
+A network starts at 4x4, or at 5x5, 6x6 or 7x7 where that doubles to its image size: 28 is 7, 14, 28.
+Their transposed convolutions are only (start, 1, 0) and (4, 2, 1), whose padding is symmetric: others leave the GPU.
 
 Source: DCGAN (arXiv:1511.06434).
 """
@@ -17,7 +18,15 @@ from torch import Tensor, nn
 
 from training.config import STRICT
 
-__all__ = ["DcganConfig", "LatentStem", "downsampling_widths", "upsampling", "upsampling_widths", "use_channels_last"]
+__all__ = [
+    "DcganConfig",
+    "LatentStem",
+    "downsampling_widths",
+    "start_size",
+    "upsampling",
+    "upsampling_widths",
+    "use_channels_last",
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -31,15 +40,14 @@ class DcganConfig:
     embedding_dim: Annotated[int, Field(ge=0, le=4096)]
     """Numbers that a label is turned into, appended to the latent."""
     image_size: Annotated[int, Field(ge=8, le=1024)]
-    """Height and width in pixels, a power of two."""
+    """Height and width in pixels: 4, 5, 6 or 7 times a power of two."""
     image_channels: Annotated[int, Field(ge=1, le=4)]
     """1: grey; 3: RGB."""
     base_channels: Annotated[int, Field(ge=1, le=1024)]
     """Channels at half the image's size; they double as it halves."""
 
     def __post_init__(self) -> None:
-        if self.image_size & (self.image_size - 1):
-            raise ValueError(f"image_size must be a power of two; got {self.image_size}.")
+        start_size(self.image_size)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -77,25 +85,39 @@ def use_channels_last(*modules: nn.Module) -> None:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def start_size(image_size: int) -> int:
+    """Height and width at the narrow end: image_size, halved until it is 4, 5, 6 or 7.
+
+    Raises:
+        ValueError: image_size is not 4, 5, 6 or 7, doubled at least once.
+    """
+    size = image_size
+    while size > 7 and size % 2 == 0:
+        size //= 2
+    if image_size < 8 or not 4 <= size <= 7:
+        raise ValueError(
+            f"image_size must be 4, 5, 6 or 7 times a power of two, from 8 up, as 28, 32, 48 or 64; got {image_size}."
+        )
+    return size
+
+
 def upsampling_widths(image_size: int, base_channels: int) -> list[int]:
     """Channels at 4x4, 8x8, … image_size/2, widest first: they halve as the image doubles.
 
     Raises:
-        ValueError: image_size is no power of two from 8 up.
+        ValueError: as start_size.
     """
-    if image_size < 8 or image_size & (image_size - 1):
-        raise ValueError(f"image_size must be a power of two from 8 up; got {image_size}.")
-    num_doublings = image_size.bit_length() - 3
+    num_doublings = (image_size // start_size(image_size)).bit_length() - 1
     return [base_channels * 2**i for i in reversed(range(num_doublings))]
 
 
-def upsampling(channels: list[int], activation: type[nn.Module]) -> list[nn.Module]:
-    """Transposed convolution, norm, activation per width: 1x1 → 4x4, then twice as large each time."""
+def upsampling(channels: list[int], activation: type[nn.Module], start: int) -> list[nn.Module]:
+    """Transposed convolution, norm, activation per width: 1x1 → start x start, then twice as large each time."""
     layers: list[nn.Module] = []
     for i, (wide_in, wide_out) in enumerate(pairwise(channels)):
-        stride, padding = (1, 0) if i == 0 else (2, 1)
+        kernel, stride, padding = (start, 1, 0) if i == 0 else (4, 2, 1)
         layers += [
-            nn.ConvTranspose2d(wide_in, wide_out, 4, stride, padding, bias=False),
+            nn.ConvTranspose2d(wide_in, wide_out, kernel, stride, padding, bias=False),
             nn.BatchNorm2d(wide_out),
             activation(),
         ]

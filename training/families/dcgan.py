@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from training.config import STRICT
 from training.families.adversarial import AdversarialConfig, adversarial_family
-from training.families.blocks import DcganConfig, LatentStem, downsampling_widths, upsampling, upsampling_widths
+from training.families.blocks import (
+    DcganConfig,
+    LatentStem,
+    downsampling_widths,
+    start_size,
+    upsampling,
+    upsampling_widths,
+)
 
 __all__ = ["DCGAN", "DcganTrainConfig", "Discriminator", "Generator"]
 
@@ -50,7 +57,7 @@ class Generator(nn.Module):
         super().__init__()
         self.stem = LatentStem(latent_dim=latent_dim, num_classes=num_classes, embedding_dim=embedding_dim)
         widths = [self.stem.num_channels, *upsampling_widths(image_size, base_channels)]
-        self.blocks = nn.Sequential(*upsampling(widths, nn.ReLU))
+        self.blocks = nn.Sequential(*upsampling(widths, nn.ReLU, start_size(image_size)))
         self.to_image = nn.ConvTranspose2d(widths[-1], image_channels, 4, 2, 1)
         self.apply(_initialize)
 
@@ -73,8 +80,9 @@ class Discriminator(nn.Module):
         for wide_in, wide_out in pairwise(widths):
             layers += [nn.Conv2d(wide_in, wide_out, 4, 2, 1), nn.LeakyReLU(0.2)]
         self.features = nn.Sequential(*layers)
-        self.to_score = nn.Linear(widths[-1] * 16, 1)
-        self.embedding = nn.Embedding(num_classes, widths[-1] * 16) if num_classes else None
+        num_features = widths[-1] * start_size(image_size) ** 2
+        self.to_score = nn.Linear(num_features, 1)
+        self.embedding = nn.Embedding(num_classes, num_features) if num_classes else None
         if self.embedding is not None:
             nn.init.zeros_(self.embedding.weight)
 

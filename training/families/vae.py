@@ -21,6 +21,7 @@ from training.families.blocks import (
     DcganConfig,
     LatentStem,
     downsampling_widths,
+    start_size,
     upsampling,
     upsampling_widths,
     use_channels_last,
@@ -54,7 +55,7 @@ class Encoder(nn.Module):
         for wide_in, wide_out in pairwise(widths):
             layers += [nn.Conv2d(wide_in, wide_out, 4, 2, 1, bias=False), nn.BatchNorm2d(wide_out), nn.SiLU()]
         self.blocks = nn.Sequential(*layers)
-        self.to_posterior = nn.Conv2d(widths[-1], 2 * latent_dim, 4, 1, 0)
+        self.to_posterior = nn.Conv2d(widths[-1], 2 * latent_dim, start_size(image_size), 1, 0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, H, W] float32 in [0, 1] → mean and log-variance, [N, Z] float32 each; logvar within [-10, 10]."""
@@ -78,7 +79,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.stem = LatentStem(latent_dim=latent_dim, num_classes=num_classes, embedding_dim=embedding_dim)
         widths = [self.stem.num_channels, *upsampling_widths(image_size, base_channels)]
-        self.blocks = nn.Sequential(*upsampling(widths, nn.SiLU))
+        self.blocks = nn.Sequential(*upsampling(widths, nn.SiLU, start_size(image_size)))
         self.to_logits = nn.ConvTranspose2d(widths[-1], image_channels, 4, 2, 1)
 
     def logits(self, z: Tensor, label: Tensor | None = None) -> Tensor:

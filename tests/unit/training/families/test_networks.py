@@ -19,7 +19,7 @@ def arguments(*, num_classes: int, image_size: int, image_channels: int = 1) -> 
     }
 
 
-@pytest.mark.parametrize("image_size", [8, 16, 32, 64])
+@pytest.mark.parametrize("image_size", [8, 28, 32, 48, 64])
 @pytest.mark.parametrize("num_classes", [0, 10])
 @pytest.mark.parametrize(("network", "low"), [(Generator, -1.0), (Decoder, 0.0)])
 def test_generator_and_decoder_make_images_in_their_range(
@@ -93,7 +93,7 @@ def test_generator_rejects_a_label_when_unconditional() -> None:
         Generator(**arguments(num_classes=0, image_size=8))(torch.randn(2, 6), torch.arange(2))
 
 
-@pytest.mark.parametrize("image_size", [0, 4, 7, 12, 33])
-def test_networks_reject_an_image_size_that_is_no_power_of_two(image_size: int) -> None:
-    with pytest.raises(ValueError, match=f"power of two from 8 up; got {image_size}"):
+@pytest.mark.parametrize("image_size", [0, 4, 7, 9, 33, 36])
+def test_networks_reject_an_image_size_that_they_cannot_halve_down_to_their_start(image_size: int) -> None:
+    with pytest.raises(ValueError, match=f"power of two, from 8 up, as 28, 32, 48 or 64; got {image_size}"):
         Generator(**arguments(num_classes=0, image_size=image_size))
