@@ -85,7 +85,7 @@ def _keys(options_type: Any, prefix: str = "", without: frozenset[str] = frozens
         if option.field in without:
             continue
         limits = f" ({option.limits})" if option.limits else ""
-        choices = f" {', '.join(get_args(option.type))}." if get_origin(option.type) is Literal else ""
+        choices = f" {', '.join(map(str, get_args(option.type)))}." if get_origin(option.type) is Literal else ""
         meaning = (option.help + choices + limits).replace("|", "\\|")
         rows.append(f"| `{prefix}{option.field}` | {option.shown_default} | {meaning} |\n")
     return "".join(rows)

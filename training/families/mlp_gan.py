@@ -25,12 +25,15 @@ class MlpGanConfig:
     """Constructor arguments of the generator."""
 
     latent_dim: Annotated[int, Field(ge=1, le=4096)]
+    """Numbers in a latent."""
     num_classes: Annotated[int, Field(ge=0, le=100_000)]
-    """0: unconditional."""
+    """Classes; 0: unconditional."""
     embedding_dim: Annotated[int, Field(ge=0, le=4096)]
+    """Numbers that stand for a label."""
     image_size: Annotated[int, Field(ge=1, le=128)]
     """Height and width in pixels."""
     image_channels: Annotated[int, Field(ge=1, le=4)]
+    """1: grey, 3: RGB."""
     hidden_dim: Annotated[int, Field(ge=1, le=8192)]
     """Width of the hidden layers."""
     num_layers: Annotated[int, Field(ge=1, le=16)] = 3

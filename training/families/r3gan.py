@@ -32,12 +32,15 @@ class R3ganConfig:
     """Constructor arguments of the generator."""
 
     latent_dim: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Numbers in a latent."""
     num_classes: Annotated[int, Field(ge=0, le=100_000)]
-    """0: unconditional."""
+    """Classes; 0: unconditional."""
     embedding_dim: Annotated[int, Field(ge=0, le=4096)]
+    """Numbers that stand for a label."""
     image_size: Literal[8, 16, 32, 64, 128, 256]
     """Height and width in pixels."""
     image_channels: Annotated[int, Field(ge=1, le=4)]
+    """1: grey, 3: RGB."""
     stage_channels: tuple[Annotated[int, Field(ge=1, le=4096)], ...]
     """Channels at 4x4, 8x8, … image_size."""
     blocks_per_stage: Annotated[int, Field(ge=1, le=16)] = 2

@@ -61,7 +61,10 @@ def test_load_preset_lists_the_presets_when_unknown() -> None:
         ),
         ("precision=fp8", "precision must be 'fp32', 'bf16' or 'fp16'; got 'fp8'."),
         ("threads=0", "threads must be greater than or equal to 1; got 0."),
-        ("network.image_size=33", "network image_size must be a power of two; got 33."),
+        (
+            "network.image_size=33",
+            "network image_size must be 4, 5, 6 or 7 times a power of two, from 8 up, as 28, 32, 48 or 64; got 33.",
+        ),
         ("device=gpu", "device must match pattern '^(auto|cpu|mps|cuda(:[0-9]+)?)$'; got 'gpu'."),
         (
             "frozen_discriminator_layers=1",
