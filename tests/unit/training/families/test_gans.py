@@ -111,8 +111,9 @@ def test_half_precision_follows_float32(family: str, precision: str) -> None:
     rngs = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
     losses = exact.step(0, images, labels, rngs[0])
     for name, value in half.step(0, images, labels, rngs[1]).items():
+        # All but the first loss come after a step of Adam, which turns a small difference into a whole step.
         if name != "D_accuracy":
-            assert value == pytest.approx(losses[name], rel=0.05, abs=0.02), name
+            assert value == pytest.approx(losses[name], rel=0.02 if name == "D" else 0.2, abs=0.02), name
     assert all(parameter.dtype == torch.float32 for parameter in half.generator.parameters())
 
 
