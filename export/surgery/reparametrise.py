@@ -19,6 +19,7 @@ def fold_reparametrisations(network: nn.Module) -> int:
     count = 0
     for module in network.modules():
         if parametrize.is_parametrized(module):
+            _give_own_class(module)
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, str(name), leave_parametrized=True)
                 count += 1
@@ -31,3 +32,10 @@ def fold_reparametrisations(network: nn.Module) -> int:
                 (remove_weight_norm if kind == "WeightNorm" else remove_spectral_norm)(module, name)
             count += 1
     return count
+
+
+def _give_own_class(module: nn.Module) -> None:
+    """Copies of a parametrized module share its class, from which removing a parametrization takes the attribute."""
+    shared = type(module)
+    namespace = {name: value for name, value in vars(shared).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, namespace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -142,3 +143,15 @@ def test_weight_norm_and_spectral_norm_are_folded_into_the_weight() -> None:
     assert {name.split(".")[-1] for name in network.state_dict()} == {"weight", "bias"}
     torch.testing.assert_close(network(x), before)
     assert fold_reparametrisations(network) == 0
+
+
+def test_folding_a_copy_leaves_the_network_its_parametrizations() -> None:
+    network = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4))).eval()
+    x = torch.randn(2, 3)
+    before = network(x)
+    for _ in range(2):
+        copied = copy.deepcopy(network)
+        assert fold_reparametrisations(copied) == 1
+        assert torch.allclose(copied(x), before)
+    assert torch.equal(network(x), before)
+    assert type(copied[0]) is nn.Linear
