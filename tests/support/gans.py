@@ -21,6 +21,11 @@ TINY_GANS: dict[str, dict[str, Any]] = {
     "r3gan": {
         "network": {"image_size": 8, "stage_channels": [8, 8], "blocks_per_stage": 1, "group_channels": 4},
     },
+    "residual-gan": {
+        "network": {"image_size": 16, "base_channels": 2, "attention_size": 8},
+        "discriminator_channels": 2,
+        "spectral_norm": False,
+    },
 }
 """Options of each, beside the common ones."""
 

@@ -6,6 +6,7 @@ from training.families.dcgan import DCGAN
 from training.families.family import Family
 from training.families.mlp_gan import MLP_GAN
 from training.families.r3gan import R3GAN
+from training.families.residual_gan import RESIDUAL_GAN
 from training.families.vae import VAE
 
 __all__ = ["FAMILIES"]
@@ -16,6 +17,7 @@ FAMILIES: dict[str, Family] = {
         DCGAN,
         MLP_GAN,
         R3GAN,
+        RESIDUAL_GAN,
         VAE,
     )
 }
