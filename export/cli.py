@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from export.options import CheckpointExportOptions
+from export.progress import progress_bars
 from ganvas_core.names import REPORT_FILE
 
 __all__ = ["export"]
@@ -15,13 +14,13 @@ def export(options: CheckpointExportOptions) -> None:
 
     Example: ./ganvas export out/digits-gan/checkpoint --name digits-gan
     """
-    with Console(stderr=True).status("exporting") as status:
+    with progress_bars("reading the network") as report:
         # torch takes seconds to import, which --help need not wait for.
         from export.adapters.load import load_source
         from export.pipeline import export_model
 
         source = load_source(options)
-        result = export_model(source, options, report=lambda step: status.update(f"{step} …"))
+        result = export_model(source, options, report=report)
 
     # Say what was exported and how it was proven.
     certificate = result.certificate

@@ -20,6 +20,7 @@ from onnx import ModelProto, NodeProto
 
 from export.precision.plan import Plan, apply_plan, rounding_nodes
 from export.precision.rescale import PEAK_LIMIT, choose_exponents, rescale
+from export.progress import track
 from export.proof.half import NodeByNode, SessionCache
 from export.proof.half_gate import Expected, Verdict
 from export.surgery.fp16 import nodes_out_of_range
@@ -111,12 +112,13 @@ class Search:
             by_operator.setdefault(node.op_type, []).append(node)
         size = math.ceil(len(every) / max(1, _MAX_GROUPS - len(by_operator)))
         groups = []
-        for nodes in by_operator.values():
-            for start in range(0, len(nodes), size):
-                group = tuple(nodes[start : start + size])
-                names = {node.name for node in group}
-                alone = _keeping(plan, [node for node in every if node.name not in names], "")
-                groups.append(_Group(nodes=group, error=self._try(alone, expected).error))
+        parts = [
+            tuple(nodes[start : start + size]) for nodes in by_operator.values() for start in range(0, len(nodes), size)
+        ]
+        for group in track(parts, "ranking the nodes by the error of each alone"):
+            names = {node.name for node in group}
+            alone = _keeping(plan, [node for node in every if node.name not in names], "")
+            groups.append(_Group(nodes=group, error=self._try(alone, expected).error))
         return sorted(groups, key=lambda group: group.error, reverse=True)
 
     def _bisect(self, plan: Plan, groups: list[_Group], expected: Expected) -> int:
@@ -137,7 +139,7 @@ class Search:
 
     def _drop(self, plan: Plan, kept: list[_Group], expected: Expected) -> list[_Group]:
         """Without the groups that it passes without."""
-        for group in reversed(kept[:-1]):
+        for group in track(list(reversed(kept[:-1])), "trying each node without float32"):
             if self.num_runs >= self._max_runs:
                 break
             fewer = [other for other in kept if other is not group]

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.progress import track
 from export.surgery.sharing import share_weights
 
 __all__ = ["float64_outputs", "torch_outputs"]
@@ -20,7 +21,7 @@ def torch_outputs(network: nn.Module, rows: list[Tensor], *, batch: int) -> tupl
     """What a network of PyTorch's makes of every row, a few at a time."""
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(rows[0]), batch):
+        for start in track(range(0, len(rows[0]), batch), f"PyTorch in {str(rows[0].dtype).removeprefix('torch.')}"):
             made = network(*(tensor[start : start + batch] for tensor in rows))
             parts.append([made] if isinstance(made, Tensor) else list(made))
     return tuple(torch.cat(outputs).numpy() for outputs in zip(*parts, strict=True))

@@ -22,6 +22,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from export.errors import GateError
 from export.graph.tensors import external_place, to_array
 from export.graph.writer import new_model
+from export.progress import track
 from ganvas_core.session import CpuSession
 
 __all__ = ["Activations", "NodeByNode", "round_to_half", "value_types"]
@@ -114,7 +115,7 @@ class NodeByNode:
         num_rows = len(next(iter(feeds.values())))
         parts = [
             self.run({name: array[start : start + batch_size] for name, array in feeds.items()})
-            for start in range(0, num_rows, batch_size)
+            for start in track(range(0, num_rows, batch_size), f"half arithmetic, batches of {batch_size}")
         ]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.errors import BatchDependenceError, GateError
+from export.progress import track
 from export.proof.cases import Cases
 from ganvas_core.certificate import FloatParity, PixelParity
 from ganvas_core.session import CpuSession
@@ -94,7 +95,7 @@ def check_floats(
         GateError: the worst difference is above the bound, or not a number.
     """
     worst = 0.0
-    for batch in batches:
+    for batch in track(batches, f"{precision} against PyTorch"):
         for made, wanted in zip(graph.run_in_batches(feeds, batch), reference.outputs, strict=True):
             by_case = difference(made, wanted).reshape(len(made), -1).max(axis=1)
             row = int(np.argmax(by_case))
@@ -139,16 +140,16 @@ def check_batch_invariance(
         BatchDependenceError: one byte differs.
     """
     num_rows = len(alone[0])
-    for batch in batches:
-        for start in range(num_rows):
-            rows = (start + np.arange(batch)) % num_rows
-            outputs = graph.run({name: array[rows] for name, array in feeds.items()})
-            for made, wanted in zip(outputs, alone, strict=True):
-                if (slot := _first_difference(made, wanted[rows])) is not None:
-                    raise BatchDependenceError(
-                        f"{what} depends on its batch: {cases.describe(int(rows[slot]) % len(cases.seeds))} gives "
-                        f"other bytes in slot {slot} of a batch of {batch} than alone."
-                    )
+    places = [(batch, start) for batch in batches for start in range(num_rows)]
+    for batch, start in track(places, f"{what}: every slot of batches of {', '.join(map(str, batches))}"):
+        rows = (start + np.arange(batch)) % num_rows
+        outputs = graph.run({name: array[rows] for name, array in feeds.items()})
+        for made, wanted in zip(outputs, alone, strict=True):
+            if (slot := _first_difference(made, wanted[rows])) is not None:
+                raise BatchDependenceError(
+                    f"{what} depends on its batch: {cases.describe(int(rows[slot]) % len(cases.seeds))} gives "
+                    f"other bytes in slot {slot} of a batch of {batch} than alone."
+                )
 
 
 def check_equal(
@@ -165,7 +166,7 @@ def check_equal(
     Raises:
         GateError: one byte differs; BatchDependenceError where it does not in a batch of one.
     """
-    for batch in batches:
+    for batch in track(batches, what):
         for made, wanted in zip(graph.run_in_batches(feeds, batch), expected, strict=True):
             if (row := _first_difference(made, wanted)) is not None:
                 levels = int(np.abs(made[row].astype(np.int16) - wanted[row].astype(np.int16)).max())

@@ -9,12 +9,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ganvas_core.cli import OPTIONS, Cli
@@ -65,7 +68,8 @@ def verify(options: VerifyOptions) -> int:
 
     Example: ./ganvas verify digits-gan --url 127.0.0.1:50051
     """
-    results = list(_verify_server(options) if options.url else _verify_repository(options))
+    with _progress() as show:
+        results = list(_verify_server(options, show) if options.url else _verify_repository(options, show))
     failures = [result for result in results if not result.passed]
     if options.as_json:
         where = {"url": options.url} if options.url else {"repository": str(options.repository)}
@@ -83,7 +87,17 @@ def verify(options: VerifyOptions) -> int:
     return 1 if failures else 0
 
 
-def _verify_repository(options: VerifyOptions) -> Iterator[_Result]:
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Says on stderr what is being checked, if that is a terminal; gives what is called with each check."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("checking the files …", total=None)
+        yield lambda check: bars.update(task, description=f"checking {check} …")
+
+
+def _verify_repository(options: VerifyOptions, show: Callable[[str], None]) -> Iterator[_Result]:
     found = read_repository(options.repository)
     if rejected := _rejection(found, options.name, options.version):
         yield _Result("files", False, rejected)
@@ -94,12 +108,13 @@ def _verify_repository(options: VerifyOptions) -> Iterator[_Result]:
     # ONNX Runtime takes a while to import, which --help need not wait for.
     from serving.repository.checks import checks
 
-    yield from _run(checks(version))
+    yield from _run(checks(version), show)
     if options.checkpoint is not None:
+        show("parity with the checkpoint")
         yield from _parity(options, version)
 
 
-def _verify_server(options: VerifyOptions) -> Iterator[_Result]:
+def _verify_server(options: VerifyOptions, show: Callable[[str], None]) -> Iterator[_Result]:
     import grpc
 
     from serving.repository.checks import CheckError
@@ -118,13 +133,14 @@ def _verify_server(options: VerifyOptions) -> Iterator[_Result]:
     except CheckError as error:
         yield _Result("certificate", False, str(error))
         return
-    yield from _run(remote_checks(remote))
+    yield from _run(remote_checks(remote), show)
 
 
-def _run(checks: Iterator[tuple[str, Callable[[], str]]]) -> Iterator[_Result]:
+def _run(checks: Iterator[tuple[str, Callable[[], str]]], show: Callable[[str], None]) -> Iterator[_Result]:
     from serving.repository.checks import CheckError
 
     for name, check in checks:
+        show(name)
         try:
             yield _Result(name, True, check())
         except CheckError as error:

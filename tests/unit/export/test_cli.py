@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def truncated(checkpoint: Path) -> None:
 
 def newer(checkpoint: Path) -> None:
     info = checkpoint / "model.json"
-    info.write_text(info.read_text().replace('"format": 1', '"format": 99'))
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"format": 99}))
 
 
 def pickled(checkpoint: Path) -> None:
