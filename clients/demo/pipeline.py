@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from clients.demo.table import print_results
 from clients.demo.training import train_at_once
 from clients.local_server import local_server
 from ganvas_client import Sampler
+from ganvas_core.files import locked
 
 MODELS = ["digits-gan", "digits-vae"]
 MARKER = ".ganvas-demo"
@@ -27,9 +29,22 @@ def run_demo(out: Path, *, seed: int, console: Console) -> None:
     """Run everything into `out`.
 
     Raises:
-        DemoError: a step failed, or `out` holds something that is not a demo's.
+        DemoError: a step failed, `out` holds something that is not a demo's, or another demo is writing there.
         LocalServerError, BareError, GanvasError: serving, measuring or a call failed.
     """
+    out = out.absolute()
+    with ExitStack() as stack:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(out))
+        except BlockingIOError:
+            raise DemoError(f"--out {out}: another ./ganvas demo is writing there. Choose another folder.") from None
+        except OSError as error:
+            raise DemoError(f"--out {out}: {error.strerror}.") from None
+        _run(out, seed=seed, console=console)
+
+
+def _run(out: Path, *, seed: int, console: Console) -> None:
     start = time.monotonic()
     # Empty `out` if an earlier demo made it; never anything else.
     if out.exists() and not (out / MARKER).exists() and (not out.is_dir() or any(out.iterdir())):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from envoy.config.route.v3.route_components_pb2 import Route, VirtualHost
+from envoy.config.route.v3.route_components_pb2 import RetryPolicy, Route, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.http.buffer.v3.buffer_pb2 import BufferPerRoute
 from envoy.extensions.filters.http.lua.v3.lua_pb2 import LuaPerRoute
+from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import PreviousHostsPredicate
 from google.protobuf.message import Message
 
 from ganvas.v1 import sampler_pb2
@@ -46,6 +47,7 @@ MODEL = r"/v2/models/[A-Za-z0-9_.-]+(/versions/[0-9]+)?"
 HTTP_GET = (r"/v2/?", r"/v2/health/(live|ready)", MODEL + r"(/ready|/config)?")
 HTTP_INFER = MODEL + "/infer"
 WATCH_IDLE_S = 3600.0
+RETRIES = 3
 
 PUBLIC_PATHS = (
     *(HEALTH, WATCH, HEALTH_LIST),
@@ -105,10 +107,14 @@ def inner_routes() -> Any:
 
 def _sampler_routes(settings: GatewaySettings) -> list[Any]:
     found = []
+    several = len(settings.service) > 1
     for method in SAMPLER.methods:
         limit = settings.max_stream_bytes if method.name in STREAMED_SAMPLER else settings.max_sample_bytes
         size = None if method.name in UPLOADING_SAMPLER else limit
-        found.append(_route({"path": f"/{SAMPLER.full_name}/{method.name}"}, "POST", max_bytes=size))
+        route = _route({"path": f"/{SAMPLER.full_name}/{method.name}"}, "POST", max_bytes=size)
+        if several:
+            route.route.retry_policy.CopyFrom(_elsewhere())
+        found.append(route)
     return found
 
 
@@ -150,6 +156,17 @@ def _route(path: dict[str, Any], method: str, *, max_bytes: int | None = None, b
         # Some clients over HTTP/1.1 leave it out, and gRPC servers insist.
         request_headers_to_add=[{"header": {"key": "te", "value": "trailers"}, "append_action": OVERWRITE}],
         typed_per_filter_config=filters,
+    )
+
+
+def _elsewhere() -> Any:
+    """A call that could not be handed to one service goes to another."""
+    other = {"name": "other", "typed_config": packed(PreviousHostsPredicate())}
+    return RetryPolicy(
+        retry_on="connect-failure,refused-stream,reset-before-request",
+        num_retries=count(RETRIES),
+        retry_host_predicate=[other],
+        host_selection_retry_max_attempts=RETRIES + 1,
     )
 
 

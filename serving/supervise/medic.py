@@ -46,6 +46,9 @@ NUM_ATTEMPTS = 3
 SILENT_S = 5.0
 NUM_SILENCES = 3
 
+Cause = Literal["dead process", "wrong image", "no image", "rejected"]
+"""Why a version is not served, as the metrics call it."""
+
 logger = logging.getLogger("ganvas.supervisor")
 
 
@@ -90,6 +93,7 @@ class Medic:
         self._dead_once: set[int] = set()
         self._stopped: dict[int, float] = {}
         self._broken: dict[VersionId, set[str]] = {}
+        self._causes: dict[VersionId, Cause] = {}
         self._suspected = asyncio.Event()
         self._round = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,6 +105,11 @@ class Medic:
             group.create_task(self._watch_triton())
             if self._canary_s:
                 group.create_task(self._canaries())
+
+    def states(self) -> dict[VersionId, Cause | None]:
+        """Every version of the repository; None: it is served, as far as its parts are up."""
+        rejected: dict[VersionId, Cause | None] = dict.fromkeys(self._versions.rejected, "rejected")
+        return rejected | {key: self._causes.get(key) for key in list(self._versions.entries)}
 
     def suspect(self) -> None:
         """Make a round of golden seeds at once."""
@@ -154,7 +163,7 @@ class Medic:
         held = self._triton.held(stub.pid)
         reason = f"the process {stub.pid} of {stub.model} is dead"
         if not held or not self._restart_triton(f"{reason}, with {held} requests in it"):
-            self._break(key, stub.model, reason, stub.pid)
+            self._break(key, stub.model, reason, "dead process", stub.pid)
 
     def _newly_dead(self) -> list[Stub]:
         """Those that were dead at the last look too: one that Triton ends itself is dead only for a moment."""
@@ -183,8 +192,9 @@ class Medic:
                 return key
         return None
 
-    def _break(self, key: VersionId, model: str, reason: str, dead_pid: int | None = None) -> None:
+    def _break(self, key: VersionId, model: str, reason: str, cause: Cause, dead_pid: int | None = None) -> None:
         """Take a version out, and bring it back."""
+        self._causes[key] = cause
         if key in self._broken:
             self._broken[key].add(model)
             return
@@ -216,7 +226,7 @@ class Medic:
                 delay_s = min(2 * delay_s, LONGEST_DELAY_S)
                 await self._keeper.ready.wait()
         finally:
-            del self._broken[key]
+            del self._broken[key], self._causes[key]
         if dead_pid is not None:
             remains_s = REMAINS_S if self._keeper.start_s <= QUICK_START_S else LONG_REMAINS_S
             await asyncio.sleep(began_s + remains_s - time.monotonic())
@@ -284,7 +294,7 @@ class Medic:
             for stub in list(self._stubs.values()):
                 if isinstance(error, CanaryError) and (stub.model, stub.version) == (model, key[1]):
                     _kill(stub.pid)  # else its model would never be unloaded
-            self._break(key, model, str(error))
+            self._break(key, model, str(error), "no image" if isinstance(error, CanaryError) else "wrong image")
         late.discard((key, model))
 
 

@@ -25,6 +25,9 @@ __all__ = ["MetricsServer", "read_http", "supervisor_metrics"]
 READ_S = 5.0
 """A reader that is slower than this is dropped."""
 
+STOP_S = 0.1
+"""How soon it notices that it should stop."""
+
 Source = Callable[[], str]
 """Metrics in Prometheus' text format. May take a while, and may raise an OSError."""
 
@@ -47,8 +50,15 @@ class _Supervisor(Collector):
         canary = CounterMetricFamily(
             "ganvas_canary_failures", "Golden images that were wrong, late or missing.", self._medic.failures
         )
+        served = GaugeMetricFamily(
+            "ganvas_version_served",
+            "Whether a version is served, and if not, why.",
+            labels=["model", "version", "reason"],
+        )
+        for (model, version), cause in self._medic.states().items():
+            served.add_metric([model, str(version), cause or ""], float(cause is None))
         dropped = CounterMetricFamily("ganvas_log_lines_dropped", "Lines that nobody read in time.", self._log.dropped)
-        return restarts, ready, canary, dropped
+        return restarts, ready, canary, served, dropped
 
 
 def supervisor_metrics(keepers: Iterable[Keeper], medic: Medic, log: Output) -> Source:
@@ -93,7 +103,7 @@ class MetricsServer:
             raise UserError(f"--metrics-port {port}: {error.strerror}. Take another, or 0 for a free one.") from None
         self._http.daemon_threads = True
         self.port: int = self._http.server_address[1]
-        threading.Thread(target=self._http.serve_forever, name="metrics", daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(STOP_S,), name="metrics", daemon=True).start()
 
     def close(self) -> None:
         self._http.shutdown()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from ganvas_core.cli import UserError, options_of
-from ganvas_core.files import write_atomic
+from ganvas_core.files import locked, write_atomic
 from serving.options import ServeOptions, address_of, is_loopback
 
 __all__ = ["Ready", "ReadyFileError", "claimed_ready_file", "print_ready", "print_start", "write_ready_file"]
@@ -107,36 +105,18 @@ def claimed_ready_file(path: Path | None) -> Iterator[None]:
         raise ReadyFileError(f"--ready-file {path}: there is no folder {path.parent}.")
     if path.is_dir():
         raise ReadyFileError(f"--ready-file {path}: is a folder.")
-    lock_file = path.with_name(f".{path.name}.lock")
-    try:
-        lock = _lock(lock_file)
-    except BlockingIOError:
-        raise ReadyFileError(f"--ready-file {path} belongs to another ./ganvas serve that is running.") from None
-    except OSError as error:
-        raise ReadyFileError(f"--ready-file {path}: {error.strerror}.") from None
-    try:
-        path.unlink(missing_ok=True)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock_file.unlink(missing_ok=True)
-        os.close(lock)
-
-
-def _lock(path: Path) -> int:
-    """A lock on the file of that name, and not on one that its owner has just deleted."""
-    while True:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
+            stack.enter_context(locked(path))
+        except BlockingIOError:
+            raise ReadyFileError(f"--ready-file {path} belongs to another ./ganvas serve that is running.") from None
+        except OSError as error:
+            raise ReadyFileError(f"--ready-file {path}: {error.strerror}.") from None
+        try:
+            path.unlink(missing_ok=True)
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def write_ready_file(path: Path, ready: Ready) -> None:

@@ -316,6 +316,9 @@ class Supervisor:
         if self._gateway is not None and self._gateway.grace_s:
             # Replies that have left the service may still be on their way to slow readers.
             self._gateway.grace_s = max(deadline_s - time.monotonic(), self._gateway.grace_s)
+        if self._gateway is not None and self._options.otlp_endpoint is None:
+            # With the gateway gone nobody has a request in Triton, whose own end takes seconds, one of them asleep.
+            self._triton.grace_s = 0.0
         for keeper in reversed(self.keepers):
             await keeper.part.stop()
         self._tell("stopped")

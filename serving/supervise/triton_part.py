@@ -31,6 +31,8 @@ class TritonPart:
     label = "triton"
 
     def __init__(self, options: TritonOptions, models: Callable[[], Sequence[str]], *, ready_s: float) -> None:
+        self.grace_s = GRACE_S
+        """How long stop waits for requests that are in it."""
         self.http = TritonHttp(reachable(options.host), options.http_port, secret=options.secret)
         self._options = options
         self._models = models
@@ -69,7 +71,7 @@ class TritonPart:
         if self._process is not None and self._starting is not None:
             with contextlib.suppress(UserError):
                 await self._starting
-            await asyncio.to_thread(self._process.stop, GRACE_S)
+            await asyncio.to_thread(self._process.stop, self.grace_s)
             self._process = None
 
     def _running(self) -> TritonProcess:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
 import sys
@@ -12,7 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["atomic_folder", "clean_temporary", "copy_synced", "exchange", "sync_folder", "write_atomic", "write_synced"]
+__all__ = [
+    "atomic_folder",
+    "clean_temporary",
+    "copy_synced",
+    "exchange",
+    "locked",
+    "sync_folder",
+    "write_atomic",
+    "write_synced",
+]
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -109,6 +119,39 @@ def clean_temporary(path: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock for the block, by a file beside `path` that is deleted after it. A killed holder holds nothing.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the folder is missing or not writable.
+    """
+    lock_file = path.with_name(f".{path.name}.lock")
+    handle = _lock(lock_file)
+    try:
+        yield
+    finally:
+        lock_file.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _lock(path: Path) -> int:
+    """A lock on the file of that name, and not on one that its owner has just deleted."""
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

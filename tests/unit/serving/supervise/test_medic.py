@@ -104,6 +104,9 @@ class FakeVersions:
     def __init__(self, entry: ModelVersion, *, attempts: int = 1) -> None:
         self.entries = {KEY: entry}
         self.out: dict[tuple[str, int], str] = {}
+        self.rejected: dict[tuple[str, int], Any] = {("tiny-gan", 2): "no certificate"}
+        self.medic: Medic | None = None
+        self.causes: set[str | None] = set()
         self.reloads: list[tuple[list[str], str]] = []
         self._attempts = attempts
 
@@ -111,6 +114,8 @@ class FakeVersions:
         return 1 + len(self.reloads)
 
     async def reload(self, key: tuple[str, int], models: list[str], reason: str) -> str | None:
+        assert self.medic is not None
+        self.causes.add(self.medic.states()[key])
         self.reloads.append((models, reason))
         return None if len(self.reloads) >= self._attempts else "it is still wrong"
 
@@ -131,6 +136,7 @@ async def run(
         canary_s=0.02,
         canary_timeout_s=1.0,
     )
+    versions.medic = medic
     task = asyncio.create_task(medic.run())
     async with asyncio.timeout(TIMEOUT_S):
         while not until(medic):
@@ -148,6 +154,8 @@ def test_model_that_gives_a_wrong_image_is_loaded_anew_at_once(entry: ModelVersi
     assert models == ["tiny-gan"]
     assert "differs by" in reason
     assert medic.failures >= 1
+    assert versions.causes == {"wrong image"}
+    assert medic.states()["tiny-gan", 2] == "rejected"
 
 
 def test_load_that_does_not_help_is_tried_again(entry: ModelVersion, image: bytes) -> None:
@@ -163,6 +171,7 @@ def test_one_late_image_is_not_held_against_a_model_but_two_are(entry: ModelVers
     http = FakeHttp([late])
     medic = asyncio.run(run(versions, http, lambda _: bool(versions.reloads)))
     assert "gave no image within 1 s" in versions.reloads[0][1]
+    assert versions.causes == {"no image"}
     assert medic.failures >= 2
 
 

@@ -84,10 +84,12 @@ def test_supervisor_tells_restarts_and_lost_lines(tmp_path: Path) -> None:
     keeper = Keeper(part, say=print)
     with (tmp_path / "log").open("wb") as file:
         log = Output(file.fileno())
-        source = supervisor_metrics([keeper], cast(Medic, SimpleNamespace(reloads=3, failures=1)), log)
+        states = {("well", 1): None, ("ill", 2): "wrong image"}
+        medic = SimpleNamespace(reloads=3, failures=1, states=lambda: states)
+        source = supervisor_metrics([keeper], cast(Medic, medic), log)
         keeper.restarts, log.dropped = 3, 7
         found = {
-            (sample.name, sample.labels.get("part")): sample.value
+            (sample.name, *sample.labels.values()): sample.value
             for family in text_string_to_metric_families(source())
             for sample in family.samples
         }
@@ -95,7 +97,9 @@ def test_supervisor_tells_restarts_and_lost_lines(tmp_path: Path) -> None:
     assert found == {
         ("ganvas_restarts_total", "resting"): 3,
         ("ganvas_restarts_total", "backend"): 3,
-        ("ganvas_canary_failures_total", None): 1,
+        ("ganvas_canary_failures_total",): 1,
+        ("ganvas_version_served", "well", "", "1"): 1,
+        ("ganvas_version_served", "ill", "wrong image", "2"): 0,
         ("ganvas_part_ready", "resting"): 0,
-        ("ganvas_log_lines_dropped_total", None): 7,
+        ("ganvas_log_lines_dropped_total",): 7,
     }
