@@ -142,7 +142,7 @@ class TritonProcess:
         deadline = time.monotonic() + timeout_s
         scrubbed = not self.options.secret
         while not (live := self.http.is_live()) or not scrubbed:
-            if not scrubbed and self._has_logged():  # so it has read its arguments
+            if not scrubbed and (live is not None or self._has_logged()):  # so it has read its arguments
                 scrub_arguments(self.pid, self.options.secret)
                 scrubbed = True
             if (code := self.poll()) is not None:
