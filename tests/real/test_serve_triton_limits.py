@@ -140,7 +140,7 @@ def test_call_is_unavailable_when_triton_dies_in_the_middle(loop_thread: LoopThr
     )
     with TritonProcess(options) as doomed:
         doomed.wait_ready(60)
-        with running_service(loop_thread, repository, f"127.0.0.1:{doomed.ports.grpc}") as service:
+        with running_service(loop_thread, repository, f"127.0.0.1:{doomed.ports.grpc}", recovery_s=2.0) as service:
             stream = service.stub.SampleStream(sample_request(65536, model=MODEL))
             next(stream)
             doomed.stop(0)
