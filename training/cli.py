@@ -22,7 +22,7 @@ from training.config import TrainConfig
 from training.data import load_dataset
 from training.device import resolve_device
 from training.families import FAMILIES
-from training.presets import parse_config, parse_settings, read_preset, read_toml
+from training.presets import load_preset, parse_settings, read_toml
 from training.run.checkpoints import CHECKPOINT_NAME, Checkpoints
 from training.run.distributed import Processes, joined_processes
 from training.run.folder import SAMPLES_NAME, create, read_config
@@ -170,8 +170,7 @@ def new_config(preset: str, changes: Mapping[str, Any]) -> TrainConfig:
     Raises:
         UsageError: the preset or a change is wrong, or the data cannot be looked at.
     """
-    record, where = read_preset(preset, changes)
-    config = parse_config(record, where=where if not changes else f"{preset} with --set")
+    config = load_preset(preset, changes)
     return dataclasses.replace(config, device=resolve_device(config.device))
 
 

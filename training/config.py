@@ -47,7 +47,7 @@ class TrainConfig(DataOptions):
     """Key of training.families.FAMILIES."""
     network: NetworkConfig
     """Constructor arguments of the networks; a family narrows the type."""
-    data: Annotated[str, Field(min_length=1)] = "digits"
+    data: Annotated[str, Field(min_length=1)]
     """What to train on: a data set that `./ganvas data list` shows, hf:NAME, or a path to images of your own."""
     start_from: str | None = None
     """Checkpoint folder of the same family to start from; none: random weights."""

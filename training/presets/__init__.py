@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from ganvas_core.cli import UsageError, describe_validation_error
 from training.config import TrainConfig
 from training.families import FAMILIES
+from training.presets.fill import fill_in
 
 __all__ = ["PRESETS", "known_keys", "load_preset", "parse_config", "parse_settings", "read_preset", "read_toml"]
 
@@ -33,7 +34,8 @@ def load_preset(preset: str, changes: Mapping[str, Any] | None = None) -> TrainC
         UsageError: there is no such preset or file, or a field of it or a change is wrong.
     """
     record, where = read_preset(preset, changes)
-    return parse_config(record, where=where)
+    fill_in(record)
+    return parse_config(record, where=f"{preset} with --set" if changes else where)
 
 
 def read_preset(preset: str, changes: Mapping[str, Any] | None = None) -> tuple[Record, str]:

@@ -102,6 +102,8 @@ class Run:
         """Begin at the newest checkpoint, or at the one given, or else with new weights."""
         if self.processes.is_first:
             self.checkpoints.clean()
+            for note in self.split.notes:
+                self.say(f"data: {note}")
             if resume_at is not None:
                 self.checkpoints.drop_after(resume_at)
         self.processes.wait()
