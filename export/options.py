@@ -69,6 +69,9 @@ class CheckpointExportOptions(ExportOptions):
     """Weights for the adapter: .safetensors, or a PyTorch file of tensors alone; for some a folder."""
     image_size: str | None = None
     """HEIGHTxWIDTH of the images, for adapters that leave the choice: 48x72."""
+    prior: Literal["auto", "normal", "mixture"] = "auto"
+    """What the latents of a VAE are drawn from: the mixture of Gaussians in its checkpoint, or the standard normal.
+    auto: the mixture if there is one."""
     trust_pickle: bool = False
     """Read weights that are more than tensors, which runs any code in the file."""
 
@@ -84,5 +87,7 @@ class CheckpointExportOptions(ExportOptions):
             ):
                 if given:
                     raise ValueError(f"{flag} is for --adapter; a checkpoint of ./ganvas train says it all itself.")
+        elif self.prior != "auto":
+            raise ValueError("--prior is for a checkpoint of ./ganvas train; a network of another kind has its own.")
         if self.image_size is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.image_size):
             raise ValueError(f"--image-size must be HEIGHTxWIDTH, such as 48x72; got {self.image_size}.")

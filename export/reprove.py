@@ -6,6 +6,7 @@ line: check, passed, detail.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -44,6 +45,7 @@ def reprove(source: Source, folder: Path) -> Iterator[Check]:
         folder: NAME/VERSION of the sampler.
     """
     certificate = Certificate.read(folder)
+    source = dataclasses.replace(source, prior=certificate.prior)  # as --prior had it
     yield "checkpoint", partial(_check_checkpoint, source, certificate)
     cases = make_cases(num_golden=8, num_more=_NUM_SEEDS - 8, num_labels=len(source.labels))
     yield f"parity, {FP32_FILE}", partial(_check_fp32, source, certificate, folder, cases)

@@ -21,15 +21,24 @@ def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from export.adapters.checkpoint import load_checkpoint
     from export.options import ExportOptions
     from export.pipeline import export_model
+    from training.config import NetworkConfig
     from training.families.blocks import DcganConfig
+    from training.families.vae import VaeNetwork
     from training.untrained import save_untrained
 
-    networks = {
+    networks: dict[str, NetworkConfig] = {
         "tiny-gan": DcganConfig(
             latent_dim=16, num_classes=10, embedding_dim=8, image_size=32, image_channels=1, base_channels=8
         ),
-        "tiny-vae": DcganConfig(
-            latent_dim=8, num_classes=10, embedding_dim=8, image_size=32, image_channels=1, base_channels=8
+        "tiny-vae": VaeNetwork(
+            latent_dim=8,
+            num_classes=10,
+            embedding_dim=8,
+            image_size=32,
+            image_channels=1,
+            base_channels=8,
+            body="dcgan",
+            prior_components=3,
         ),
         "plain-gan": DcganConfig(
             latent_dim=12, num_classes=0, embedding_dim=0, image_size=16, image_channels=3, base_channels=8

@@ -9,6 +9,7 @@ from torch import nn
 
 from training.config import NetworkConfig
 from training.families import FAMILIES
+from training.prior import LearnedPrior
 from training.run.checkpoint import CheckpointInfo, DatasetInfo, ImageFormat, save_model
 
 __all__ = ["save_untrained"]
@@ -42,11 +43,13 @@ def save_untrained(folder: Path, *, family: str, network: NetworkConfig, seed: i
 
 
 def _randomize(module: nn.Module) -> None:
-    """Weights that keep the variance through the layers, and batch-norm statistics that are not 0 and 1."""
+    """Weights that keep the variance through the layers, and statistics and priors that are not 0 and 1."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
             nn.init.normal_(layer.weight, std=float(layer.weight.detach().std()) * 1.5)
         elif isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
             nn.init.normal_(layer.running_mean, std=0.2)
             nn.init.uniform_(layer.running_var, 0.5, 2.0)
+        elif isinstance(layer, LearnedPrior):
+            nn.init.normal_(layer.table, std=0.5)

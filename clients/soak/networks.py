@@ -36,6 +36,7 @@ def _network(name: str, family: str, *, latent_dim: int, num_labels: int, size: 
         f"image_size = {size}",
         f"image_channels = {channels}",
         "base_channels = 8",
+        *(['body = "dcgan"', "prior_components = 0"] if family == "vae" else []),
     ]
     toml = "\n".join(lines) + "\n"
     return Network(name=name, toml=toml, num_labels=num_labels, latent_dim=latent_dim, can_encode=family == "vae")

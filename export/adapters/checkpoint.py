@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Literal
 
 from export.adapters.source import Source
 from export.errors import InputError
@@ -13,8 +14,11 @@ from training.run.checkpoint import CheckpointError, load_model
 __all__ = ["load_checkpoint"]
 
 
-def load_checkpoint(folder: Path) -> Source:
+def load_checkpoint(folder: Path, *, prior: Literal["auto", "normal", "mixture"] = "auto") -> Source:
     """Read a checkpoint folder.
+
+    Args:
+        prior: what latents are drawn from; auto: as the checkpoint has it.
 
     Raises:
         InputError: missing, truncated, of a newer format, or a pickle.
@@ -30,6 +34,9 @@ def load_checkpoint(folder: Path) -> Source:
                 f"{folder} has {name} {value}: training diverged, and its metrics would be certified. Export an "
                 "earlier checkpoint, or train again."
             )
+    mixture = None if prior == "normal" else model.prior
+    if prior == "mixture" and mixture is None:
+        raise InputError(f"--prior mixture: {folder} has none. Train it with --set network.prior_components=10.")
     return Source(
         generator=model.generator,
         encoder=model.encoder,
@@ -37,6 +44,7 @@ def load_checkpoint(folder: Path) -> Source:
         image=(info.image.height, info.image.width, info.image.channels),
         image_range=info.image.range,
         labels=info.labels,
+        prior=mixture,
         family=info.family,
         provenance={
             "checkpoint_sha256": model.sha256,

@@ -23,7 +23,7 @@ def load_source(options: CheckpointExportOptions) -> Source:
         InputError: it cannot be read, or does not do what its spec says.
     """
     if options.checkpoint is not None:
-        return load_checkpoint(options.checkpoint)
+        return load_checkpoint(options.checkpoint, prior=options.prior)
     assert options.adapter is not None
     if options.adapter in READY:
         source = _ready(options.adapter, options)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
+from ganvas_core import noise
 from ganvas_core.certificate import Truncation
 from ganvas_core.interface import Interface, interface
 from ganvas_core.names import Role
+from ganvas_core.prior import Mixture
 
 __all__ = ["Source"]
 
@@ -35,6 +39,8 @@ class Source:
     """Empty: unconditional."""
     truncation: Truncation = "latent"
     """Who applies the truncation: "latent": z is scaled by it; "network": the generator takes it."""
+    prior: Mixture | None = None
+    """What latents are drawn from. None: a normal distribution, as the noise has it."""
     family: str = "gan"
     """For people to read."""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -43,6 +49,15 @@ class Source:
     @property
     def roles(self) -> tuple[Role, ...]:
         return ("sample", "decode") if self.encoder is None else ("sample", "decode", "encode")
+
+    def network_latents(self, seeds: NDArray[np.uint64], truncation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[N, *latent_shape] float32: what the network's graph takes beside the truncation.
+
+        With a prior, the truncation is in it already, and the graph takes none.
+        """
+        if self.prior is None:
+            return noise.latents(seeds, self.latent_shape)
+        return noise.truncated_latents(seeds, truncation, self.latent_shape, self.prior)
 
     def interface(self, role: Role) -> Interface:
         return interface(role, image=self.image, latent_shape=self.latent_shape, num_labels=len(self.labels))

@@ -69,7 +69,7 @@ def build_graphs(source: Source, networks: Networks) -> Graphs:
     Raises:
         GateError: a graph is not what the contract says.
     """
-    noise = noise_graph(source.latent_shape)
+    noise = noise_graph(source.latent_shape, source.prior)
     encoder = networks.encoder
     models = _join(source, noise, networks.generator, bind_truncation(networks.generator), encoder)
     return Graphs(

@@ -26,7 +26,7 @@ from export.graph.tensors import from_array, load_graph, to_array, weights_folde
 from export.graph.writer import BATCH, OPSET, new_model
 from export.surgery.batch_norm import fold_batch_norm
 
-__all__ = ["encoder_graph", "network_graph", "wrap_generator"]
+__all__ = ["encoder_graph", "generator_inputs", "network_graph", "wrap_generator"]
 
 _EXAMPLE_BATCH = 2
 """A batch of one would be taken for a constant."""
@@ -51,6 +51,17 @@ class _Unconditional(nn.Module):
         return (latent * scale,)
 
 
+class _Placed(nn.Module):
+    """(latent, label) → images, of a source with a prior: its latents hold the truncation."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.network = source.generator
+
+    def forward(self, latent: Tensor, label: Tensor | None = None) -> Any:
+        return self.network(latent) if label is None else self.network(latent, label.squeeze(1))
+
+
 class _Conditional(_Unconditional):
     """The contract's label is [N, 1] int64; a network's is [N]."""
 
@@ -59,21 +70,32 @@ class _Conditional(_Unconditional):
 
 
 def wrap_generator(source: Source) -> nn.Module:
-    """(latent [N, *latent_shape], truncation [N, 1], label [N, 1] where conditional) → images [N, C, H, W]."""
+    """A network that takes what generator_inputs names: truncation and label as [N, 1] → images [N, C, H, W]."""
+    if source.prior is not None:
+        return _Placed(source)
     return _Conditional(source) if source.labels else _Unconditional(source)
 
 
+def generator_inputs(source: Source) -> list[str]:
+    """The inputs of the network's graph, in order."""
+    label = ["label"] if source.labels else []
+    return ["latent", *label] if source.prior is not None else ["latent", "truncation", *label]
+
+
 def network_graph(source: Source) -> ModelProto:
-    """The model (latent, truncation, label int64 [N, 1] where conditional) → image_float float32 [N, C, H, W].
+    """The model generator_inputs → image_float float32 [N, C, H, W].
 
     Raises:
         GateError: the exporter made the batch dimension a constant.
     """
-    example: list[Tensor] = [torch.zeros(_EXAMPLE_BATCH, *source.latent_shape), torch.ones(_EXAMPLE_BATCH, 1)]
-    if source.labels:
-        example.append(torch.zeros(_EXAMPLE_BATCH, 1, dtype=torch.int64))
-    inputs = ["latent", "truncation", "label"][: len(example)]
-    return _export(fold_batch_norm(wrap_generator(source)), tuple(example), inputs=inputs, outputs=["image_float"])
+    examples = {
+        "latent": torch.zeros(_EXAMPLE_BATCH, *source.latent_shape),
+        "truncation": torch.ones(_EXAMPLE_BATCH, 1),
+        "label": torch.zeros(_EXAMPLE_BATCH, 1, dtype=torch.int64),
+    }
+    inputs = generator_inputs(source)
+    example = tuple(examples[name] for name in inputs)
+    return _export(fold_batch_norm(wrap_generator(source)), example, inputs=inputs, outputs=["image_float"])
 
 
 def encoder_graph(encoder: nn.Module, *, image: tuple[int, int, int]) -> ModelProto:

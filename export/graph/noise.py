@@ -15,32 +15,83 @@ from onnx import ModelProto, TensorProto
 from export.graph.writer import GraphWriter
 from ganvas_core import noise
 from ganvas_core.interface import Tensor
+from ganvas_core.prior import Mixture, halves
 
 __all__ = ["noise_graph"]
 
 
-def noise_graph(latent_shape: tuple[int, ...]) -> ModelProto:
+def noise_graph(latent_shape: tuple[int, ...], prior: Mixture | None = None) -> ModelProto:
     """The model seed uint64 [N, 1] → latent float32 [N, *latent_shape], which is ganvas_core.noise.latents(seed).
+
+    With a prior (seed, truncation float32 [N, 1]) → latent, which is truncated_latents(seed, truncation, prior).
 
     Source: Widynski, Squares: A Fast Counter-Based RNG, arXiv:2004.06278v7.
     """
     writer = GraphWriter("noise")
+    seed = Tensor(name="seed", datatype="UINT64", dims=(1,))
+    latent = Tensor(name="latent", datatype="FP32", dims=latent_shape)
+    if prior is not None:
+        _mixture(writer, prior)
+        return writer.model(inputs=[seed, Tensor(name="truncation", datatype="FP32", dims=(1,))], outputs=[latent])
     bits = _squares32(writer, "seed", noise.dimension_keys(math.prod(latent_shape)))
     if len(latent_shape) == 1:
         _gaussian(writer, bits, output="latent")
     else:
         shape = writer.constant("shape", np.array([-1, *latent_shape], np.int64))  # -1: the batch
         writer.op("Reshape", _gaussian(writer, bits), shape, output="latent")
-    return writer.model(
-        inputs=[Tensor(name="seed", datatype="UINT64", dims=(1,))],
-        outputs=[Tensor(name="latent", datatype="FP32", dims=latent_shape)],
-    )
+    return writer.model(inputs=[seed], outputs=[latent])
 
 
-def _squares32(writer: GraphWriter, counter: str, keys: noise.UInt64s) -> str:
+def _mixture(writer: GraphWriter, prior: Mixture) -> None:
+    """(seed, truncation) → latent: Mixture.place, product by product and sum by sum."""
+    keys = noise.dimension_keys(prior.latent_dim + 1)
+    scaled = writer.op("Mul", _gaussian(writer, _squares32(writer, "seed", keys[:-1])), "truncation")
+    component = _component(writer, _squares32(writer, "seed", keys[-1:], prefix="component_"), prior)
+
+    # A product for each number of the noise, then their sum, and the mean.
+    num_rows = prior.padded_factors.shape[1]
+    places = writer.constant("places", prior.padded_places)
+    column = writer.constant("column", np.array([-1, num_rows, 1], np.int64))
+    factors = writer.op("Gather", writer.constant("factors", prior.padded_factors), component, axis=0)
+    spread = writer.op("Reshape", writer.op("Gather", scaled, places, axis=1), column)
+    total = _sum_by_halves(writer, writer.op("Mul", factors, spread), num_rows)
+    flat = writer.constant("flat", np.array([-1, prior.latent_dim], np.int64))
+    means = writer.op("Gather", writer.constant("means", prior.array[:, 0]), component, axis=0)
+    writer.op("Add", writer.op("Reshape", total, flat), means, output="latent")
+
+
+def _component(writer: GraphWriter, bits: str, prior: Mixture) -> str:
+    """[N, 1] uint64 below 2^32 → [N] int64: how many thresholds they reach.
+
+    bits + (2^32 - threshold) reaches 2^32 where bits reach the threshold; a number of 0 in its place never does.
+    """
+    size = halves(max(1, len(prior.thresholds)))
+    distances = np.zeros((1, size), np.uint64)
+    distances[0, : len(prior.thresholds)] = 2**32 - np.array(prior.thresholds, np.uint64)
+    reached = writer.op("Add", bits, writer.constant("distances", distances))
+    two_to_32 = writer.constant("one_more", np.array(2**32, np.uint64))
+    ones = writer.op("Cast", writer.op("Div", reached, two_to_32), to=TensorProto.FLOAT)
+    count = _sum_by_halves(writer, ones, size)
+    row = writer.constant("row", np.array([-1], np.int64))
+    return writer.op("Reshape", writer.op("Cast", count, to=TensorProto.INT64), row)
+
+
+def _sum_by_halves(writer: GraphWriter, terms: str, size: int) -> str:
+    """[N, size, …] → [N, 1, …], size a power of two: the first half plus the second, until one is left."""
+    while size > 1:
+        size //= 2
+        first, second = (
+            writer.constant(f"{part}_half_of_{terms}", np.arange(start, start + size))
+            for part, start in (("first", 0), ("second", size))
+        )
+        terms = writer.op("Add", writer.op("Gather", terms, first, axis=1), writer.op("Gather", terms, second, axis=1))
+    return terms
+
+
+def _squares32(writer: GraphWriter, counter: str, keys: noise.UInt64s, *, prefix: str = "") -> str:
     """[N, 1] counters and [Z] keys → [N, Z] uint64 below 2^32."""
-    key = writer.constant("keys", keys[None, :])
-    two_to_32 = writer.constant("two_to_32", np.array(2**32, np.uint64))
+    key = writer.constant(f"{prefix}keys", keys[None, :])
+    two_to_32 = writer.constant(f"{prefix}two_to_32", np.array(2**32, np.uint64))
     x = y = writer.op("Mul", counter, key)
     z = writer.op("Add", y, key)
     for addend in (y, z, y):

@@ -54,7 +54,7 @@ def check_noise(noise: CpuSession, cases: Cases, latents: NDArray[np.float32]) -
     Raises:
         GateError: one bit differs.
     """
-    (made,) = noise.run({"seed": cases.seeds[:, None]})
+    (made,) = noise.run({"seed": cases.seeds[:, None], "truncation": cases.truncation[:, None]})
     different = made.view(np.uint32) != latents.view(np.uint32)
     if different.any():
         place = tuple(int(index[0]) for index in np.nonzero(different))

@@ -16,7 +16,7 @@ from export.adapters.source import Source
 from export.errors import GateError, HalfGateError
 from export.graph.build import Graphs
 from export.graph.images import to_pixels
-from export.graph.network import wrap_generator
+from export.graph.network import generator_inputs, wrap_generator
 from export.graph.writer import Graph
 from export.options import ExportOptions
 from export.proof import parity
@@ -86,7 +86,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
     batches = batch_sizes(options.max_batch_size)
     open_graph = partial(Graph.open, threads=options.threads, pinned_batch=pinned_batch)
     sample = sample_inputs(cases.seeds, cases.truncation, cases.labels)
-    latents = noise.latents(cases.seeds, source.latent_shape)
+    latents = source.network_latents(cases.seeds, cases.truncation)
 
     # Noise, bit for bit; then the network in float: first its batch invariance, since rounding to uint8 hides most
     # differences of a few seeds, then against PyTorch, with batch norm and all.
@@ -136,7 +136,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
 def expect_half(source: Source, cases: Cases, images: NDArray[np.uint8]) -> HalfExpected:
     """What PyTorch makes of the cases in float32, and of `images` and as many of noise if there is an encoder."""
     inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels)
-    inputs["latent"] = noise.latents(cases.seeds, source.latent_shape)
+    inputs["latent"] = source.network_latents(cases.seeds, cases.truncation)
     floats = torch_outputs(wrap_generator(source), _generator_rows(source, inputs), batch=_TORCH_BATCH)
     made = Expected(cases=cases, inputs=inputs, outputs=floats, image_range=source.image_range)
     if source.encoder is None:
@@ -199,7 +199,7 @@ def prove_fp16(source: Source, graphs: Graphs, proof: Proof, expected: HalfExpec
 def torch_reference(source: Source, cases: Cases) -> tuple[NDArray[np.float32], parity.Reference]:
     """PyTorch's images of the cases in float32, [S, C, H, W], and what the fp32 graph is held against."""
     inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels)
-    inputs["latent"] = noise.latents(cases.seeds, source.latent_shape)
+    inputs["latent"] = source.network_latents(cases.seeds, cases.truncation)
     low, high = source.image_range
     (floats,), reference = _references(wrap_generator(source), _generator_rows(source, inputs), unit=high - low)
     return floats, reference
@@ -226,8 +226,7 @@ def _references(
 
 
 def _generator_rows(source: Source, inputs: Arrays) -> list[torch.Tensor]:
-    names = ("latent", "truncation", "label") if source.labels else ("latent", "truncation")
-    return [torch.from_numpy(inputs[name]) for name in names]
+    return [torch.from_numpy(inputs[name]) for name in generator_inputs(source)]
 
 
 def _encoder_inputs(images: NDArray[np.uint8]) -> Arrays:
@@ -271,7 +270,7 @@ def _check_decode(
 ) -> None:
     """decode(latent · truncation) is the sampler's image: for a network with its own truncation, at truncation 1."""
     decode = open_graph(graphs.files["decode", file_name])
-    latents = noise.truncated_latents(cases.seeds, cases.truncation, source.latent_shape)
+    latents = noise.truncated_latents(cases.seeds, cases.truncation, source.latent_shape, source.prior)
     inputs, what = decode_inputs(latents, cases.labels), f"{file_name}: decode(latent(seed) * truncation)"
     if source.truncation == "latent":
         parity.check_equal(decode, inputs, [images], cases, batches, what=what)

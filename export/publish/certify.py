@@ -95,6 +95,7 @@ def certificates(
             num_half_seeds=proof.num_half_seeds,
             no_fp16=no_fp16,
             pinned_batch=proof.pinned_batch,
+            prior=source.prior,
         )
         for role in graphs.roles
     }

@@ -19,7 +19,6 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from export.adapters.source import Source
 from export.graph.tensors import from_array, open_graph, to_array
 from export.proof.cases import make_cases
-from ganvas_core import noise
 from ganvas_core.interface import Arrays, sample_inputs
 
 __all__ = [
@@ -150,7 +149,7 @@ def invariance_feeds(source: Source, num_rows: int) -> tuple[Arrays, Arrays]:
     """Inputs to look for a dependence with: of the generator, and of the encoder (images of noise)."""
     cases = make_cases(num_golden=1, num_more=num_rows, num_labels=len(source.labels))
     generator = sample_inputs(cases.seeds, cases.truncation, cases.labels)
-    generator["latent"] = noise.latents(cases.seeds, source.latent_shape)
+    generator["latent"] = source.network_latents(cases.seeds, cases.truncation)
     height, width, channels = source.image
     low, high = source.image_range
     uniform = np.random.default_rng(0).random((num_rows, channels, height, width), np.float32)

@@ -30,13 +30,13 @@ class GoldenMismatchError(Exception):
 
 def golden_inputs(version: ModelVersion, role: Role) -> Arrays:
     """The inputs with which a role makes the G golden images."""
-    golden = version.golden(role)
+    golden, certificate = version.golden(role), version.certificate
     seeds = np.array([entry.seed for entry in golden], np.uint64)
     truncation = np.array([entry.truncation for entry in golden], np.float32)
-    labels = [entry.label or 0 for entry in golden] if version.certificate.labels else None
+    labels = [entry.label or 0 for entry in golden] if certificate.labels else None
     if role == "sample":
         return sample_inputs(seeds, truncation, labels)
-    return decode_inputs(truncated_latents(seeds, truncation, version.certificate.latent_shape), labels)
+    return decode_inputs(truncated_latents(seeds, truncation, certificate.latent_shape, certificate.prior), labels)
 
 
 def compare_golden(version: ModelVersion, images: UInt8s, role: Role = "sample") -> Literal["exact", "equivalent"]:

@@ -258,7 +258,7 @@ def _read_part(folder: Path, name: str, version: int, role: Role) -> Certificate
 
 
 def _check_agreement(certificate: Certificate, part: Certificate) -> None:
-    for field in ("height", "width", "channels", "latent_shape", "roles", "labels", "truncation"):
+    for field in ("height", "width", "channels", "latent_shape", "roles", "labels", "truncation", "prior"):
         expected, actual = getattr(certificate, field), getattr(part, field)
         if actual != expected:
             raise CertificateError(

@@ -85,7 +85,10 @@ class RemoteModel:
 
     def decode(self, seeds: Sequence[int], truncation: float, labels: Sequence[int]) -> list[bytes]:
         latents = truncated_latents(
-            np.array(seeds, np.uint64), np.full(len(seeds), truncation, np.float32), self.certificate.latent_shape
+            np.array(seeds, np.uint64),
+            np.full(len(seeds), truncation, np.float32),
+            self.certificate.latent_shape,
+            self.certificate.prior,
         )
         request = sampler_pb2.DecodeRequest(
             model=self._name,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.certificate import Certificate
-from ganvas_core.noise import latents
+from ganvas_core.noise import latents, truncated_latents
 from serving.repository.reader import Repository
 from tests.support.service import Service, sample_request
 
@@ -108,9 +108,11 @@ def test_sample_gives_the_same_bytes_to_callers_at_once(shared_service: Service)
         assert all(callers.map(ask, range(43)))
 
 
-def test_decode_of_a_latent_gives_the_image_of_its_seed(shared_service: Service) -> None:
+def test_decode_of_a_latent_gives_the_image_of_its_seed(shared_service: Service, model_repository: Path) -> None:
+    prior = Certificate.read(model_repository / "tiny-vae" / "1").prior
+    assert prior is not None
     sampled = shared_service.stub.Sample(pb.SampleRequest(model="tiny-vae", seeds=SEEDS, truncation=0.5, labels=[2]))
-    z = latents(SEEDS, 8) * np.float32(0.5)
+    z = truncated_latents(SEEDS, 0.5, 8, prior)
     decoded = shared_service.stub.Decode(pb.DecodeRequest(model="tiny-vae", latents=z.ravel(), labels=[2]))
     assert [image.data for image in decoded.images] == [image.data for image in sampled.images]
     assert [(image.index, image.seed, image.label) for image in decoded.images] == [(i, 0, 2) for i in range(6)]

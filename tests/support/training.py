@@ -21,17 +21,28 @@ TINY = DcganConfig(latent_dim=4, num_classes=10, embedding_dim=3, image_size=8, 
 TINY_UNCONDITIONAL = dataclasses.replace(TINY, num_classes=0, embedding_dim=0)
 
 
+def tiny_network(family: str, network: DcganConfig = TINY) -> Any:
+    """The network configuration of a family, as near to `network` as it comes."""
+    values = dataclasses.asdict(network)
+    if "vae" in family:
+        values = {"prior_components": 0} | values
+    if family == "mlp-vae":
+        values = {name: value for name, value in values.items() if name != "base_channels"} | {"hidden_dim": 16}
+    return FAMILIES[family].parse_network(values)
+
+
 def tiny_config(family: str, **options: Any) -> TrainConfig:
     """A preset cut down to 8x8 images and a dozen steps of 16 images, on one thread."""
-    small: dict[str, Any] = {"network": TINY, "total_kimg": 0.2, "batch_size": 16, "threads": 1, "device": "cpu"}
+    network = tiny_network(family, options.pop("network", TINY))
+    small: dict[str, Any] = {"network": network, "total_kimg": 0.2, "batch_size": 16, "threads": 1, "device": "cpu"}
     if family == "dcgan":
         small |= {"discriminator_channels": 4}
-    preset = {"dcgan": "digits-gan", "vae": "digits-vae"}[family]
+    preset = {"dcgan": "digits-gan"}.get(family, f"digits-{family}")
     return dataclasses.replace(load_preset(preset), **(small | options))
 
 
 def tiny_info(family: str, **changes: Any) -> CheckpointInfo:
-    network = changes.get("network", TINY)
+    network = changes.get("network") or tiny_network(family)
     height, width, channels = network.image_shape
     info = CheckpointInfo(
         family=family,
@@ -48,12 +59,15 @@ def tiny_info(family: str, **changes: Any) -> CheckpointInfo:
     return dataclasses.replace(info, **changes)
 
 
-def save_tiny(folder: Path, family: str = "dcgan", network: DcganConfig = TINY) -> None:
-    """A checkpoint of untrained networks."""
+def save_tiny(folder: Path, family: str = "dcgan", network: DcganConfig = TINY, *, layers: str | None = None) -> None:
+    """A checkpoint of untrained networks. layers: of a VAE's body."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        generator, encoder = FAMILIES[family].build(network)
-    save_model(folder, tiny_info(family, network=network), generator, encoder)
+        own = tiny_network(family, network)
+        if family == "vae" and layers is not None:
+            own = dataclasses.replace(own, body=layers)
+        generator, encoder = FAMILIES[family].build(own)
+    save_model(folder, tiny_info(family, network=own), generator, encoder)
 
 
 def weights_of(run: Path) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from training.families.dcgan import DCGAN
 from training.families.family import Family
 from training.families.mlp_gan import MLP_GAN
+from training.families.mlp_vae import MLP_VAE
 from training.families.r3gan import R3GAN
 from training.families.residual_gan import RESIDUAL_GAN
 from training.families.vae import VAE
@@ -19,5 +20,6 @@ FAMILIES: dict[str, Family] = {
         R3GAN,
         RESIDUAL_GAN,
         VAE,
+        MLP_VAE,
     )
 }

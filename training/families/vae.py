@@ -1,61 +1,106 @@
-"""A convolutional VAE with a conditional decoder.
+"""A convolutional VAE with a conditional decoder, for 28 to 256 pixels.
 
-Source: VAE (arXiv:1312.6114), beta-VAE (Higgins 2017).
+Its body is residual blocks with group normalization, or the DCGAN's layers, which checkpoints of format 1 have.
+
+Source: pre-activation residual blocks (arXiv:1603.05027), group normalization (arXiv:1803.08494).
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import math
-from collections.abc import Mapping
 from itertools import pairwise
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from training.config import STRICT, Positive, TrainConfig
-from training.device import autocast
-from training.families.blocks import (
-    DcganConfig,
-    LatentStem,
-    downsampling_widths,
-    start_size,
-    upsampling,
-    upsampling_widths,
-    use_channels_last,
+from ganvas_core.prior import MAX_COMPONENTS
+from training.config import STRICT
+from training.families.blocks import LatentStem, downsampling_widths, start_size, upsampling, upsampling_widths
+from training.families.variational import (
+    LikelihoodName,
+    VariationalConfig,
+    check_likelihood,
+    check_prior,
+    first_log_scale,
+    make_prior,
+    variational_family,
 )
-from training.families.family import Family
-from training.objectives.elbo import elbo_terms, sample_posterior
-from training.stabilizers.ema import ema_decay, update_ema
 
-__all__ = ["VAE", "Decoder", "Encoder", "VaeConfig", "VaeTrainer"]
+__all__ = ["VAE", "Decoder", "Encoder", "VaeConfig", "VaeNetwork", "build_vae"]
+
+MAX_CHANNELS = 512
+GROUP_SIZE = 8
+"""Channels that are normalized together."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class VaeConfig(TrainConfig):
-    """Options of a VAE. The learning rate decays to zero along a cosine."""
+class VaeNetwork:
+    """Constructor arguments of the decoder; the encoder mirrors it."""
 
-    network: DcganConfig
+    latent_dim: Annotated[int, Field(ge=1, le=4096)]
+    """Numbers that an image is drawn from."""
+    num_classes: Annotated[int, Field(ge=0, le=100_000)]
+    """Classes of images; 0: unconditional."""
+    embedding_dim: Annotated[int, Field(ge=0, le=4096)]
+    """Numbers that a label is turned into, appended to the latent."""
+    image_size: Annotated[int, Field(ge=8, le=512)]
+    """Height and width in pixels: 4, 5, 6 or 7 times a power of two."""
+    image_channels: Annotated[int, Field(ge=1, le=4)]
+    """1: grey; 3: RGB."""
+    base_channels: Annotated[int, Field(ge=1, le=512)]
+    """Channels at half the image's size; they double as it halves, up to 512."""
+    body: Literal["residual", "dcgan"] = "residual"
+    """Layers: residual blocks with group normalization, or the DCGAN's with batch normalization."""
+    num_blocks: Annotated[int, Field(ge=1, le=16)] = 1
+    """Residual blocks at each size."""
+    likelihood: LikelihoodName = "bernoulli"
+    """What the decoder says of a pixel: bernoulli (grey images only), logistic or gaussian."""
+    prior_components: Annotated[int, Field(ge=0, le=MAX_COMPONENTS)] = 10
+    """Gaussians of the mixture that samples are drawn from, fitted to the encoded images; 0: a standard normal."""
+
+    def __post_init__(self) -> None:
+        start_size(self.image_size)
+        check_likelihood(self.likelihood, self.image_channels)
+        check_prior(self.prior_components, self.latent_dim)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return (self.latent_dim,)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, self.image_channels)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class VaeConfig(VariationalConfig):
+    """Options of a VAE."""
+
+    network: VaeNetwork
     """Network of the decoder; the encoder mirrors it."""
-    ema_halflife_kimg: Positive = 1.0
-    """The averaged weights forget half of themselves in so many thousand images."""
-    beta: Positive
-    """KL weight: a low one improves reconstructions and ruins samples."""
 
 
 class Encoder(nn.Module):
     """The VAE's posterior q(z | x): it takes no label, so that a client may encode an image of an unknown class."""
 
-    def __init__(self, *, latent_dim: int, image_size: int, image_channels: int, base_channels: int) -> None:
+    def __init__(self, network: VaeNetwork) -> None:
         super().__init__()
-        widths = downsampling_widths(image_size, image_channels, base_channels)
-        layers: list[nn.Module] = []
-        for wide_in, wide_out in pairwise(widths):
-            layers += [nn.Conv2d(wide_in, wide_out, 4, 2, 1, bias=False), nn.BatchNorm2d(wide_out), nn.SiLU()]
+        smallest, widths = _sizes(network)
+        if network.body == "dcgan":
+            widths = downsampling_widths(network.image_size, network.image_channels, network.base_channels)
+            layers: list[nn.Module] = []
+            for wide_in, wide_out in pairwise(widths):
+                layers += [nn.Conv2d(wide_in, wide_out, 4, 2, 1, bias=False), nn.BatchNorm2d(wide_out), nn.SiLU()]
+        else:
+            layers = [nn.Conv2d(network.image_channels, widths[0], 4, 2, 1)]
+            for wide_in, wide_out in zip(widths, [*widths[1:], widths[-1]], strict=True):
+                layers += [ResidualBlock(wide_in) for _ in range(network.num_blocks)]
+                layers.append(nn.Conv2d(wide_in, wide_out, 4, 2, 1))
+            layers = [*layers[:-1], _norm(widths[-1]), nn.SiLU()]  # nothing is halved after the smallest
         self.blocks = nn.Sequential(*layers)
-        self.to_posterior = nn.Conv2d(widths[-1], 2 * latent_dim, start_size(image_size), 1, 0)
+        self.to_posterior = nn.Conv2d(widths[-1], 2 * network.latent_dim, smallest, 1, 0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, H, W] float32 in [0, 1] → mean and log-variance, [N, Z] float32 each; logvar within [-10, 10]."""
@@ -64,26 +109,36 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The VAE's likelihood p(x | z, label): Bernoulli per pixel."""
+    """The VAE's likelihood p(x | z, label)."""
 
-    def __init__(
-        self,
-        *,
-        latent_dim: int,
-        num_classes: int,
-        embedding_dim: int,
-        image_size: int,
-        image_channels: int,
-        base_channels: int,
-    ) -> None:
+    def __init__(self, network: VaeNetwork) -> None:
         super().__init__()
-        self.stem = LatentStem(latent_dim=latent_dim, num_classes=num_classes, embedding_dim=embedding_dim)
-        widths = [self.stem.num_channels, *upsampling_widths(image_size, base_channels)]
-        self.blocks = nn.Sequential(*upsampling(widths, nn.SiLU, start_size(image_size)))
-        self.to_logits = nn.ConvTranspose2d(widths[-1], image_channels, 4, 2, 1)
+        self.stem = LatentStem(
+            latent_dim=network.latent_dim, num_classes=network.num_classes, embedding_dim=network.embedding_dim
+        )
+        if network.body == "dcgan":
+            widths = [self.stem.num_channels, *upsampling_widths(network.image_size, network.base_channels)]
+            layers = upsampling(widths, nn.SiLU, start_size(network.image_size))
+        else:
+            smallest, widths = _sizes(network)
+            widths.reverse()
+            layers = [nn.ConvTranspose2d(self.stem.num_channels, widths[0], smallest, 1, 0)]
+            for wide_in, wide_out in zip(widths, [*widths[1:], widths[-1]], strict=True):
+                layers += [ResidualBlock(wide_in) for _ in range(network.num_blocks)]
+                layers.append(nn.ConvTranspose2d(wide_in, wide_out, 4, 2, 1))
+            layers = [*layers[:-1], _norm(widths[-1]), nn.SiLU()]  # to_logits doubles the last one
+        self.blocks = nn.Sequential(*layers)
+        self.to_logits = nn.ConvTranspose2d(widths[-1], network.image_channels, 4, 2, 1)
+        self.prior = make_prior(network.prior_components, network.latent_dim)
+        self.log_scale = first_log_scale(network.likelihood, network.image_channels)
+
+    @property
+    def last_layer(self) -> Tensor:
+        """The weights that make the logits."""
+        return self.to_logits.weight
 
     def logits(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """[N, Z] float32 and, where conditional, [N] int64 → [N, C, H, W] log-odds of a white pixel."""
+        """[N, Z] float32 and, where conditional, [N] int64 → [N, C, H, W]: the mean image before its sigmoid."""
         logits: Tensor = self.to_logits(self.blocks(self.stem(z, label)))
         return logits
 
@@ -96,89 +151,38 @@ class Decoder(nn.Module):
         return torch.sigmoid(self.logits(z, label))
 
 
-class VaeTrainer:
-    """Encoder and decoder, their averages and their optimizer."""
+class ResidualBlock(nn.Module):
+    """x + two 3x3 convolutions of it, of which the last starts at zero: a new block changes nothing."""
 
-    def __init__(self, config: VaeConfig, num_images: int) -> None:
-        self.config = config
-        self.learning_rate_factor = 1.0
-        self.generator, self.encoder = _build(config.network)
-        use_channels_last(self.generator, self.encoder)
-        self.encoder_ema = copy.deepcopy(self.encoder).eval().requires_grad_(False)
-        self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        parameters = [*self.encoder.parameters(), *self.generator.parameters()]
-        self.optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
-
-    @property
-    def modules(self) -> dict[str, nn.Module]:
-        return {
-            "encoder": self.encoder,
-            "generator": self.generator,
-            "encoder_ema": self.encoder_ema,
-            "generator_ema": self.generator_ema,
-        }
-
-    @property
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"vae": self.optimizer}
-
-    @property
-    def state(self) -> dict[str, float]:
-        return {}
-
-    def load_state(self, state: Mapping[str, float]) -> None:
-        """As Trainer.load_state: there is none."""
-
-    def scale_learning_rate(self, factor: float) -> None:
-        """As Trainer.scale_learning_rate."""
-        self.learning_rate_factor *= factor
-
-    def step(self, step: int, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> dict[str, float]:
-        """One optimizer step on the negative ELBO, then the averages: as Trainer.step. Losses in nats per image."""
-        config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = (
-                self.learning_rate_factor
-                * config.learning_rate
-                * 0.5
-                * (1 + math.cos(math.pi * step / config.num_steps))
-            )
-        noise = torch.randn(len(images), *config.network.latent_shape, generator=rng, device=images.device)
-        with autocast(images.device, config.precision):
-            mean, logvar = self.encoder(images)
-            z = sample_posterior(mean.float(), logvar.float(), noise)
-            logits = self.generator.logits(z, labels)
-        error, divergence = elbo_terms(logits, images, mean, logvar)
-        self.optimizer.zero_grad()
-        torch.autograd.backward(error + config.beta * divergence)
-        self.optimizer.step()
-
-        decay = ema_decay(
-            batch_size=config.batch_size,
-            num_images=(step + 1) * config.batch_size,
-            halflife_kimg=config.ema_halflife_kimg,
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        last = nn.Conv2d(channels, channels, 3, 1, 1)
+        nn.init.zeros_(last.weight)
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(
+            _norm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, 1, 1), _norm(channels), nn.SiLU(), last
         )
-        update_ema(self.encoder_ema, self.encoder, decay)
-        update_ema(self.generator_ema, self.generator, decay)
-        return {"reconstruction": error.item(), "KL": divergence.item()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, channels, H, W] → the same shape."""
+        y: Tensor = x + self.layers(x)
+        return y
 
 
-def _build(network: DcganConfig) -> tuple[Decoder, Encoder]:
-    decoder = Decoder(**dataclasses.asdict(network))
-    encoder = Encoder(
-        latent_dim=network.latent_dim,
-        image_size=network.image_size,
-        image_channels=network.image_channels,
-        base_channels=network.base_channels,
-    )
-    return decoder, encoder
+def _sizes(network: VaeNetwork) -> tuple[int, list[int]]:
+    """The smallest size of a feature map, and the channels from half the image's size down to it."""
+    widths = reversed(upsampling_widths(network.image_size, network.base_channels))
+    return start_size(network.image_size), [min(MAX_CHANNELS, width) for width in widths]
 
 
-VAE = Family(
-    name="vae",
-    config_type=VaeConfig,
-    network_type=DcganConfig,
-    image_range=(0.0, 1.0),
-    build=_build,
-    trainer=VaeTrainer,
-)
+def _norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(max(1, channels // GROUP_SIZE) if channels % GROUP_SIZE == 0 else 1, channels)
+
+
+def build_vae(network: VaeNetwork) -> tuple[Decoder, Encoder]:
+    """A fresh decoder and encoder."""
+    return Decoder(network), Encoder(network)
+
+
+VAE = variational_family(name="vae", config_type=VaeConfig, network_type=VaeNetwork, build=build_vae)

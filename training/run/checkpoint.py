@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from ganvas_core.cli import UserError, describe_validation_error
 from ganvas_core.files import atomic_folder, write_synced
+from ganvas_core.prior import Mixture
 from training.config import STRICT, NetworkConfig
 from training.families import FAMILIES
+from training.prior import prior_of
 from training.run.card import card
 
 __all__ = [
@@ -129,6 +131,11 @@ class LoadedModel:
     """x [N, C, H, W] float32 in info.image.range → mean and logvar, [N, *latent_shape] each."""
     sha256: str
     """SHA-256 of model.safetensors."""
+
+    @property
+    def prior(self) -> Mixture | None:
+        """What the generator's latents are drawn from; None: the standard normal."""
+        return prior_of(self.generator)
 
 
 def save_model(
@@ -240,13 +247,21 @@ def _read_info(path: Path) -> tuple[CheckpointInfo, str | None]:
     if version > FORMAT:
         raise CheckpointError(f"{path} has format {version}; this release reads up to {FORMAT}. Upgrade Ganvas.")
     weights_sha256 = record.pop("weights_sha256", None)
-    if version == 1 and record.get("family") == "gan":
-        record["family"] = "dcgan"
+    if version == 1:
+        _upgrade_format_1(record)
     try:
         # As JSON, since in strict mode pydantic takes a list for a tuple only there.
         return TypeAdapter(CheckpointInfo).validate_json(json.dumps(record)), weights_sha256
     except ValidationError as error:
         raise CheckpointError(f"{path}: {describe_validation_error(error)}") from None
+
+
+def _upgrade_format_1(record: dict[str, Any]) -> None:
+    """Format 1: the one family of GANs was the DCGAN, and a VAE had its layers."""
+    if record.get("family") == "gan":
+        record["family"] = "dcgan"
+    elif record.get("family") == "vae" and isinstance(record.get("network"), dict):
+        record["network"] |= {"body": "dcgan", "prior_components": 0}
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:

@@ -19,6 +19,7 @@ from training.device import describe_device
 from training.evaluation.measures import measure
 from training.families import FAMILIES
 from training.families.family import Trainer
+from training.prior import fit_prior
 from training.run.checkpoint import CheckpointInfo, DatasetInfo, ImageFormat, read_info, save_model
 from training.run.checkpoints import Checkpoints, name_at
 from training.run.curves import Curves
@@ -219,6 +220,9 @@ class Run:
         trainer, processes = self.trainer, self.processes
         processes.average_buffers(trainer.modules.values())
         trainer.load_state(processes.mean(trainer.state, self.device))
+        if trainer.encoder_ema is not None:
+            generators = [trainer.modules["generator"], trainer.generator_ema]
+            fit_prior(trainer.encoder_ema, generators, self.split.train, self.image_range)
         tensors = state_tensors(trainer)
         check_finite(tensors)
         metrics = {"diversity": round(self._diversity(), 4)}

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ganvas_core.grid import image_grid
-from ganvas_core.noise import latents
+from ganvas_core.noise import truncated_latents
 from ganvas_core.provenance import image_text, write_image
 from training.data.dataset import Dataset
+from training.prior import prior_of
 
 __all__ = ["draw_samples", "reconstruction_grid", "sample_grid", "to_uint8", "write_examples"]
 
@@ -44,7 +45,7 @@ def draw_samples(
         seeds: [N] int64, not negative.  labels: [N] int64, or None for an unconditional generator.
     """
     device = next(generator.parameters()).device
-    z = torch.from_numpy(latents(seeds.tolist(), latent_shape)).to(device)
+    z = torch.from_numpy(truncated_latents(seeds.tolist(), 1.0, latent_shape, prior_of(generator))).to(device)
     labels = None if labels is None else labels.to(device)
     chunks = []
     for start in range(0, len(z), 100):

@@ -11,6 +11,7 @@ from typing import Literal
 
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.names import MAX_MESSAGE_BYTES
+from ganvas_core.prior import Mixture
 from serving.options import ServeOptions
 from serving.repository.reader import ModelVersion
 from serving.service.errors import DigestError, InvalidFieldError, NotFoundError, UnavailableError, shown
@@ -51,6 +52,11 @@ class ServedModel:
     @property
     def latent_shape(self) -> tuple[int, ...]:
         return self.entry.certificate.latent_shape
+
+    @property
+    def prior(self) -> Mixture | None:
+        """What latents are drawn from; None: a normal distribution."""
+        return self.entry.certificate.prior
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -123,8 +123,11 @@ class WalkPlan(ImagePlan):
     steps: int
 
     def inputs(self, start: int, stop: int) -> Arrays:
-        latents = walk_latents(self.seeds, self.steps, start, stop, self.model.latent_shape)
-        return decode_inputs(latents * np.float32(self.truncation), self._labels(start, stop))
+        model = self.model
+        latents = walk_latents(
+            self.seeds, self.steps, start, stop, model.latent_shape, truncation=self.truncation, prior=model.prior
+        )
+        return decode_inputs(latents, self._labels(start, stop))
 
     def seed_of(self, index: int) -> int:
         return int(self.seeds[index // self.steps])

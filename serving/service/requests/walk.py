@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ganvas_core.noise import latents
+from ganvas_core.noise import truncated_latents
+from ganvas_core.prior import Mixture
 
 __all__ = ["slerp", "walk_latents"]
 
@@ -18,21 +19,30 @@ PARALLEL = 1e-6
 
 
 def walk_latents(
-    seeds: NDArray[np.uint64], steps: int, start: int, stop: int, latent_shape: tuple[int, ...]
+    seeds: NDArray[np.uint64],
+    steps: int,
+    start: int,
+    stop: int,
+    latent_shape: tuple[int, ...],
+    *,
+    truncation: float = 1.0,
+    prior: Mixture | None = None,
 ) -> Float32s:
-    """The latents of some frames of the walk, before truncation.
+    """The latents of some frames of the walk, truncated.
 
     Args:
         seeds: [S] uint64, all the seeds that the walk passes through.
         steps: frames from one seed to the next; frame k * steps is at seed k, and after the last seed comes the first.
         start, stop: the frames wanted.
+        prior: the model's. A seed's own latent is drawn from it and truncated; between two seeds the arc is the same.
     Returns:
         [stop - start, *latent_shape] float32. A frame at a seed has exactly the latent of that seed.
     """
     leg, step = np.divmod(np.arange(start, stop), steps)
-    here = latents(seeds[leg % len(seeds)], latent_shape)
-    there = latents(seeds[(leg + 1) % len(seeds)], latent_shape)
-    return slerp(here, there, step / steps)
+    psi = 1.0 if prior is None else truncation
+    here, there = (truncated_latents(seeds[ends % len(seeds)], psi, latent_shape, prior) for ends in (leg, leg + 1))
+    frames = slerp(here, there, step / steps)
+    return frames * np.float32(truncation) if prior is None else frames
 
 
 def slerp(a: Float32s, b: Float32s, t: NDArray[np.float64]) -> Float32s:

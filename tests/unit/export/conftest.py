@@ -17,6 +17,7 @@ from export.options import ExportOptions
 from export.pipeline import ExportResult, export_model
 from export.precision.plan import Plan, plan_by_rule
 from training.families.blocks import DcganConfig
+from training.families.vae import VaeNetwork
 from training.untrained import save_untrained
 
 
@@ -41,14 +42,15 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
     """A checkpoint folder of a random 16x16 network."""
 
     def make(family: Literal["gan", "vae"], *, num_classes: int = 3, latent_dim: int = 6, seed: int = 0) -> Path:
-        network = DcganConfig(
-            latent_dim=latent_dim,
-            num_classes=num_classes,
-            embedding_dim=4 if num_classes else 0,
-            image_size=16,
-            image_channels=3 if family == "gan" else 1,
-            base_channels=8,
-        )
+        values: dict[str, Any] = {
+            "latent_dim": latent_dim,
+            "num_classes": num_classes,
+            "embedding_dim": 4 if num_classes else 0,
+            "image_size": 16,
+            "image_channels": 3 if family == "gan" else 1,
+            "base_channels": 8,
+        }
+        network = DcganConfig(**values) if family == "gan" else VaeNetwork(**values)
         folder = tmp_path_factory.mktemp(family) / "checkpoint"
         save_untrained(folder, family="dcgan" if family == "gan" else family, network=network, seed=seed)
         return folder

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from ganvas_core import noise
 from ganvas_core.names import CERTIFICATE_FILE, Role
+from ganvas_core.prior import Mixture
 
 __all__ = [
     "FORMAT",
@@ -40,8 +41,8 @@ Arithmetic = Literal["float32", "half"]
 """What a figure was obtained in. "float32": ONNX Runtime's CPU provider, which computes an fp16 file in float32 too.
 "half": every node of the file rounds what it makes to half, as on a GPU."""
 
-FORMAT = 3
-"""The certificate format that this release writes. It reads formats 1 and 2 too."""
+FORMAT = 4
+"""The certificate format that this release writes. It reads formats 1 to 3 too."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -178,6 +179,8 @@ class Certificate:
     """Why there is no fp16 file. None where there is one, or none was asked for."""
     pinned_batch: int | None = None
     """The one batch size that this model is proven in: smaller batches are filled up with their last row. None: any."""
+    prior: Mixture | None = None
+    """What the sampler makes a latent of noise with: ganvas_core.noise.truncated_latents. None: noise is the latent."""
 
     def __post_init__(self) -> None:
         for field_name in ("version", "height", "width", "channels", "max_batch_size"):
@@ -186,6 +189,9 @@ class Certificate:
         _require("latent_shape", min(self.latent_shape, default=0) >= 1, "dimensions of at least 1", self.latent_shape)
         _require("roles", self.role in self.roles, f"a list with {self.role!r}, the certificate's role", self.roles)
         _require("truncation_max", 0 < self.truncation_max < math.inf, "positive", self.truncation_max)
+        if self.prior is not None:
+            _require("latent_shape", self.latent_shape == (self.prior.latent_dim,), "as prior", self.latent_shape)
+            _require("truncation", self.truncation == "latent", "latent, of a model with a prior", self.truncation)
         for file_name in (*self.files, *self.attachments):
             _require(
                 "file name", _FILE_NAME.fullmatch(file_name) is not None, "a plain name without folders", file_name
@@ -214,8 +220,8 @@ class Certificate:
         written_format = data["format"]
         if written_format == 1:
             data = _upgrade_format_1(data)
-        if written_format <= 2:
-            # What format 3 adds has defaults that say what was true of the earlier ones.
+        if written_format <= 3:
+            # What formats 3 and 4 add has defaults that say what was true of the earlier ones.
             data = data | {"format": FORMAT}
         parsed = _parse(cls, data, CERTIFICATE_FILE)
         assert isinstance(parsed, cls)
@@ -314,5 +320,5 @@ def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
     arguments = {name: _parse(hints[name], item, f"{where}.{name}") for name, item in value.items()}
     try:
         return kind(**arguments)
-    except TypeError as error:
-        raise CertificateError(f"{where}: {error}.") from None
+    except (TypeError, ValueError) as error:
+        raise CertificateError(f"{where}: {str(error).rstrip('.')}.") from None

@@ -20,6 +20,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ganvas_core.prior import Mixture
+
 __all__ = [
     "ALGORITHM",
     "KEY",
@@ -126,15 +128,28 @@ def latents(seeds: Sequence[int] | UInt64s, latent_shape: int | Sequence[int]) -
 
 
 def truncated_latents(
-    seeds: Sequence[int] | UInt64s, truncation: float | NDArray[np.float32], latent_shape: int | Sequence[int]
+    seeds: Sequence[int] | UInt64s,
+    truncation: float | NDArray[np.float32],
+    latent_shape: int | Sequence[int],
+    prior: Mixture | None = None,
 ) -> NDArray[np.float32]:
-    """[N, *latent_shape] float32: latents times truncation, which is one number or [N].
+    """[N, *latent_shape] float32: what the sampler decodes, unless the network has a truncation of its own.
 
-    What the sampler hands to its network, unless the network has a truncation of its own.
+    Latents times truncation, which is one number or [N]. With a prior, these are places around the mean of the
+    component that the seed draws, by the number after those of its latent.
+
+    Raises:
+        ValueError: as latents; or the prior is of another number of dimensions.
     """
-    drawn = latents(seeds, latent_shape)
+    shape = (latent_shape,) if isinstance(latent_shape, int) else tuple(latent_shape)
+    if prior is not None and (prior.latent_dim,) != shape:
+        raise ValueError(f"latent_shape must be [{prior.latent_dim}], as prior has it; got {list(shape)}.")
+    drawn = latents(seeds, shape)
     psi = np.broadcast_to(np.asarray(truncation, np.float32), len(drawn))
-    return drawn * psi.reshape(-1, *[1] * (drawn.ndim - 1))
+    scaled = drawn * psi.reshape(-1, *[1] * (drawn.ndim - 1))
+    if prior is None:
+        return scaled
+    return prior.place(scaled, bits(seeds, prior.latent_dim + 1)[:, -1])
 
 
 def _start(counter: UInt64s, key: UInt64s) -> tuple[UInt64s, UInt64s, UInt64s]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.support.training import TINY, TINY_UNCONDITIONAL
+from tests.support.training import TINY, TINY_UNCONDITIONAL, tiny_network
 from training.data.digits import split_digits
 from training.evaluation.measures import Evaluation, density_and_coverage, label_accuracy, measure, reconstruction_mse
 from training.families import FAMILIES
@@ -98,6 +98,7 @@ def test_reconstruction_mse_is_the_mean_square_for_a_black_decoder(
     ],
 )
 def test_measure_gives_what_the_model_has_labels_and_an_encoder_for(family: str, network: Any, names: set[str]) -> None:
+    network = tiny_network(family, network)
     generator, encoder = FAMILIES[family].build(network)
     figures = measure(
         SPLIT,

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.objectives.adversarial import ADVERSARIAL_LOSSES
-from training.objectives.elbo import elbo_terms, sample_posterior
 from training.objectives.penalties import slope_penalty, squared_slope
 
 NO_SCORES = torch.empty(0)
@@ -114,35 +113,3 @@ def test_squared_slope_has_a_gradient_for_the_discriminator() -> None:
     squared_slope((images * weight).sum(dim=(1, 2, 3)), images).backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert weight.grad.flatten().tolist() == pytest.approx([1.0] * 4)  # d/dw of the sum of w²
-
-
-def test_elbo_terms_are_zero_for_a_sure_decoder_and_the_prior() -> None:
-    images = (torch.rand(3, 1, 8, 8) > 0.5).float()
-    error, divergence = elbo_terms((images - 0.5) * 200, images, torch.zeros(3, 4), torch.zeros(3, 4))
-    assert error.item() == pytest.approx(0.0, abs=1e-6)
-    assert divergence.item() == 0.0
-
-
-def test_elbo_terms_agree_with_their_definitions() -> None:
-    logits, images = torch.randn(4, 1, 8, 8), torch.rand(4, 1, 8, 8)
-    mean, logvar = torch.randn(4, 6), torch.randn(4, 6)
-    error, divergence = elbo_terms(logits, images, mean, logvar)
-    posterior = torch.distributions.Normal(mean, torch.exp(0.5 * logvar))
-    prior = torch.distributions.Normal(torch.zeros(6), torch.ones(6))
-    expected = torch.distributions.kl_divergence(posterior, prior).sum(1).mean()
-    chance = torch.sigmoid(logits)
-    log_likelihood = images * chance.log() + (1 - images) * (1 - chance).log()
-    assert divergence.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert error.item() == pytest.approx(-log_likelihood.sum(dim=(1, 2, 3)).mean().item(), rel=1e-5)
-
-
-def test_sample_posterior_has_its_mean_and_spread() -> None:
-    mean, logvar = torch.full((20000, 1), 3.0), torch.full((20000, 1), math.log(4.0))
-    z = sample_posterior(mean, logvar, torch.randn(20000, 1, generator=torch.Generator().manual_seed(0)))
-    assert z.mean().item() == pytest.approx(3.0, abs=0.05)
-    assert z.std().item() == pytest.approx(2.0, abs=0.05)
-
-
-def test_sample_posterior_adds_the_noise_in_its_own_direction() -> None:
-    z = sample_posterior(torch.tensor([[1.0]]), torch.tensor([[math.log(9.0)]]), torch.tensor([[0.5]]))
-    assert z.item() == pytest.approx(2.5)

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from tests.support.disk import full_disk
-from tests.support.training import TINY, save_tiny, tiny_info
+from tests.support.training import TINY, save_tiny, tiny_info, tiny_network
 from training.families import FAMILIES
 from training.run.checkpoint import CheckpointError, load_model, save_model
 
@@ -33,10 +33,10 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], objec
     edit_json(folder, lambda record: record.pop("weights_sha256"))
 
 
-@pytest.mark.parametrize("family", ["dcgan", "vae"])
+@pytest.mark.parametrize("family", ["dcgan", "vae", "mlp-vae"])
 @pytest.mark.parametrize("num_classes", [0, 10])
 def test_checkpoint_round_trip_gives_the_same_model(tmp_path: Path, family: str, num_classes: int) -> None:
-    network = dataclasses.replace(TINY, num_classes=num_classes)
+    network = tiny_network(family, dataclasses.replace(TINY, num_classes=num_classes))
     info = tiny_info(family, network=network, labels=tuple(str(i) for i in range(num_classes)))
     generator, encoder = FAMILIES[info.family].build(network)
     generator(torch.randn(8, 4), torch.arange(8)) if num_classes else generator(torch.randn(8, 4))
@@ -56,9 +56,17 @@ def test_checkpoint_round_trip_gives_the_same_model(tmp_path: Path, family: str,
 
 @pytest.mark.parametrize(("old", "family"), [("gan", "dcgan"), ("vae", "vae")])
 def test_load_model_reads_a_checkpoint_of_format_1(tmp_path: Path, old: str, family: str) -> None:
-    save_tiny(tmp_path / "c", family)
-    edit_json(tmp_path / "c", lambda record: record.update(format=1, family=old))
-    assert load_model(tmp_path / "c").info.family == family
+    save_tiny(tmp_path / "c", family, layers="dcgan")
+
+    def make_old(record: dict[str, Any]) -> None:
+        record.update(format=1, family=old)
+        for added in ("body", "num_blocks", "likelihood"):
+            record["network"].pop(added, None)
+
+    edit_json(tmp_path / "c", make_old)
+    model = load_model(tmp_path / "c")
+    assert model.info.family == family
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.generator.modules())
 
 
 def test_load_model_leaves_the_global_random_stream_alone(tmp_path: Path) -> None:
@@ -190,7 +198,7 @@ def test_save_model_rejects_weights_that_are_not_finite(tmp_path: Path) -> None:
 def test_save_model_keeps_the_old_checkpoint_when_the_disk_is_full(tmp_path: Path) -> None:
     save_tiny(tmp_path / "c", "dcgan")
     before = load_model(tmp_path / "c")
-    decoder, encoder = FAMILIES["vae"].build(TINY)
+    decoder, encoder = FAMILIES["vae"].build(tiny_network("vae"))
     with full_disk(), pytest.raises(CheckpointError, match=r"cannot save the checkpoint in .* is whole"):
         save_model(tmp_path / "c", tiny_info("vae"), decoder, encoder)
     assert [path.name for path in tmp_path.iterdir()] == ["c"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganvas_core.noise import latents
-from tests.support.training import TINY
+from tests.support.training import TINY, tiny_network
 from training.families import FAMILIES
 from training.families.dcgan import Generator
 from training.run.samples import draw_samples, reconstruction_grid, sample_grid, to_uint8
@@ -41,7 +41,7 @@ def test_draw_samples_of_a_seed_is_the_same_among_others() -> None:
 
 
 def test_reconstruction_grid_shows_the_images_above_their_reconstructions() -> None:
-    decoder, encoder = FAMILIES["vae"].build(TINY)
+    decoder, encoder = FAMILIES["vae"].build(tiny_network("vae"))
     assert encoder is not None
     images = (torch.rand(5, 1, 8, 8) * 255).round() / 255
     grid = reconstruction_grid(encoder.eval(), decoder.eval(), images, torch.arange(5), (0.0, 1.0))

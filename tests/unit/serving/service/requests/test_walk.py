@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ganvas_core.noise import latents
+from ganvas_core.noise import latents, truncated_latents
+from ganvas_core.prior import Mixture
 from serving.service.requests.walk import slerp, walk_latents
 
 SEEDS = st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=5).map(lambda seeds: np.array(seeds, np.uint64))
@@ -23,6 +24,22 @@ def test_frame_at_a_seed_has_its_latent_bit_for_bit(
     frames = walk_latents(seeds, steps, 0, (len(seeds) - 1) * steps + 1, latent_shape)
     assert frames.dtype == np.float32
     assert frames[::steps].tobytes() == latents(seeds, latent_shape).tobytes()
+
+
+def test_walk_through_a_mixture_has_at_its_seeds_what_the_sampler_decodes() -> None:
+    prior = Mixture.of([0.2, 0.5, 0.3], 3 * np.random.default_rng(0).normal(size=(3, 4)), np.stack([np.eye(4)] * 3))
+    seeds = np.arange(7, dtype=np.uint64)
+    frames = walk_latents(seeds, 5, 0, 31, (4,), truncation=0.7, prior=prior)
+    assert frames[::5].tobytes() == truncated_latents(seeds, 0.7, 4, prior).tobytes()
+    assert np.isfinite(frames).all()
+
+
+@pytest.mark.parametrize("truncation", [0.0, 0.7])
+def test_walk_is_truncated_as_a_whole_without_a_prior(truncation: float) -> None:
+    seeds = np.array([3, 4], np.uint64)
+    whole = walk_latents(seeds, 5, 0, 10, (6,))
+    scaled = walk_latents(seeds, 5, 0, 10, (6,), truncation=truncation)
+    assert scaled.tobytes() == (whole * np.float32(truncation)).tobytes()
 
 
 @given(seeds=SEEDS, steps=st.integers(1, 9), cut=st.integers(0, 45))
