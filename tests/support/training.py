@@ -35,7 +35,7 @@ def tiny_config(family: str, **options: Any) -> TrainConfig:
     """A preset cut down to 8x8 images and a dozen steps of 16 images, on one thread."""
     network = tiny_network(family, options.pop("network", TINY))
     small: dict[str, Any] = {"network": network, "total_kimg": 0.2, "batch_size": 16, "threads": 1, "device": "cpu"}
-    if family == "dcgan":
+    if family in ("dcgan", "vae-gan"):
         small |= {"discriminator_channels": 4}
     preset = {"dcgan": "digits-gan"}.get(family, f"digits-{family}")
     return dataclasses.replace(load_preset(preset), **(small | options))

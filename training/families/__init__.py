@@ -9,6 +9,7 @@ from training.families.mlp_vae import MLP_VAE
 from training.families.r3gan import R3GAN
 from training.families.residual_gan import RESIDUAL_GAN
 from training.families.vae import VAE
+from training.families.vae_gan import VAE_GAN
 
 __all__ = ["FAMILIES"]
 
@@ -21,5 +22,6 @@ FAMILIES: dict[str, Family] = {
         RESIDUAL_GAN,
         VAE,
         MLP_VAE,
+        VAE_GAN,
     )
 }

@@ -120,7 +120,7 @@ class AdversarialTrainer:
         )
         self.learning_rate_factor = 1.0
         self.scaler: torch.amp.GradScaler | None = None
-        self._set_schedules(0)
+        self.set_schedules(0)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -148,12 +148,12 @@ class AdversarialTrainer:
     def step(self, step: int, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """Update the discriminator, then the generator on the same fakes, then the average: as Trainer.step."""
         config = self.config
-        self._set_schedules(step)
+        self.set_schedules(step)
         z = torch.randn(len(images), *config.network.latent_shape, generator=rng, device=images.device)
         with self._autocast(images.device):
             fakes: Tensor = self.generator(z, labels)
         fakes = fakes.float()
-        losses = self._train_discriminator(step, images, fakes.detach(), labels, rng)
+        losses = self.train_discriminator(step, images, fakes.detach(), labels, rng)
         losses |= self._train_generator(images, fakes, labels, rng)
 
         decay = ema_decay(
@@ -168,7 +168,7 @@ class AdversarialTrainer:
         """A setting's value at a step of the run."""
         return cosine(start, end, self.config.kimg(step) / (self.config.schedule_kimg or self.config.total_kimg))
 
-    def _set_schedules(self, step: int) -> None:
+    def set_schedules(self, step: int) -> None:
         """Give the optimizers and the augmentation what their schedules say for this step."""
         config = self.config
         rate = self._at(step, config.learning_rate, config.final_learning_rate) * self.learning_rate_factor
@@ -198,7 +198,7 @@ class AdversarialTrainer:
     def _penalty_is_lazy(self) -> bool:
         return self._penalizes and self.config.penalty_interval > 1
 
-    def _train_discriminator(
+    def train_discriminator(
         self, step: int, real: Tensor, fake: Tensor, labels: Tensor | None, rng: torch.Generator
     ) -> dict[str, float]:
         """One step on the loss, with the penalty in it or followed by a step on the penalty alone."""
@@ -247,12 +247,17 @@ class AdversarialTrainer:
     def _train_generator(
         self, real: Tensor, fake: Tensor, labels: Tensor | None, rng: torch.Generator
     ) -> dict[str, float]:
+        loss = self.generator_loss(real, fake, labels, rng)
+        self._update(self.generator_optimizer, loss)
+        return {"G": loss.item()}
+
+    def generator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None, rng: torch.Generator) -> Tensor:
+        """What the generator minimizes; it gives the discriminator no gradient."""
         self.discriminator.requires_grad_(False)
         real_scores = self._score(real, labels, rng) if self.loss.generator_needs_real else real.new_empty(0)
         loss = self.loss.generator(real_scores, self._score(fake, labels, rng))
-        self._update(self.generator_optimizer, loss)
         self.discriminator.requires_grad_(True)
-        return {"G": loss.item()}
+        return loss
 
     def _score(self, images: Tensor, labels: Tensor | None, rng: torch.Generator, *, twice: bool = False) -> Tensor:
         """[N] scores of augmented images. twice: they are differentiated twice, which a compiled network cannot."""

@@ -32,6 +32,7 @@ from training.stabilizers.schedule import cosine
 __all__ = [
     "Decoder",
     "LikelihoodName",
+    "NotNegative",
     "VariationalConfig",
     "VariationalTrainer",
     "check_likelihood",
@@ -55,8 +56,8 @@ class VariationalConfig(TrainConfig):
 
     learning_rate: Positive = 2e-3
     """Learning rate of Adam at the start."""
-    final_learning_rate: NotNegative = 0.0
-    """Learning rate at the end, reached along a cosine."""
+    final_learning_rate: NotNegative | None = 0.0
+    """Learning rate at the end, reached along a cosine; None: it stays."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Adam's decay of the mean gradient."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -137,14 +138,16 @@ class VariationalTrainer:
     def step(self, step: int, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """One optimizer step on the loss, then the averages: as Trainer.step. Losses in nats per image."""
         self._set_learning_rate(step)
-        error, nats = self._reconstruct(images, labels, rng)
+        error, nats, _ = self._reconstruct(images, labels, rng)
         losses = {"reconstruction": error.item(), "KL": nats.sum(dim=1).mean().item()}
         self._update(error + self._charge(step, nats))
         self._average(step)
         return losses
 
-    def _reconstruct(self, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The reconstruction's error, and the KL of every image and dimension, [N, Z]."""
+    def _reconstruct(
+        self, images: Tensor, labels: Tensor | None, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The reconstruction's error, the KL of every image and dimension [N, Z], and the latents [N, Z]."""
         config = self.config
         noise = torch.randn(len(images), *config.network.latent_shape, generator=rng, device=images.device)
         with autocast(images.device, config.precision):
@@ -152,7 +155,7 @@ class VariationalTrainer:
             z = sample_posterior(mean, logvar, noise)
             logits = self.generator.logits(z, labels)
         error = self.likelihood.error(logits, images, self.generator.log_scale).mean()
-        return error, divergence(mean, logvar)
+        return error, divergence(mean, logvar), z
 
     def _charge(self, step: int, nats: Tensor) -> Tensor:
         """The KL term of the loss."""

@@ -14,7 +14,9 @@ from torch.nn import functional
 
 from tests.support.training import TINY, TINY_UNCONDITIONAL, tiny_config, tiny_network
 from training.families import FAMILIES
+from training.families.vae_gan import adaptive_weight
 from training.families.variational import VariationalConfig, VariationalTrainer
+from training.objectives.adversarial import ADVERSARIAL_LOSSES
 
 NUM_STEPS = 5
 
@@ -181,3 +183,93 @@ def test_decoder_is_the_sigmoid_of_its_logits_and_depends_on_latent_and_label(fa
 def test_vae_network_rejects_what_it_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FAMILIES["vae"].parse_network(dataclasses.asdict(TINY) | changes)
+
+
+class TestVaeGan:
+    """A step of VAE and discriminator, and the weight between their losses."""
+
+    def test_step_is_that_of_the_papers(self) -> None:
+        config: Any = tiny_config("vae-gan", beta=1.5, gamma=0.7, penalty_interval=2, augment="none", clip_norm=0.0)
+        torch.manual_seed(1)
+        trainer: Any = FAMILIES["vae-gan"].trainer(config, 1000)
+        expected = train_vae_gan_by_hand(config, trainer)
+        rng = torch.Generator().manual_seed(5)
+        for step, (images, labels) in enumerate(batches(config)):
+            losses = trainer.step(step, images, labels, rng)
+        assert {"reconstruction", "KL", "D", "G", "G_weight"} <= set(losses)
+        for name, module in expected.items():
+            found = trainer.modules[name].state_dict()
+            for key, tensor in module.state_dict().items():
+                assert torch.allclose(found[key], tensor, rtol=5e-4, atol=5e-6), f"{name} {key}"
+
+    def test_adversarial_gradient_is_as_long_as_asked_at_the_last_layer(self) -> None:
+        weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        error, adversarial = (2 * weight).sum() * 10, (weight * torch.tensor([0.6, 0.8])).sum()
+        found = adaptive_weight(error, adversarial, weight)
+        assert found.item() == pytest.approx(20 * math.sqrt(2), rel=1e-5)
+        assert not found.requires_grad
+
+    @pytest.mark.parametrize("loss", ADVERSARIAL_LOSSES)
+    def test_every_adversarial_loss_trains_every_network(self, loss: str) -> None:
+        penalty = "wgan-gp" if loss == "wasserstein" else "r1+r2"
+        trainer: Any = FAMILIES["vae-gan"].trainer(tiny_config("vae-gan", loss=loss, penalty=penalty), 1000)
+        before = {name: copy.deepcopy(module) for name, module in trainer.modules.items()}
+        rng = torch.Generator().manual_seed(5)
+        for step, (images, labels) in enumerate(batches(trainer.config)[:2]):
+            losses = trainer.step(step, images, labels, rng)
+            assert all(math.isfinite(value) for value in losses.values()), losses
+        for name, module in trainer.modules.items():
+            pairs = zip(before[name].parameters(), module.parameters(), strict=True)
+            assert any(not torch.equal(old, new) for old, new in pairs), name
+
+    def test_before_adversarial_from_kimg_it_is_a_plain_vae(self) -> None:
+        config: Any = tiny_config("vae-gan", adversarial_from_kimg=1.0)
+        torch.manual_seed(1)
+        trainer: Any = FAMILIES["vae-gan"].trainer(config, 1000)
+        before = copy.deepcopy(trainer.modules["discriminator"].state_dict())
+        images, labels = batches(config)[0]
+        assert set(trainer.step(0, images, labels, torch.Generator().manual_seed(5))) == {"reconstruction", "KL"}
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(before.values(), trainer.modules["discriminator"].state_dict().values(), strict=True)
+        )
+
+
+def train_vae_gan_by_hand(config: Any, start: Any) -> dict[str, nn.Module]:
+    """As train_by_hand, with a discriminator: relativistic pairing, R1 and R2 every penalty_interval steps."""
+    nets: dict[str, Any] = {name: copy.deepcopy(module) for name, module in start.modules.items()}
+    encoder, decoder, d = nets["encoder"], nets["generator"], nets["discriminator"]
+    adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], betas=(config.beta1, config.beta2))
+    d_adam = torch.optim.Adam(d.parameters())
+    rng, lazy = torch.Generator().manual_seed(5), config.penalty_interval / (config.penalty_interval + 1)
+    for step, (images, labels) in enumerate(batches(config)):
+        rate = config.learning_rate * (1 + math.cos(math.pi * step / config.num_steps)) / 2
+        adam.param_groups[0]["lr"] = rate
+        d_adam.param_groups[0].update(lr=rate * lazy, betas=(config.beta1**lazy, config.beta2**lazy))
+        mean, logvar = encoder(images)
+        z = mean + torch.randn(mean.shape, generator=rng) * (logvar / 2).exp()
+        logits = decoder.logits(z, labels)
+        error = functional.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
+        kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean(0).sum()
+
+        noise, mixed = torch.randn(mean.shape, generator=rng), z.detach().clone()
+        mixed[1::2] = noise[1::2]
+        real, fake = 2 * images - 1, 2 * decoder.logits(mixed, labels).sigmoid() - 1
+        d_adam.zero_grad()
+        torch.autograd.backward(functional.softplus(-(d(real, labels) - d(fake.detach(), labels))).mean())
+        d_adam.step()
+        if step % config.penalty_interval == 0:
+            x, y = real.clone().requires_grad_(), fake.detach().clone().requires_grad_()
+            slopes = [torch.autograd.grad(d(i, labels).sum(), i, create_graph=True)[0] for i in (x, y)]
+            penalty = config.gamma / 2 * sum(slope.square().sum((1, 2, 3)).mean() for slope in slopes)
+            d_adam.zero_grad()
+            torch.autograd.backward(config.penalty_interval * penalty)
+            d_adam.step()
+        adversarial = functional.softplus(-(d(fake, labels) - d(real, labels))).mean()
+        last = decoder.to_logits.weight
+        lengths = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (error, adversarial)]
+        weight = config.adversarial_weight * (lengths[0] / (lengths[1] + 1e-6)).detach()
+        adam.zero_grad()
+        torch.autograd.backward(error + config.beta * kl + weight * adversarial)
+        adam.step()
+    return {"encoder": encoder, "generator": decoder, "discriminator": d}
