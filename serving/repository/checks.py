@@ -22,7 +22,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from ganvas_core.certificate import Certificate
 from ganvas_core.interface import Arrays, decode_inputs, interface, sample_inputs
-from ganvas_core.noise import latents, truncated_latents
+from ganvas_core.noise import latents
 from ganvas_core.session import CpuSession, SessionError
 from ganvas_core.triton_keys import wrong_keys
 from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
@@ -187,7 +187,7 @@ def _random_feeds(version: ModelVersion) -> Arrays:
     certificate = version.certificate
     truncation = rng.uniform(0, certificate.truncation_max, NUM_SEEDS).astype(np.float32)
     labels = rng.integers(0, len(certificate.labels), NUM_SEEDS, np.int64) if certificate.labels else None
-    latent = truncated_latents(seeds, truncation, certificate.latent_shape, certificate.prior)
+    latent = certificate.latents(seeds, truncation)
     return sample_inputs(seeds, truncation, labels) | decode_inputs(latent, labels)
 
 

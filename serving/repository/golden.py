@@ -16,7 +16,6 @@ from PIL import Image
 from ganvas_core.certificate import Golden
 from ganvas_core.interface import Arrays, decode_inputs, sample_inputs
 from ganvas_core.names import GOLDEN_FILE, Role
-from ganvas_core.noise import truncated_latents
 from serving.repository.reader import ModelVersion
 
 __all__ = ["GoldenMismatchError", "compare_golden", "compare_one_golden", "golden_inputs"]
@@ -36,7 +35,7 @@ def golden_inputs(version: ModelVersion, role: Role) -> Arrays:
     labels = [entry.label or 0 for entry in golden] if certificate.labels else None
     if role == "sample":
         return sample_inputs(seeds, truncation, labels)
-    return decode_inputs(truncated_latents(seeds, truncation, certificate.latent_shape, certificate.prior), labels)
+    return decode_inputs(certificate.latents(seeds, truncation), labels)
 
 
 def compare_golden(version: ModelVersion, images: UInt8s, role: Role = "sample") -> Literal["exact", "equivalent"]:

@@ -18,7 +18,6 @@ from ganvas.v1 import sampler_pb2
 from ganvas.v1.sampler_pb2_grpc import SamplerStub
 from ganvas_core.certificate import Certificate, CertificateError, ModelFile
 from ganvas_core.names import MAX_MESSAGE_BYTES
-from ganvas_core.noise import truncated_latents
 from serving.repository.checks import CheckError
 
 __all__ = ["RemoteModel", "remote_checks"]
@@ -84,12 +83,7 @@ class RemoteModel:
         return self._images(self._call("Sample", request))
 
     def decode(self, seeds: Sequence[int], truncation: float, labels: Sequence[int]) -> list[bytes]:
-        latents = truncated_latents(
-            np.array(seeds, np.uint64),
-            np.full(len(seeds), truncation, np.float32),
-            self.certificate.latent_shape,
-            self.certificate.prior,
-        )
+        latents = self.certificate.latents(seeds, truncation)
         request = sampler_pb2.DecodeRequest(
             model=self._name,
             version=self._version,

@@ -66,7 +66,7 @@ class VariationalConfig(TrainConfig):
     """The averaged weights forget half of themselves in so many thousand images."""
     clip_norm: NotNegative = 0.0
     """Largest norm of the gradient, which is scaled down to it; 0: any."""
-    beta: NotNegative = 1.0
+    beta: Positive = 1.0
     """KL weight: a low one improves reconstructions and ruins samples."""
     warmup_kimg: NotNegative = 0.0
     """Thousands of images in which the KL weight rises from 0 to beta, against posterior collapse."""

@@ -13,9 +13,13 @@ import math
 import re
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ganvas_core import noise
 from ganvas_core.names import CERTIFICATE_FILE, Role
@@ -196,6 +200,15 @@ class Certificate:
             _require(
                 "file name", _FILE_NAME.fullmatch(file_name) is not None, "a plain name without folders", file_name
             )
+
+    def latents(
+        self, seeds: Sequence[int] | noise.UInt64s, truncation: float | NDArray[np.float32] = 1.0
+    ) -> NDArray[np.float32]:
+        """[N, *latent_shape] float32: what `decode` makes the images of these seeds of, bit for bit.
+
+        A network with a truncation of its own does that at truncation 1 alone.
+        """
+        return noise.truncated_latents(seeds, truncation, self.latent_shape, self.prior)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

@@ -239,8 +239,10 @@ def train_vae_gan_by_hand(config: Any, start: Any) -> dict[str, nn.Module]:
     """As train_by_hand, with a discriminator: relativistic pairing, R1 and R2 every penalty_interval steps."""
     nets: dict[str, Any] = {name: copy.deepcopy(module) for name, module in start.modules.items()}
     encoder, decoder, d = nets["encoder"], nets["generator"], nets["discriminator"]
-    adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], betas=(config.beta1, config.beta2))
-    d_adam = torch.optim.Adam(d.parameters())
+    adam = torch.optim.Adam(
+        [*encoder.parameters(), *decoder.parameters()], betas=(config.beta1, config.beta2), fused=True
+    )
+    d_adam = torch.optim.Adam(d.parameters(), fused=True)
     rng, lazy = torch.Generator().manual_seed(5), config.penalty_interval / (config.penalty_interval + 1)
     for step, (images, labels) in enumerate(batches(config)):
         rate = config.learning_rate * (1 + math.cos(math.pi * step / config.num_steps)) / 2
