@@ -202,7 +202,7 @@ class Certificate:
             )
 
     def latents(
-        self, seeds: Sequence[int] | noise.UInt64s, truncation: float | NDArray[np.float32] = 1.0
+        self, seeds: Sequence[int] | NDArray[np.uint64], truncation: float | NDArray[np.float32] = 1.0
     ) -> NDArray[np.float32]:
         """[N, *latent_shape] float32: what `decode` makes the images of these seeds of, bit for bit.
 
