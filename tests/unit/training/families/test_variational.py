@@ -247,7 +247,8 @@ def train_vae_gan_by_hand(config: Any, start: Any) -> dict[str, nn.Module]:
     for step, (images, labels) in enumerate(batches(config)):
         rate = config.learning_rate * (1 + math.cos(math.pi * step / config.num_steps)) / 2
         adam.param_groups[0]["lr"] = rate
-        d_adam.param_groups[0].update(lr=rate * lazy, betas=(config.beta1**lazy, config.beta2**lazy))
+        d_rate = config.learning_rate * (1 + math.cos(math.pi * config.kimg(step) / config.total_kimg)) / 2
+        d_adam.param_groups[0].update(lr=d_rate * lazy, betas=(config.beta1**lazy, config.beta2**lazy))
         mean, logvar = encoder(images)
         z = mean + torch.randn(mean.shape, generator=rng) * (logvar / 2).exp()
         logits = decoder.logits(z, labels)
