@@ -106,7 +106,8 @@ def test_session_does_not_fall_back_to_the_cpu_in_silence(path: Path) -> None:
         session.open_session(path, config(), device=0)
 
 
-def test_providers_of_a_gpu_instance_carry_the_options_of_both_accelerators() -> None:
+def test_providers_of_a_gpu_instance_carry_the_options_of_both_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     made = accelerated(
         ("tensorrt", {"precision_mode": "FP16", "max_workspace_size_bytes": "64", "trt_engine_cache_enable": "1"}),
         ("cuda", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
@@ -119,8 +120,11 @@ def test_providers_of_a_gpu_instance_carry_the_options_of_both_accelerators() ->
         "trt_fp16_enable": "1",
         "trt_max_workspace_size": "64",
         "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": "/cache/ganvas/tensorrt",
         "device_id": "1",
     }
+    elsewhere = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": "engines", "trt_timing_cache_enable": "0"}
+    assert session._tensorrt_options(elsewhere) == elsewhere
     assert cuda_options == {
         "cudnn_conv_algo_search": "HEURISTIC",
         "gpu_mem_limit": "1000",
