@@ -37,6 +37,8 @@ __all__ = ["Run"]
 LEARNING_RATE_CUT = 0.5
 """What every learning rate is multiplied by when a run that diverged is taken back."""
 NUM_RECONSTRUCTIONS = 10
+MIN_HELD_OUT = 8
+"""Fewer held-out images measure nothing: the metrics look at the nearest five."""
 
 
 class Run:
@@ -287,6 +289,8 @@ class Run:
 
     def _measure(self) -> dict[str, float]:
         network = self.config.network
+        if len(self.split.held_out) < MIN_HELD_OUT:
+            return {}
         return measure(
             self.split,
             self.trainer.generator_ema,
