@@ -93,7 +93,12 @@ class TrainingProgress:
         hours, minutes, seconds = left_s // 3600, left_s // 60 % 60, left_s % 60
         left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
         speed = f"{self.config.batch_size / per_step_s:.0f} img/s"
-        return [speed, f"{step_ms:.3g}+{loader_ms:.2g} ms a step+loading", f"{left} left"]
+        return [speed, f"{_short(step_ms)}+{_short(loader_ms)} ms a step+loading", f"{left} left"]
 
     def _twentieths(self, step: int) -> int:
         return 20 * step // self.config.num_steps
+
+
+def _short(value: float) -> str:
+    """Three digits, or as many as stand before the point: 0.68, 12.3, 1620."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
