@@ -125,7 +125,7 @@ def test_resume_config_says_so_when_there_is_no_run(tmp_path: Path) -> None:
 
 def test_preset_may_be_a_file_of_your_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text(PRESETS["digits-vae"].read_text().replace("beta = 2.0", "beta = 3.5"))
+    path.write_text(PRESETS["digits-vae"].read_text().replace("beta = 1.5", "beta = 3.5"))
     config = load_preset(str(path))
     assert isinstance(config, VaeConfig)
     assert (config.preset, config.beta) == ("mine", 3.5)
@@ -134,15 +134,15 @@ def test_preset_may_be_a_file_of_your_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("beta = 2.0", "beta = -1"), "beta must be greater than 0; got -1"),
-        (("beta = 2.0", "beta = 2.0\ncolour = 1"), "colour is unknown"),
+        (("beta = 1.5", "beta = -1"), "beta must be greater than 0; got -1"),
+        (("beta = 1.5", "beta = 1.5\ncolour = 1"), "colour is unknown"),
         (('family = "vae"', 'family = "diffusion"'), "family must be one of dcgan, .*; got 'diffusion'"),
         (
             ("image_size = 32", "image_size = 33"),
             "network image_size must be 4, 5, 6 or 7 times a power of two, .*; got 33",
         ),
-        (("batch_size = 32", "batch_size = "), "is not TOML"),
-        (("batch_size = 32", "batch_size = 1979-05-27"), "batch_size must be a valid integer"),
+        (("batch_size = 64", "batch_size = "), "is not TOML"),
+        (("batch_size = 64", "batch_size = 1979-05-27"), "batch_size must be a valid integer"),
     ],
 )
 def test_preset_file_names_the_field_that_is_wrong(tmp_path: Path, change: tuple[str, str], message: str) -> None:
