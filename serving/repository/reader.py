@@ -262,6 +262,6 @@ def _check_agreement(certificate: Certificate, part: Certificate) -> None:
         expected, actual = getattr(certificate, field), getattr(part, field)
         if actual != expected:
             raise CertificateError(
-                f"{part.name} version {part.version} has {field} {actual}, but {certificate.name} has {expected}. "
-                "Export the model again."
+                f"{part.name} version {part.version} has {field} {actual!s:.80}, but {certificate.name} has "
+                f"{expected!s:.80}. Export the model again."
             )
