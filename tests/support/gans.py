@@ -42,6 +42,7 @@ def tiny_gan(family: str, *, num_classes: int = 3, image_channels: int = 1, **op
     }
     record = {
         "preset": "tiny",
+        "data": "digits",
         "family": family,
         "total_kimg": 0.032,
         "batch_size": 8,

@@ -12,6 +12,7 @@ from training.cli import resume_config
 from training.families.vae import VaeConfig
 from training.presets import PRESETS, load_preset, parse_settings
 from training.run.folder import RunFolderError, create
+from training.stabilizers.ema import ema_decay
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -19,6 +20,17 @@ def test_preset_carries_its_own_name_and_a_reachable_budget(name: str) -> None:
     config = load_preset(name, {"data": "digits"} if name.startswith("folder") else {})
     assert config.preset == name
     assert config.kimg(config.num_steps) == pytest.approx(config.total_kimg, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_average_of_a_preset_reaches_its_full_length(name: str) -> None:
+    config: Any = load_preset(name, {"data": "digits"} if name.startswith("folder") else {})
+    halflife_kimg = getattr(config, "final_ema_halflife_kimg", None) or config.ema_halflife_kimg
+    last, later = (
+        ema_decay(batch_size=1, num_images=round(kimg * 1000), halflife_kimg=halflife_kimg)
+        for kimg in (config.total_kimg, 1e6)
+    )
+    assert last == later
 
 
 def test_set_changes_keys_of_the_preset_and_of_its_network() -> None:

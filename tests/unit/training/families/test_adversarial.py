@@ -235,3 +235,18 @@ def test_gan_learns_a_small_problem(loss: str) -> None:
     assert (profile.argmax(1) == labels).all()
     assert profile.gather(1, labels[:, None]).mean().item() == pytest.approx(0.7, abs=0.15)
     assert profile.scatter(1, labels[:, None], -0.8).mean().item() == pytest.approx(-0.8, abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # of dynamo
+def test_compiled_networks_take_the_same_steps() -> None:
+    """A compiled network cannot be differentiated twice: penalties go around it."""
+    config: Any = tiny_config("dcgan", augment="none")
+    plain, compiled = trainer_of(config), trainer_of(config)
+    for network in (compiled.generator, compiled.discriminator):
+        network.compile(backend="aot_eager")
+    for trainer in (plain, compiled):
+        rng = torch.Generator().manual_seed(5)
+        for step, (images, labels) in enumerate(batches(config)[:2]):
+            trainer.step(step, images, labels, rng)
+    for name, module in plain.modules.items():
+        assert_same(compiled.modules[name], module, name)
