@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.support.cli import run
 from tests.support.training import tiny_config, weights_of
@@ -40,8 +41,15 @@ from training.run.folder import create
             ["digits-gan", "--set", "seed=1", "--seed", "2"],
             "train: --set seed=1 contradicts its own option, 2: give one of them.\n",
         ),
-        (["digits-gan", "--device", "cuda:7"], "train: --device: there is no cuda:7: PyTorch sees 0 NVIDIA GPUs.\n"),
-        (["digits-gan", "--data", "digit"], "train: --data: there is no data set 'digit'. There are: digits.\n"),
+        (
+            ["digits-gan", "--device", "cuda:99"],
+            f"train: --device: there is no cuda:99: PyTorch sees {torch.cuda.device_count()} NVIDIA GPUs.\n",
+        ),
+        (
+            ["digits-gan", "--data", "digit"],
+            "train: --data: there is neither a data set nor a file or folder 'digit'. Data sets are digits, patches, "
+            "fashion, critters, emoji and more: ./ganvas data list.\n",
+        ),
         (["digits-vae", "--resume", "--overwrite"], "train: --resume and --overwrite exclude each other.\n"),
     ],
 )
