@@ -12,6 +12,7 @@ from ganvas_core.cli import UsageError
 from training.data.collection import Collection
 from training.data.decode import SUFFIXES, open_image
 from training.data.folder import classes_of
+from training.data.labels import LABEL_FILES
 
 __all__ = ["open_archive"]
 
@@ -52,7 +53,7 @@ def open_archive(path: Path, *, name: str, needed: tuple[int, int] | None = None
     # A folder that holds all images, as many tools pack it, is not a class.
     roots = {PurePosixPath(file).parts[0] for file in files if len(PurePosixPath(file).parts) > 1}
     root = f"{roots.pop()}/" if len(roots) == 1 and all("/" in file for file in files) else ""
-    if root and any(f"{file}" in members for file in ("dataset.json", "labels.csv")):
+    if any(file in members for file in LABEL_FILES):  # beside the folder: their paths begin with it
         root = ""
     relative = [file.removeprefix(root) for file in files]
     try:
@@ -76,4 +77,5 @@ def open_archive(path: Path, *, name: str, needed: tuple[int, int] | None = None
 
 
 def _is_junk(info: zipfile.ZipInfo) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(info.filename).parts)
+    parts = PurePosixPath(info.filename).parts
+    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts)

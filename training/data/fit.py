@@ -64,7 +64,10 @@ def crop_boxes(size: tuple[int, int], target: tuple[int, int], crop: str, seed: 
     corners = [room / 2]
     if crop == "random":
         corners += list(np.random.default_rng(seed).random((NUM_RANDOM_CROPS, 2)) * room)
-    return [(float(x), float(y), float(x + part_width), float(y + part_height)) for x, y in corners]
+    # Rounding must not carry a box over the edge.
+    return [
+        (float(x), float(y), min(float(x + part_width), width), min(float(y + part_height), height)) for x, y in corners
+    ]
 
 
 def _frame(image: Image.Image, height: int, width: int) -> Image.Image | None:

@@ -29,7 +29,7 @@ from training.data.fit import NUM_RANDOM_CROPS, TooSmallError, fit
 from training.data.folders import prepared_folder
 from training.data.options import DataOptions
 
-__all__ = ["MIN_IMAGES", "prepare"]
+__all__ = ["MIN_IMAGES", "describe_failure", "prepare"]
 
 VERSION = 1
 """Counts up when the same image and options give other pixels."""
@@ -185,14 +185,15 @@ def _failure_notes(failures: Sequence[Failure], image_shape: tuple[int, int, int
         found = [failure for failure in rest if isinstance(failure[1], kind)]
         rest = [failure for failure in rest if not isinstance(failure[1], kind)]
         if found:
-            named = ", ".join(f"{name} ({_reason(error)})" for name, error in found[:NUM_NAMED])
+            named = ", ".join(f"{name} ({describe_failure(error)})" for name, error in found[:NUM_NAMED])
             more = f", and {len(found) - NUM_NAMED} more" if len(found) > NUM_NAMED else ""
             are = "image is" if len(found) == 1 else "images are"
             notes.append((f"{len(found)} {are} {what.format(*image_shape)}: {named}{more}", advice))
     return notes
 
 
-def _reason(error: Exception) -> str:
+def describe_failure(error: Exception) -> str:
+    """What is wrong with an image, in some words."""
     if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
         return "more pixels than any photograph has: a decompression bomb"
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
