@@ -48,6 +48,6 @@ def test_labels_are_left_out_where_they_are_not_wanted() -> None:
 
 def test_an_error_of_the_thread_reaches_the_caller() -> None:
     empty = dataclasses.replace(TRAIN, images=TRAIN.images[:0])
-    with Loader(empty, batch_size=4, seed=0, image_range=(0.0, 1.0), with_labels=True) as batches:
-        with pytest.raises(ZeroDivisionError):
-            batches.batch(0)
+    batches = Loader(empty, batch_size=4, seed=0, image_range=(0.0, 1.0), with_labels=True)
+    with batches, pytest.raises(ZeroDivisionError):
+        batches.batch(0)
