@@ -10,9 +10,10 @@ def main() -> None:
     try:
         from training.cli import train, untrained
         from training.data.cli import data
+        from training.evaluation.cli import evaluate
     except KeyboardInterrupt:
         sys.exit(130)
-    run_verbs(train, untrained, data)
+    run_verbs(train, untrained, data, evaluate)
 
 
 if __name__ == "__main__":

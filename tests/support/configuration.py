@@ -20,6 +20,7 @@ from serving.options import ServeOptions
 from training.cli import TrainOptions
 from training.config import TrainConfig
 from training.data.cli import DataVerbOptions
+from training.evaluation.cli import EvaluateOptions
 from training.families import FAMILIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -28,6 +29,7 @@ VERBS: dict[str, type] = {
     "doctor": DoctorOptions,
     "train": TrainOptions,
     "data": DataVerbOptions,
+    "evaluate": EvaluateOptions,
     "export": CheckpointExportOptions,
     "verify": VerifyOptions,
     "models": ModelsOptions,

@@ -16,7 +16,7 @@ from training.config import TrainConfig
 from training.data import load_dataset
 from training.data.loader import Loader
 from training.device import describe_device
-from training.evaluation.measures import measure
+from training.evaluation.quick import quick
 from training.families import FAMILIES
 from training.families.family import Trainer
 from training.prior import fit_prior
@@ -291,7 +291,7 @@ class Run:
         network = self.config.network
         if len(self.split.held_out) < MIN_HELD_OUT:
             return {}
-        return measure(
+        return quick(
             self.split,
             self.trainer.generator_ema,
             self.trainer.encoder_ema,

@@ -72,7 +72,7 @@ def test_train_prints_options_losses_and_where_the_checkpoint_is(tmp_path: Path)
     assert result.exit_code == 0, result.stdout + result.stderr
     assert "seed 11" in result.stdout
     assert "0.2/0.2 kimg" in result.stdout
-    assert "label_accuracy" in result.stdout
+    assert "coverage" in result.stdout
     assert str(tmp_path / "checkpoint") in result.stdout
 
 

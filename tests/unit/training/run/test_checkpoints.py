@@ -28,12 +28,12 @@ CONFIG = tiny_config("vae", save_kimg=0.032, num_checkpoints=2)  # a checkpoint 
 
 
 def save_measured(checkpoints: Checkpoints, values: dict[int, float | None]) -> None:
-    """A checkpoint at each of these kimg that measured this kernel distance."""
+    """A checkpoint at each of these kimg that measured this Fréchet ratio."""
     for kimg, value in values.items():
         folder = checkpoints.folder / f"{kimg:06d}.000kimg"
         save_tiny(folder)
         record = json.loads((folder / "model.json").read_text())
-        record["metrics"] = {} if value is None else {"kernel_distance": value}
+        record["metrics"] = {} if value is None else {"frechet_ratio": value}
         record["kimg"] = float(kimg)
         (folder / "model.json").write_text(json.dumps(record))
         checkpoints.settle()
