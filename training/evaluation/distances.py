@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 __all__ = ["Floats", "Spread", "frechet_distance", "kernel_distance"]
@@ -34,10 +33,18 @@ def frechet_distance(first: Floats, second: Floats) -> float:
     It is biased upwards by small sets, the same way for every pair of sets of equal sizes.
     """
     mean_gap = float(np.square(first.mean(axis=0) - second.mean(axis=0)).sum())
-    left, right = (np.cov(features, rowvar=False).reshape(features.shape[1], -1) for features in (first, second))
-    # The eigenvalues of a product of two positive semidefinite matrices are real and not negative.
-    eigenvalues = scipy.linalg.eigvals(left @ right).real
-    return mean_gap + float(np.trace(left) + np.trace(right) - 2 * np.sqrt(np.clip(eigenvalues, 0, None)).sum())
+    left, right = _factor(first), _factor(second)
+    # The square roots of the eigenvalues of (LᵀL)(RᵀR) are the singular values of L·Rᵀ.
+    shared = float(np.linalg.svd(left @ right.T, compute_uv=False).sum())
+    return max(mean_gap + float(np.square(left).sum() + np.square(right).sum()) - 2 * shared, 0.0)
+
+
+def _factor(features: Floats) -> Floats:
+    """F with FᵀF the covariance, of as few rows as there are features or images."""
+    centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
+    if len(features) <= features.shape[1]:
+        return np.asarray(centred)
+    return np.asarray(np.linalg.qr(centred, mode="r"))
 
 
 def kernel_distance(

@@ -155,7 +155,7 @@ def evaluate(
     Raises:
         UsageError: the model was trained with these features, or too few images are held out.
     """
-    if features.name in model.facts.judged_by_none_of:
+    if features.is_one_of(model.facts.judged_by_none_of):
         raise UsageError(
             f"--features: the model was trained with features of {features.name}, which must not judge it. "
             "Choose others."

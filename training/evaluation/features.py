@@ -6,7 +6,7 @@ A new kind of features is a function here and an entry in FEATURES.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,10 @@ class Features:
     """[N, C, H, W] float32 in [0, 1] → [N, D] float32."""
     classify: Callable[[Floats], NDArray[np.int64]] | None = None
     """Features [N, D] → the class of each, where the network knows the classes of the data set."""
+
+    def is_one_of(self, names: Sequence[str]) -> bool:
+        """Whether a model that was trained with the features of these names must not be judged by these."""
+        return self.name.lower() in {name.lower() for name in names}
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Floats:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data.dataset import Split
+from training.data.dataset import Dataset, Split
 from training.evaluation.classes import class_judge
 from training.evaluation.distances import frechet_distance, kernel_distance
 from training.evaluation.features import default_features, load_features
@@ -30,44 +33,50 @@ def quick(
     num_classes: int,
     image_range: tuple[float, float],
     features: str | None = None,
+    trained_with: Sequence[str] = (),
 ) -> dict[str, float]:
     """Measure on at most 500 images: about a second on one core for small grey ones.
 
+    Args:
+        features: a key of FEATURES; by default what `evaluate` takes.
+        trained_with: names of features that the model is trained with. They do not judge it: only psnr_db is left.
     Returns:
         kernel_distance and frechet_ratio (to the distance of training images), precision, recall, density, coverage by
         the features named, class_agreement where they know the classes, psnr_db where there is an encoder.
     """
     held_out = split.held_out
-    looked_at = load_features(features or default_features(split.train), num_channels=held_out.images.shape[1])
-    rows = torch.from_numpy(np.random.default_rng(0).permutation(len(split.train))[:NUM_IMAGES])
-    train = split.train.subset(rows)
-    real = looked_at(held_out.images[:NUM_IMAGES])
-
-    labels = None
-    if num_classes:
-        labels = torch.arange(NUM_IMAGES) % num_classes
-        if train.labels is not None:
-            labels = train.labels[torch.arange(NUM_IMAGES) % len(train)]
-    samples = draw_samples(generator, torch.arange(NUM_IMAGES), labels, latent_shape=latent_shape)
-    given = looked_at(_to_uint8(samples, image_range))
-    inside = manifold(real, given)
-    figures = {
-        "kernel_distance": kernel_distance(given, real).mean,
-        "frechet_ratio": frechet_distance(given, real) / max(frechet_distance(looked_at(train.images), real), 1e-12),
-        "precision": inside.precision,
-        "recall": inside.recall,
-        "density": inside.density,
-        "coverage": inside.coverage,
-    }
-    if labels is not None and looked_at.classify is not None:
-        judge = class_judge(looked_at, real, split.train)
-        if judge is not None:
+    name = features or default_features(split.train)
+    looked_at = load_features(name, num_channels=held_out.images.shape[1])
+    figures = {}
+    if not looked_at.is_one_of(trained_with):
+        rows = torch.from_numpy(np.random.default_rng(0).permutation(len(split.train))[:NUM_IMAGES])
+        train = split.train.subset(rows)
+        labels = _labels(train, num_classes)
+        samples = draw_samples(generator, torch.arange(NUM_IMAGES), labels, latent_shape=latent_shape)
+        given = looked_at(_to_uint8(samples, image_range))
+        real, floor_of = looked_at(held_out.images[:NUM_IMAGES]), looked_at(train.images)
+        figures = {
+            "kernel_distance": kernel_distance(given, real).mean,
+            "frechet_ratio": frechet_distance(given, real) / max(frechet_distance(floor_of, real), 1e-12),
+            **dataclasses.asdict(manifold(real, given)),
+        }
+        judge = class_judge(looked_at, real, split.train) if labels is not None and looked_at.classify else None
+        if labels is not None and judge is not None:
             figures["class_agreement"] = float((judge.classify(given) == labels.numpy()).mean())
     if encoder is not None:
         figures["psnr_db"] = _reconstruction_psnr(
             generator, encoder, split, image_range, held_out.labels if num_classes else None
         )
     return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _labels(train: Dataset, num_classes: int) -> Tensor | None:
+    """In the shares of these training images; None for an unconditional model."""
+    if not num_classes:
+        return None
+    if train.labels is None:
+        return torch.arange(NUM_IMAGES) % num_classes
+    return train.labels[torch.arange(NUM_IMAGES) % len(train)]
 
 
 @torch.no_grad()

@@ -102,3 +102,17 @@ def test_quick_measures_what_the_model_has(family: str) -> None:
     common = {"kernel_distance", "frechet_ratio", "precision", "recall", "density", "coverage", "class_agreement"}
     assert set(figures) == common | ({"psnr_db"} if family == "vae" else set())
     assert figures["frechet_ratio"] > 5
+
+
+def test_quick_does_not_judge_by_features_that_the_model_is_trained_with() -> None:
+    generator, encoder = FAMILIES["vae"].build(tiny_network("vae"))
+    figures = quick(
+        split_digits(8),
+        generator.eval(),
+        encoder.eval() if encoder is not None else None,
+        latent_shape=TINY.latent_shape,
+        num_classes=10,
+        image_range=FAMILIES["vae"].image_range,
+        trained_with=("digit classifier",),
+    )
+    assert set(figures) == {"psnr_db"}
