@@ -19,6 +19,7 @@ from export.errors import InputError, PublishError
 from export.graph.build import Networks
 from export.pipeline import export_model
 from export.publish import repository as repository_module
+from export.publish.publish import publish
 from export.publish.repository import locked, staging, versions_of
 from tests.support.disk import full_disk
 from tests.support.publishing import put
@@ -250,3 +251,14 @@ def test_publish_syncs_every_file_and_every_folder_before_it_renames_them(
     for name in ("digits", "digits-decode"):
         assert {name, f"{name}/2", f"{name}/configs", f"{name}/config.pbtxt", f"{name}/2/model.onnx"} <= staged
     assert str(models) in synced
+
+
+def test_publish_syncs_a_graph_that_it_copies_from_a_file(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = models.parent / "work.onnx"
+    graph.write_bytes(b"graph")
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(str(Path(f"/proc/self/fd/{handle}").readlink())))
+    with locked(models), staging(models) as staged:
+        publish(staged, models, name="other", version=1, models={"other": {"1/model.onnx": graph}})
+    assert (models / "other" / "1" / "model.onnx").read_bytes() == b"graph"
+    assert any(path.endswith("/new/other/1/model.onnx") for path in synced)
