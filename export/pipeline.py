@@ -121,7 +121,7 @@ def _export(
         )
 
         # The report goes with the sampler, as golden.png does.
-        page = report_html(written["sample"], graphs, proof).encode()
+        page = report_html(written["sample"], graphs, proof, changes=changes, rewritten=networks.rewritten).encode()
         attachments = written["sample"].attachments | {REPORT_FILE: hashlib.sha256(page).hexdigest()}
         written["sample"] = dataclasses.replace(written["sample"], attachments=attachments)
         extra = {GOLDEN_FILE: golden_png(source, proof), REPORT_FILE: page}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from onnx import ModelProto, TensorProto, helper, shape_inference
 
 from export.graph.build import Graphs
 from export.proof.prove import Proof
+from export.surgery.simplify import Change
 from ganvas_core.certificate import Certificate
 from ganvas_core.names import FP16_FILE, FP32_FILE
 from ganvas_core.provenance import encode_image, image_text
@@ -22,6 +24,11 @@ __all__ = ["GraphFigures", "graph_figures", "report_html"]
 
 _AMPLIFICATION = 32
 _NUM_RANDOM = 5
+_STEPS = {
+    "drop_dead": "drop what nothing reads",
+    "fold_constants": "fold what depends on no input",
+    "symmetric_padding": "make padding of transposed convolutions even",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +44,20 @@ class GraphFigures:
     operators: dict[str, int]
 
 
-def report_html(certificate: Certificate, graphs: Graphs, proof: Proof) -> str:
+def report_html(
+    certificate: Certificate,
+    graphs: Graphs,
+    proof: Proof,
+    *,
+    changes: Sequence[Change] = (),
+    rewritten: Mapping[str, str] | None = None,
+) -> str:
     """The page of the sampler's version.
 
     Args:
         certificate: without the report itself among its attachments.
+        changes: what surgery did to the networks.
+        rewritten: nodes written another way to be batch-invariant, and how.
     """
     environment = Environment(
         loader=PackageLoader("export.report", "."),
@@ -61,6 +77,8 @@ def report_html(certificate: Certificate, graphs: Graphs, proof: Proof) -> str:
         fp32=FP32_FILE,
         fp16=FP16_FILE,
         amplification=_AMPLIFICATION,
+        changes=[(_STEPS.get(change.step, change.step), change) for change in changes],
+        rewritten=rewritten or {},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -13,10 +14,15 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from export.adapters.checkpoint import load_checkpoint
+from export.adapters.source import Source
+from export.graph.build import Graphs
 from export.graph.writer import new_model
 from export.pipeline import export_model
-from export.report.page import graph_figures
+from export.proof.prove import prove
+from export.report.page import graph_figures, report_html
+from export.surgery.simplify import Change
 from ganvas_core.certificate import file_sha256
+from ganvas_core.names import FP32_FILE
 from tests.unit.export.conftest import Exported, options
 
 
@@ -64,6 +70,18 @@ def test_report_without_an_fp16_file_shows_fp32_alone(gan: Exported, tmp_path: P
     page = Page((result.folder / "report.html").read_text())
     assert len(page.images) == 5
     assert "half arithmetic" not in page.text
+
+
+def test_report_says_what_surgery_did_and_what_it_won(gan: Exported, source: Source, graphs: Graphs) -> None:
+    proof = prove(source, graphs, options())
+    change = Change(step="fold_constants", num_changed=12, won_ms=0.25)
+    rewritten = {"network/MatMul": "computed as a 1x1 convolution"}
+    fp32 = dataclasses.replace(gan.result.certificate, files={FP32_FILE: gan.result.certificate.files[FP32_FILE]})
+    page = Page(report_html(fp32, graphs, proof, changes=[change], rewritten=rewritten))
+    words = re.sub(r"\s+", " ", page.text)
+    assert "fold what depends on no input12+0.250" in words
+    assert "network/MatMul: computed as a 1x1 convolution, to give each row the same bytes" in words
+    assert "Surgery" not in report_html(fp32, graphs, proof)
 
 
 def test_graph_figures_count_a_convolution() -> None:
