@@ -22,7 +22,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     fold_reparametrisations(network)
     try:
         traced = fx.symbolic_trace(network)
-    except fx.proxy.TraceError:
+    except Exception:  # forward ran on symbols instead of numbers: float(x), for one, raises a TypeError
         return network
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
