@@ -48,6 +48,8 @@ def export(options: CheckpointExportOptions) -> None:
                 print(f"  in float32     {node}: {reason}")
             for node, exponent in file.rescaled.items():
                 print(f"  rescaled       {node}: weights by 2^{-exponent}, which the next layer undoes")
+            for weight, how in file.clipped.items():
+                print(f"  warning        weight {weight}: {how}")
     if certificate.no_fp16 is not None:
         print(f"  no fp16 file   {certificate.no_fp16}")
     print(f"  report         {result.folder / REPORT_FILE}")

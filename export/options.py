@@ -36,6 +36,9 @@ class ExportOptions:
     """auto: an fp16 file too, unless none passes its proof; fp16: the same, or an error; fp32: none."""
     fp32_nodes: Annotated[tuple[str, ...], Cli(flag="--fp32-node")] = ()
     """Node to keep in float32 in the fp16 file; may be given again. Others are found by search."""
+    clip_weights: bool = False
+    """Clip weights beyond 65504 in the fp16 file, each with a warning, instead of keeping their nodes in float32. The
+    proof decides as always."""
     num_half_seeds: Annotated[int, Field(ge=16, le=65536)] = 256
     """Seeds that the fp16 file is proven for in half arithmetic, beside the corners of truncation and labels."""
     max_search_runs: Annotated[int, Field(ge=1, le=10000)] = 120

@@ -75,7 +75,10 @@ def _add(
         num_seeds=options.num_half_seeds, num_labels=len(source.labels), truncation_max=TRUNCATION_MAX
     )
     expected = expect_half(source, cases, proof.images[FP32_FILE])
-    plans = {role: plan_by_rule(network, keep_fp32=options.fp32_nodes) for role, network in networks.items()}
+    plans = {
+        role: plan_by_rule(network, keep_fp32=options.fp32_nodes, clip=options.clip_weights)
+        for role, network in networks.items()
+    }
     searches = {
         role: Search(
             network,

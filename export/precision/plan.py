@@ -13,10 +13,10 @@ from onnx import ModelProto, NodeProto
 
 from export.graph.guards import lacks_half_kernel
 from export.precision.rescale import rescale
-from export.surgery.fp16 import fp16_network, has_fp16_form, is_exact, nodes_out_of_range
+from export.surgery.fp16 import clipped_weights, fp16_network, has_fp16_form, is_exact, nodes_out_of_range
 from export.surgery.truncation import truncation_nodes
 
-__all__ = ["Plan", "apply_plan", "plan_by_rule", "rounding_nodes"]
+__all__ = ["Plan", "apply_plan", "clipped_by", "plan_by_rule", "rounding_nodes"]
 
 _NORMALISATIONS = frozenset(
     [
@@ -74,13 +74,16 @@ class Plan:
     """Node kept in float32, to the reason."""
     exponents: Mapping[str, int] = field(default_factory=dict)
     """Node whose weights and result are divided by 2^exponent, which the next node with weights undoes exactly."""
+    clip: bool = False
+    """Whether weights beyond half's range are clipped; else their nodes are kept."""
 
 
-def plan_by_rule(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> Plan:
+def plan_by_rule(network: ModelProto, *, keep_fp32: Collection[str] = (), clip: bool = False) -> Plan:
     """Where the search starts.
 
     Args:
         keep_fp32: nodes that were asked for.
+        clip: clip weights beyond half's range, which keeps their nodes in half.
     """
     weights = {tensor.name for tensor in network.graph.initializer}
     existing = {node.name for node in network.graph.node}
@@ -91,13 +94,18 @@ def plan_by_rule(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> Pla
     kept |= {node.name: "the activation that makes the output" for node in _final_activation(network, weights)}
     kept |= {node.name: "has no fp16 form" for node in network.graph.node if not has_fp16_form(node)}
     kept |= {node.name: "has no fp16 kernel in CUDA" for node in network.graph.node if lacks_half_kernel(node.op_type)}
-    kept |= nodes_out_of_range(network)
-    return Plan(kept=kept | {name: "asked for with --fp32-node" for name in keep_fp32 if name in existing})
+    kept |= {} if clip else nodes_out_of_range(network)
+    return Plan(kept=kept | {name: "asked for with --fp32-node" for name in keep_fp32 if name in existing}, clip=clip)
 
 
 def apply_plan(network: ModelProto, plan: Plan) -> ModelProto:
     """The fp16 network that a plan describes. Nodes of the plan that the network lacks are passed over."""
-    return fp16_network(rescale(network, plan.exponents), keep_fp32=plan.kept)
+    return fp16_network(rescale(network, plan.exponents), keep_fp32=plan.kept, clip=plan.clip)
+
+
+def clipped_by(network: ModelProto, plan: Plan) -> dict[str, str]:
+    """What apply_plan clips: weight name to how much of it."""
+    return clipped_weights(rescale(network, plan.exponents), keep_fp32=plan.kept) if plan.clip else {}
 
 
 def rounding_nodes(network: ModelProto, plan: Plan) -> list[NodeProto]:

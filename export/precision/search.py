@@ -81,14 +81,14 @@ class Search:
         exponents = dict(plan.exponents) | choose_exponents(rescale(self.network, plan.exponents), float32)
         network = rescale(self.network, exponents)
         peaks = self._peaks(network, expected) if exponents else float32
-        kept = {
-            name: reason for name, reason in plan.kept.items() if not reason.startswith("a weight of ")
-        } | nodes_out_of_range(network)
+        kept = {name: reason for name, reason in plan.kept.items() if not reason.startswith("a weight of ")}
+        if not plan.clip:
+            kept |= nodes_out_of_range(network)
         for node in network.graph.node:
             large = max((peaks.get(name, 0.0) for name in (*node.input, *node.output)), default=0.0)
             if large > PEAK_LIMIT and node.name not in kept:
                 kept[node.name] = f"an activation of {large:.3g} is beyond {PEAK_LIMIT:.0f}, a quarter of half's range"
-        return Plan(kept=kept, exponents=exponents)
+        return dataclasses.replace(plan, kept=kept, exponents=exponents)
 
     def _peaks(self, network: ModelProto, expected: Expected) -> dict[str, float]:
         """The largest size of every value in float32."""

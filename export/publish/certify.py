@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from export.adapters.source import Source
 from export.graph.build import PRECISIONS, Graphs
 from export.graph.writer import OPSET
-from export.precision.plan import Plan
+from export.precision.plan import Plan, clipped_by
 from export.proof.prove import MAX_LEVELS, Proof
 from export.publish.onnx_file import GraphFile
 from ganvas_core import noise
@@ -114,6 +114,7 @@ def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof, file: 
     half = PRECISIONS[file_name] == "fp16"
     names = {node.name for node in graphs.files[role, file_name].model.graph.node}
     plan = graphs.plans[role] if half else Plan()
+    network = graphs.encoder if role == "encode" and graphs.encoder is not None else graphs.network
     golden = tuple(
         Golden(
             seed=int(cases.seeds[i]),
@@ -129,6 +130,7 @@ def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof, file: 
         precision="fp16" if half else "fp32",
         fp32_nodes={node: reason for node, reason in plan.kept.items() if node in names},
         rescaled={node: exponent for node, exponent in plan.exponents.items() if node in names},
+        clipped=clipped_by(network.model, plan),
         activations=proof.half[role].activations if half else None,
         pixel_parity=proof.pixel_parity[file_name] if images else None,
         float_parity=None if images else proof.posterior_parity[file_name],

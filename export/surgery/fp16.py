@@ -20,7 +20,7 @@ from export.graph.tensors import from_array, to_array
 from export.graph.writer import OPSET, new_model
 from export.proof.half import value_types
 
-__all__ = ["FP16_MAX", "MOVING", "fp16_network", "has_fp16_form", "is_exact", "nodes_out_of_range"]
+__all__ = ["FP16_MAX", "MOVING", "clipped_weights", "fp16_network", "has_fp16_form", "is_exact", "nodes_out_of_range"]
 
 FP16_MAX = float(np.finfo(np.float16).max)
 
@@ -67,12 +67,14 @@ _FLOAT32_ALONE = frozenset(
 _HALF, _FLOAT = int(TensorProto.FLOAT16), int(TensorProto.FLOAT)
 
 
-def fp16_network(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> ModelProto:
+def fp16_network(network: ModelProto, *, keep_fp32: Collection[str] = (), clip: bool = False) -> ModelProto:
     """A copy of a float32 network in fp16, but for the nodes named in keep_fp32.
 
-    Weights are rounded to the nearest half number, tiny ones to zero, and never clipped: those that no half number can
-    hold must be among the inputs of nodes in keep_fp32 (nodes_out_of_range).
+    Weights are rounded to the nearest half number, tiny ones to zero. Those that no half number can hold must be among
+    the inputs of nodes in keep_fp32 (nodes_out_of_range), or clip is set (clipped_weights).
 
+    Args:
+        clip: weights beyond the largest half number become it.
     Raises:
         GateError: the network has control flow.
     """
@@ -95,7 +97,7 @@ def fp16_network(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> Mod
                 made[name] = weights[name]
                 return name
             half = f"{name}/fp16"
-            made[half] = from_array(_rounded(weights[name]), half)
+            made[half] = from_array(_rounded(weights[name], clip), half)
             return half
         if precision[name] == wanted:
             return name
@@ -170,15 +172,36 @@ def nodes_out_of_range(network: ModelProto) -> dict[str, str]:
     weights = {tensor.name: tensor for tensor in network.graph.initializer if tensor.data_type == TensorProto.FLOAT}
     reasons: dict[str, str] = {}
     for node in network.graph.node:
-        arrays = [
-            to_array(weights[name])
-            for i, name in enumerate(node.input)
-            if name in weights and (node.op_type == "Constant" or _type_variable(node, i))
-        ]
+        arrays = [to_array(weights[name]) for name in _half_inputs(node) if name in weights]
         largest = max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
         if largest > FP16_MAX:
             reasons[node.name] = f"a weight of {largest:.3g} is beyond the largest fp16 number, {FP16_MAX:.0f}"
     return reasons
+
+
+def clipped_weights(network: ModelProto, *, keep_fp32: Collection[str] = ()) -> dict[str, str]:
+    """Weight name to what of it fp16_network clips, for the weights of nodes in half that fp16 cannot hold."""
+    network = _constants_as_initializers(network)
+    half = {
+        name
+        for node in network.graph.node
+        if node.name not in keep_fp32 and has_fp16_form(node)
+        for name in _half_inputs(node)
+    }
+    clipped: dict[str, str] = {}
+    for tensor in network.graph.initializer:
+        if tensor.name in half and tensor.data_type == TensorProto.FLOAT:
+            sizes = np.abs(to_array(tensor))
+            if beyond := int((sizes > FP16_MAX).sum()):
+                clipped[tensor.name] = (
+                    f"{beyond} of {sizes.size} numbers are clipped to {FP16_MAX:.0f}; the largest was {sizes.max():.6g}"
+                )
+    return clipped
+
+
+def _half_inputs(node: NodeProto) -> list[str]:
+    """The inputs that are half where the node computes in half."""
+    return [name for i, name in enumerate(node.input) if node.op_type == "Constant" or _type_variable(node, i)]
 
 
 def _type_variable(node: NodeProto, index: int) -> bool:
@@ -190,9 +213,10 @@ def _type_variable(node: NodeProto, index: int) -> bool:
     return not parameter.type_str.startswith("tensor(")
 
 
-def _rounded(tensor: TensorProto) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+def _rounded(tensor: TensorProto, clip: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+    array = to_array(tensor)
     with np.errstate(over="ignore"):
-        return np.asarray(to_array(tensor).astype(np.float16))
+        return np.asarray((array.clip(-FP16_MAX, FP16_MAX) if clip else array).astype(np.float16))
 
 
 def _constants_as_initializers(network: ModelProto) -> ModelProto:

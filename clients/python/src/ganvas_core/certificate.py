@@ -124,6 +124,8 @@ class ModelFile:
     """In an fp16 file: each node kept in fp32, and why."""
     rescaled: dict[str, int] = field(default_factory=dict)
     """In an fp16 file: each node whose weights are divided by 2 to this power, which the next layer undoes exactly."""
+    clipped: dict[str, str] = field(default_factory=dict)
+    """In an fp16 file: each weight beyond half's range that was clipped to it, as asked for, and how much of it."""
     activations: Activations | None = None
     """Of an fp16 file, in half arithmetic."""
     pixel_parity: PixelParity | None = None

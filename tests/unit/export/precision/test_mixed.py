@@ -134,6 +134,51 @@ def test_precision_fp32_writes_no_fp16_file(gan: Exported, tmp_path: Path) -> No
     assert certificate.no_fp16 is None
 
 
+class Saturating(nn.Module):
+    """A convolution with a weight of 1e5, on an activation that is never near zero.
+
+    Args:
+        limit: what its result is clipped to: 1 hides how large the weight is, 3000 does not.
+    """
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.limit = limit
+        self.first = nn.ConvTranspose2d(6, 4, 16)
+        self.gain = nn.Conv2d(4, 4, 1, groups=4)
+        self.to_image = nn.Conv2d(4, 3, 3, padding=1)
+        with torch.no_grad():
+            self.gain.weight.fill_(1e3)
+            self.gain.weight[1] = 1e5
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        x = self.first(z[:, :, None, None])
+        gain = torch.clamp(self.gain(0.02 + 0.02 * torch.sigmoid(x)), max=self.limit) / self.limit
+        return torch.tanh(self.to_image(x + gain))
+
+
+@pytest.mark.parametrize(("limit", "clipped"), [(1.0, True), (3000.0, False)])
+def test_weights_are_clipped_on_request_each_with_a_warning_where_the_proof_allows_it(
+    source: Source, tmp_path: Path, limit: float, clipped: bool
+) -> None:
+    network = dataclasses.replace(source, labels=(), generator=Saturating(limit).eval())
+    kept = mixed(network).graphs.plans["sample"]
+    assert "a weight of 1e+05 is beyond the largest fp16 number" in kept.kept["network/gain/Conv"]
+
+    certificate = export_model(network, options(tmp_path / "models", clip_weights=True)).certificate
+    file = certificate.files[FP16_FILE]
+    assert file.pixel_parity is not None
+    assert file.pixel_parity.max_levels <= 2
+    if clipped:
+        assert "network/gain/Conv" not in file.fp32_nodes
+        (how,) = file.clipped.values()
+        assert how == "1 of 4 numbers are clipped to 65504; the largest was 100000"
+    else:
+        assert file.clipped == {}
+        assert "network/gain/Conv" in file.fp32_nodes
+
+
 def test_fp32_node_that_no_network_has_is_rejected(source: Source, networks: Networks) -> None:
     with pytest.raises(InputError, match=r"--fp32-node nonsense is not a node of the network\. It has: .*to_image"):
         mixed(source, networks, fp32_nodes=("nonsense",))

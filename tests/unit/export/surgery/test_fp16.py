@@ -15,7 +15,7 @@ from export.graph.build import Graphs, add_fp16_files
 from export.graph.writer import new_model
 from export.precision.plan import Plan, plan_by_rule
 from export.proof.half import value_types
-from export.surgery.fp16 import fp16_network, nodes_out_of_range
+from export.surgery.fp16 import clipped_weights, fp16_network, nodes_out_of_range
 from ganvas_core.names import FP16_FILE
 from ganvas_core.session import CpuSession
 
@@ -76,6 +76,15 @@ def test_nodes_out_of_range_names_the_node_that_fp16_cannot_hold(network: ModelP
     kept = fp16_network(network, keep_fp32=reasons)
     assert weight(kept, name).dtype == np.float32
     assert float(weight(kept, name).flat[0]) == 1e5
+
+
+def test_fp16_network_clips_what_fp16_cannot_hold_if_asked_and_that_is_said(network: ModelProto) -> None:
+    assert clipped_weights(network) == {}
+    name = set_weight(network, CONVOLUTION, -1e5)
+    assert float(weight(fp16_network(network, clip=True), name).flat[0]) == -65504
+    size = weight(network, name).size
+    assert clipped_weights(network) == {name: f"1 of {size} numbers are clipped to 65504; the largest was 100000"}
+    assert clipped_weights(network, keep_fp32=[CONVOLUTION]) == {}
 
 
 def test_add_fp16_files_records_what_was_kept_in_float32_and_why(source: Source, graphs: Graphs) -> None:
