@@ -26,8 +26,11 @@ from export.surgery.fp16 import fp16_network
 from ganvas_core.certificate import Certificate
 from ganvas_core.names import FP16_FILE, FP32_FILE
 from serving.repository.reader import read_repository
+from tests.support.training import TINY, tiny_config
 from tests.unit.export.conftest import Exported, options
 from tests.unit.export.precision.generators import HOSTILE, hostile_source
+from training.loop import train
+from training.run.folder import create
 
 CASES = make_half_cases(num_seeds=256, num_labels=0, truncation_max=1.5)
 
@@ -66,8 +69,22 @@ def test_a_value_that_overflows_is_rescaled_where_that_is_exact_and_kept_where_n
     assert "quarter of half's range" in kept.kept["network/second/Conv"]
 
 
-def test_the_digit_gan_rescaled_without_changing_its_function_is_mended(gan: Exported, tmp_path: Path) -> None:
-    source = load_checkpoint(gan.checkpoint)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a digit GAN of 16x16 after 60 steps."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    network = dataclasses.replace(TINY, image_size=16)
+    config = tiny_config("dcgan", network=network, total_kimg=0.96, save_kimg=0.96, samples_kimg=0.96)
+    create(folder, config, overwrite=False)
+    assert train(config, folder).finished
+    return folder / "checkpoint"
+
+
+@pytest.mark.parametrize("kind", ["untrained", "trained"])
+def test_the_digit_gan_rescaled_without_changing_its_function_is_mended(
+    gan: Exported, trained: Path, tmp_path: Path, kind: str
+) -> None:
+    source = load_checkpoint(trained if kind == "trained" else gan.checkpoint)
     blocks = source.generator.blocks
     assert isinstance(blocks, nn.Sequential)
     norm, after = blocks[1], blocks[3]
