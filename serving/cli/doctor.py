@@ -83,6 +83,7 @@ def examine(repository: Path, ports: dict[str, tuple[str, int]], *, start: bool)
         machine.find_models(repository),
         machine.find_disk(repository),
         machine.find_memory(),
+        machine.find_edge_tools(),
     ]
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Finding",
     "cuda_works",
     "find_disk",
+    "find_edge_tools",
     "find_gateway",
     "find_gpu",
     "find_memory",
@@ -184,6 +185,16 @@ def find_models(repository: Path) -> Finding:
     if not found:
         return Finding(name=name, status="warning", detail=problem, remedy="./ganvas demo, or ./ganvas export")
     return Finding(name=name, status="ok", detail=f"{', '.join(found)} in {repository}")
+
+
+def find_edge_tools() -> Finding:
+    """What the tests of docs/edge/ run in. Nothing else needs it, so a lack is fine."""
+    name, wanted = "browser tests", {"Node": ("node",), "Chromium": ("chromium", "google-chrome")}
+    missing = [tool for tool, commands in wanted.items() if not any(map(shutil.which, commands))]
+    if missing:
+        detail = f"no {' and no '.join(missing)}: optional, tests/real/test_edge*.py are skipped"
+        return Finding(name=name, status="ok", detail=detail)
+    return Finding(name=name, status="ok", detail="Node and Chromium are here (optional)")
 
 
 def find_disk(repository: Path) -> Finding:

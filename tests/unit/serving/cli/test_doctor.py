@@ -129,3 +129,14 @@ def test_doctor_names_a_missing_envoy_and_one_that_does_not_run(
     broken.chmod(0o755)
     monkeypatch.setenv("GANVAS_ENVOY", str(broken))
     assert "GLIBC_2.99 not found" in machine.find_gateway().detail
+
+
+def test_doctor_says_that_the_browser_of_the_tests_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/node" if name == "node" else None)
+    found = machine.find_edge_tools()
+    assert (found.status, found.detail) == (
+        "ok",
+        "no Chromium: optional, tests/real/test_edge*.py are skipped",
+    )
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    assert machine.find_edge_tools().detail == "Node and Chromium are here (optional)"
