@@ -88,31 +88,45 @@ class TinyWeights(Generator):
 
 
 class DeepResidual(Generator):
-    """A chain of 16 residual blocks, each of which rounds the sum again."""
+    """A chain of 12 residual blocks on a level of 256, whose neighbors in half are 0.25 away: every sum is rounded to
+    them, and what the blocks add is small beside it.
+    """
+
+    LEVEL = 256.0
 
     def __init__(self) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in range(16))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.ReLU(), nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.ReLU(), nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+            )
+            for _ in range(12)
+        )
         with torch.no_grad():
             self.first.weight.mul_(8.0)
-            self.to_image.weight.mul_(0.125)
+            self.first.bias.add_(self.LEVEL)  # type: ignore[union-attr]
+            for block in self.blocks:
+                for parameter in block[3].parameters():  # type: ignore[index]
+                    parameter.mul_(0.25)
 
     def middle(self, x: Tensor) -> Tensor:
         for block in self.blocks:
-            x = x + 0.25 * block(torch.relu(x))
-        return x
+            x = x + block(x - self.LEVEL)
+        return x - self.LEVEL
 
 
 class LargeLogits(Generator):
-    """Attention whose logits reach tens, where half rounds them to a 32nd and coarser."""
+    """Attention whose keys have a large bias: it moves all logits of a query by thousands, which the softmax does not
+    see, and half rounds them to whole numbers or coarser.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.query = nn.Linear(WIDTH, WIDTH, bias=False)
-        self.key = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.key = nn.Linear(WIDTH, WIDTH)
         with torch.no_grad():
-            self.query.weight.mul_(24.0)
-            self.key.weight.mul_(4.0)
+            self.query.weight.mul_(6.0)
+            self.key.bias.normal_(std=1000.0)
 
     def middle(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2)
