@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from serving.triton.process import TritonProcess
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The whole suite runs in two processes: what starts servers in one of them, the rest by files in the other."""
+    for item in items:
+        ring = item.path.relative_to(Path(__file__).parent).parts[0]
+        group = "servers" if ring in ("real", "service") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """tiny-gan (conditional, 32x32x1), tiny-vae (conditional, 32x32x1), plain-gan (unconditional, 16x16x3).

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.soak.networks import Network
+from ganvas_core.certificate import Certificate
 from ganvas_core.interface import decode_inputs, sample_inputs
-from ganvas_core.names import FP32_FILE, triton_name
-from ganvas_core.noise import latents
+from ganvas_core.names import CERTIFICATE_FILE, FP32_FILE, triton_name
 from ganvas_core.session import CpuSession
 
 __all__ = ["Truth"]
@@ -28,6 +28,8 @@ class Truth:
             return CpuSession(repository / triton_name(network.name, role) / str(version) / FP32_FILE)  # type: ignore[arg-type]
 
         self.network = network
+        text = (repository / network.name / str(version) / CERTIFICATE_FILE).read_text(encoding="utf-8")
+        self._certificate = Certificate.from_json(text)
         self._sample, self._decode = session("sample"), session("decode")
         self._encode = session("encode") if network.can_encode else None
         self._images: dict[tuple[int, float, int | None], bytes] = {}
@@ -61,8 +63,11 @@ class Truth:
         """The frames of a walk that is no loop."""
         places = np.arange((len(seeds) - 1) * steps + 1)
         leg, step = np.divmod(places, steps)
-        ends = latents(np.array(seeds, np.uint64), self.network.latent_dim)
-        points = slerp(ends[leg], ends[np.minimum(leg + 1, len(seeds) - 1)], step / steps) * np.float32(truncation)
+        # The arc of a learned prior is between truncated latents; that of the plain one is truncated.
+        learned = self._certificate.prior is not None
+        ends = self._certificate.latents(np.array(seeds, np.uint64), truncation=truncation if learned else 1.0)
+        points = slerp(ends[leg], ends[np.minimum(leg + 1, len(seeds) - 1)], step / steps)
+        points = points if learned else points * np.float32(truncation)
         feeds = decode_inputs(points, label if self.network.num_labels else None)
         with self._lock:
             (frames,) = self._decode.run_in_batches(feeds, BATCH)

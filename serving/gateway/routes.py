@@ -166,7 +166,7 @@ def _elsewhere() -> Any:
         retry_on="connect-failure,refused-stream,reset-before-request",
         num_retries=count(RETRIES),
         retry_host_predicate=[other],
-        host_selection_retry_max_attempts=RETRIES + 1,
+        host_selection_retry_max_attempts=16,
     )
 
 

@@ -50,7 +50,7 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
             "image_channels": 3 if family == "gan" else 1,
             "base_channels": 8,
         }
-        network = DcganConfig(**values) if family == "gan" else VaeNetwork(**values)
+        network = DcganConfig(**values) if family == "gan" else VaeNetwork(**values, body="dcgan")
         folder = tmp_path_factory.mktemp(family) / "checkpoint"
         save_untrained(folder, family="dcgan" if family == "gan" else family, network=network, seed=seed)
         return folder

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ganvas_core.cli import UsageError
 from tests.support.training import tiny_config
@@ -54,12 +55,14 @@ def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path) -> None:
     )
     weights = [name for name in one if name.startswith("module.")]
     assert len(weights) > 20
-    for name in weights:
-        distance = float((one[name] - two[name]).norm() / one[name].norm().clamp_min(1e-3))
-        assert distance < 1e-4, name
+
+    def largest_distance(ones: dict[str, Tensor]) -> float:
+        pairs = [(one[name].float(), ones[name].float()) for name in weights]
+        return max(float((a - b).norm() / a.norm().clamp_min(1e-3)) for a, b in pairs)
+
+    assert largest_distance(two) < 1e-5
     # The comparison tells runs apart.
-    last = "module.discriminator.to_score.weight"
-    assert float((one[last] - other[last]).norm() / one[last].norm()) > 1e-3
+    assert largest_distance(other) > 1e-2
 
     # The first process alone writes, each line once.
     steps = [line["step"] for line in read_curves(tmp_path / "two" / "curves.jsonl") if "losses" in line]
