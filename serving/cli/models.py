@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ganvas_core.cli import OPTIONS, Cli, UsageError
 from ganvas_core.names import DEFAULT_REPOSITORY
-from serving.repository.pins import read_pins, write_pins
+from serving.repository.pins import not_kept, read_pins, write_pins
 from serving.repository.publish import locked, publish
 from serving.repository.reader import Repository, read_repository
 
@@ -98,14 +98,23 @@ def _pin(options: ModelsOptions, name: str) -> None:
 def _list(options: ModelsOptions) -> None:
     rows = describe(read_repository(options.repository, options.config_name))
     pins = read_pins(options.repository)
+    there_is = {(row["name"], row["version"]) for row in rows}
+    rows += [
+        {"name": name, "version": version, "status": "missing", "reason": "it is not in the repository."}
+        for name, version in pins.items()
+        if (name, version) not in there_is
+    ]
+    rows.sort(key=lambda row: (row["name"], row["version"]))
     if options.as_json:
         print(json.dumps([row | {"pinned": pins.get(row["name"]) == row["version"]} for row in rows], indent=2))
         return
     console = table_console()
     table = Table(*COLUMNS)
     for row in rows:
-        if row["status"] == "rejected":
-            table.add_row(row["name"], str(row["version"]), *[""] * (len(COLUMNS) - 3), "[red]rejected[/]")
+        pinned = ", pinned" if pins.get(row["name"]) == row["version"] else ""
+        if row["status"] != "ok":
+            status = f"[red]{row['status']}[/]{pinned}"
+            table.add_row(row["name"], str(row["version"]), *[""] * (len(COLUMNS) - 3), status)
             continue
         table.add_row(
             row["name"],
@@ -117,12 +126,14 @@ def _list(options: ModelsOptions) -> None:
             f"{row['num_bytes'] / 1e6:.2f} MB",
             row["digest"][:12],
             row["created"],
-            "[green]ok[/], pinned" if pins.get(row["name"]) == row["version"] else "[green]ok[/]",
+            f"[green]ok[/]{pinned}",
         )
     console.print(table)
     for row in rows:
         if row["status"] == "rejected":
             console.print(f"{row['name']} version {row['version']} is rejected: {row['reason']}", markup=False)
+        if row["status"] != "ok" and pins.get(row["name"]) == row["version"]:
+            console.print(not_kept(row["name"], row["version"], row["reason"]), markup=False)
 
 
 def describe(repository: Repository) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ NUM_ATTEMPTS = 3
 SILENT_S = 5.0
 NUM_SILENCES = 3
 
-Cause = Literal["dead process", "wrong image", "no image", "rejected"]
+Cause = Literal["dead process", "wrong image", "no image", "rejected", "pin not kept"]
 """Why a version is not served, as the metrics call it."""
 
 logger = logging.getLogger("ganvas.supervisor")
@@ -107,9 +107,10 @@ class Medic:
                 group.create_task(self._canaries())
 
     def states(self) -> dict[VersionId, Cause | None]:
-        """Every version of the repository; None: it is served, as far as its parts are up."""
+        """Every version of the repository or pinned; None: it is served, as far as its parts are up."""
         rejected: dict[VersionId, Cause | None] = dict.fromkeys(self._versions.rejected, "rejected")
-        return rejected | {key: self._causes.get(key) for key in list(self._versions.entries)}
+        states = rejected | {key: self._causes.get(key) for key in list(self._versions.entries)}
+        return states | dict.fromkeys(self._versions.pins_not_kept(), "pin not kept")
 
     def suspect(self) -> None:
         """Make a round of golden seeds at once."""

@@ -42,6 +42,8 @@ class Ready:
     """None: there is no gateway."""
     models: Sequence[dict[str, Any]]
     rejected: Sequence[dict[str, Any]]
+    out: Sequence[dict[str, Any]] = ()
+    """Pinned versions that cannot be served, with name, version and reason: their models have no default."""
 
 
 def print_start(console: Console, options: ServeOptions, names: Sequence[str]) -> None:
@@ -87,6 +89,8 @@ def print_ready(console: Console, ready: Ready) -> None:
         table.add_row("model", escape(line))
     for entry in ready.rejected:
         table.add_row("[red]rejected[/]", escape(f"{entry['name']} version {entry['version']}: {entry['reason']}"))
+    for entry in ready.out:
+        table.add_row("[red]out[/]", escape(entry["reason"]))
     table.add_row("stop", "Ctrl-C, or SIGTERM: accepted work finishes first")
     console.print(Panel(table, title="Ganvas is ready", expand=False))
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from ganvas_core.cli import UserError
 from serving.options import ServeOptions, address_of
+from serving.repository.pins import not_kept
 from serving.repository.reader import (
     ModelVersion,
     Rejected,
@@ -289,6 +290,10 @@ class Supervisor:
             gateway_pid=self._gateway.pid if self._gateway else None,
             models=self._service.models,
             rejected=[*map(dataclasses.asdict, self.versions.rejected.values()), *self._service.rejected],
+            out=[
+                {"name": name, "version": version, "reason": not_kept(name, version, reason)}
+                for (name, version), reason in self.versions.pins_not_kept().items()
+            ],
         )
 
     def _on_signal(self, number: signal.Signals) -> None:

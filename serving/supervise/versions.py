@@ -2,7 +2,8 @@
 
 A version that appears in the repository is staged, loaded beside the others, proven by the service, and only then
 what an empty version means. One that fails anywhere on the way is refused, and what was served stays. One that is
-deleted from the repository is retired, unless it is the last.
+deleted from the repository is retired, unless it is the last or pinned. A pinned version that cannot be served leaves
+the model without a default: the newer one that an operator went back from must not come back by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ganvas_core.names import companions
-from serving.repository.pins import read_pins
+from serving.repository.pins import read_pins, remedy
 from serving.repository.reader import ModelVersion, Rejected, Repository, RepositoryError, list_versions
 from serving.service.inference.wanted import VersionId, Wanted
 from serving.service.logs import logfmt
@@ -28,6 +29,7 @@ __all__ = ["Versions"]
 
 POLL_S = 1.0
 RESTARTING = "is being loaded again"
+PIN_NOT_KEPT = "is pinned and cannot be served"
 
 logger = logging.getLogger("ganvas.supervisor")
 
@@ -72,16 +74,20 @@ class Versions:
         self._loads = dict.fromkeys(self.entries, 1)
         self._proven = set(self.entries)
         self._pins = self._read_pins({})
+        self._told: dict[str, str] = {}
+        """What was last logged of the pin of a model."""
         self._seen = {key: self._fingerprint(key) for key in (*self.entries, *self.rejected)}
         self._verdicts: dict[tuple[VersionId, int], asyncio.Future[str | None]] = {}
         self._one_at_a_time = asyncio.Lock()
 
     def wanted(self) -> Wanted:
         """What the service should serve."""
+        not_served = self.pins_not_kept()
+        defaults = {name: version for name in self.names() if (version := self.default(name)) is not None}
         return Wanted(
             versions={key: self._loads[key] for key in self.entries if key not in self._unloaded},
-            defaults={name: version for name in self.names() if (version := self.default(name)) is not None},
-            out=self.out,
+            defaults=defaults | dict(not_served.keys()),
+            out=dict.fromkeys(not_served, PIN_NOT_KEPT) | self.out,
         )
 
     def loads(self, key: VersionId) -> int:
@@ -89,13 +95,25 @@ class Versions:
         return self._loads[key]
 
     def names(self) -> list[str]:
-        return sorted({name for name, _ in self.entries})
+        return sorted({name for name, _ in list(self.entries)})
 
     def default(self, name: str) -> int | None:
-        """The version that an empty version means: the pinned one, or the newest that is proven."""
+        """The version that an empty version means: the pinned one, else the newest that is proven; None: there is none.
+
+        A pin that cannot be kept gives None too.
+        """
         proven = {version for model, version in self._proven if model == name}
-        pin = self._pins.get(name)
-        return pin if pin in proven else max(proven, default=None)
+        pin = self._pins.get(name, max(proven, default=None))
+        return pin if pin in proven else None
+
+    def pins_not_kept(self) -> dict[VersionId, str]:
+        """Pinned versions that cannot be served, of models that have others, and why."""
+        found = {}
+        for key in list(self._pins.items()):
+            if key[0] in self.names() and key not in self._proven:
+                rejected = self.rejected.get(key)
+                found[key] = rejected.reason if rejected else self._reason(key)
+        return found
 
     def on_serving(self, models: list[dict[str, Any]]) -> None:
         """The service has proven what it could of what was wanted when it started."""
@@ -103,6 +121,7 @@ class Versions:
         for key in set(self.wanted().versions) - served:
             self._proven.discard(key)
         self.tell()
+        self._tell_pins()
 
     def on_verdict(self, key: VersionId, loads: int, reason: str | None) -> None:
         """The service has proven a version, or refused it for a reason."""
@@ -124,21 +143,23 @@ class Versions:
                 logger.error(logfmt(event="repository-not-followed", reason=str(error)))
 
     async def _follow_once(self) -> None:
+        pins = self._read_pins(self._pins)  # first, so that a version that is published and then pinned is there
         there_is = dict.fromkeys(await asyncio.to_thread(lambda: list(list_versions(self._source))))
         for key in there_is:
             seen = self._fingerprint(key)
             if key not in self.entries and self._seen.get(key) != seen:
                 self._seen[key] = seen
                 await self._add(key)
-        pins = self._read_pins(self._pins)
         if pins != self._pins:
             self._pins = pins
             self.tell()
             for name in self.names():
                 logger.warning(logfmt(event="default", model=name, version=self.default(name)))
         for key in set(self.entries) - set(there_is):
-            if any(other in self._proven for other in there_is if other[0] == key[0]):
+            others = any(other in self._proven for other in there_is if other[0] == key[0])
+            if others and not (key in self._proven and self._pins.get(key[0]) == key[1]):
                 await self._retire(key)
+        self._tell_pins()
 
     async def reload(self, key: VersionId, models: list[str], reason: str) -> str | None:
         """Take a version out at once, load some of its Triton models anew, and put it back once it is proven.
@@ -269,6 +290,22 @@ class Versions:
             yield
         finally:
             self.changing.discard(model)
+
+    def _reason(self, key: VersionId) -> str:
+        if key in self.entries:
+            return "its images were not as certified."
+        if (self._source / key[0] / str(key[1])).is_dir():
+            return "it is not loaded yet."
+        return "it is not in the repository."
+
+    def _tell_pins(self) -> None:
+        """Log each pin that cannot be kept, once."""
+        told = {name: reason for (name, _), reason in self.pins_not_kept().items()}
+        for name, reason in told.items():
+            if reason != self._told.get(name):
+                fields = {"model": name, "version": self._pins[name], "reason": reason, "remedy": remedy(name)}
+                logger.error(logfmt(event="pin-not-kept", **fields))
+        self._told = told
 
     def _read_pins(self, otherwise: dict[str, int]) -> dict[str, int]:
         try:

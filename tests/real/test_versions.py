@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -122,3 +123,29 @@ def test_version_that_makes_other_images_is_refused_and_the_old_one_kept(reposit
             assert time.monotonic() < end
             assert ask(serve) == "1"
         assert ask(serve) == "1"
+
+
+def test_damaged_pin_takes_the_default_out_and_a_restored_one_brings_it_back(repository: Path, tmp_path: Path) -> None:
+    publish(repository, 2)
+    write_pins(repository, {MODEL: 1})
+    path = repository / MODEL / "1" / "model.onnx"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-1])
+    with running_serve(repository, tmp_path) as serve:
+        assert [(entry["name"], entry["version"]) for entry in serve.ready["out"]] == [(MODEL, 1)]
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(serve)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert ask(serve, "2") == "2"
+        with urllib.request.urlopen(f"http://{serve.ready['metrics']}/metrics", timeout=BACK_S) as reply:
+            text = reply.read().decode()
+        assert f'ganvas_version_served{{model="{MODEL}",reason="pin not kept",version="1"}} 0.0' in text
+        path.write_bytes(sound)
+        end = time.monotonic() + BACK_S
+        while True:
+            try:
+                assert ask(serve) == "1"
+                break
+            except grpc.RpcError:
+                assert time.monotonic() < end
+                time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,3 +88,22 @@ def test_pins_that_are_damaged_are_said(repository: Path) -> None:
     code, output = run(repository)
     assert code == 2
     assert "must map model names to versions" in output
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_pin_that_cannot_be_kept_is_said(
+    repository: Path, add_version: Callable[[str, int], None], deleted: bool
+) -> None:
+    add_version("plain-gan", 2)
+    assert run(repository, "pin", "plain-gan", "1")[0] == 0
+    path = repository / "plain-gan" / "1"
+    if deleted:
+        shutil.rmtree(path)
+    else:
+        (path / "model.onnx").write_bytes(b"no model")
+    code, output = run(repository)
+    assert code == 0
+    assert ("missing, pinned" if deleted else "rejected, pinned") in output
+    assert "plain-gan is pinned to version 1, which cannot be served:" in output.replace("\n", " ")
+    row = json.loads(run(repository, "--json")[1])[0]
+    assert (row["version"], row["pinned"], row["status"]) == (1, True, "missing" if deleted else "rejected")

@@ -110,6 +110,9 @@ class FakeVersions:
         self.reloads: list[tuple[list[str], str]] = []
         self._attempts = attempts
 
+    def pins_not_kept(self) -> dict[tuple[str, int], str]:
+        return {}
+
     def loads(self, key: tuple[str, int]) -> int:
         return 1 + len(self.reloads)
 
