@@ -58,6 +58,10 @@ class GatewayProcess:
         self.admin = Admin(self.folder / ADMIN_SOCKET)
         self.port = settings.port
         """Where it listens; known once it is ready."""
+        self.keys_ok = False
+        """Whether the keys in use are those of the keys file as it is now."""
+        self._keys_told: object = None
+        """The file and the error that were logged last; None while the file is in use."""
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
         self._changing = threading.Lock()
@@ -76,6 +80,7 @@ class GatewayProcess:
         if self.keys_file is not None:
             self._keys_seen = _fingerprint(self.keys_file)
             self.settings = dataclasses.replace(self.settings, keys=read_keys(self.keys_file))
+            self.keys_ok = True
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         for name, data in (
@@ -233,11 +238,24 @@ class GatewayProcess:
     def _follow_keys(self) -> None:
         while not self._stopped.wait(KEYS_POLL_S) and self.poll() is None:
             self._bound_log()
-            try:
-                if self.reload_keys():
-                    logger.info("event=keys-reloaded keys=%d", len(self.settings.keys or ()))
-            except (UserError, OSError, http.client.HTTPException) as error:
+            self.look_at_keys()
+
+    def look_at_keys(self) -> None:
+        """Take over the keys file if it changed; log what comes of it, a failure once for each change of the file."""
+        assert self.keys_file is not None
+        seen = _fingerprint(self.keys_file)
+        try:
+            reloaded = self.reload_keys()
+        except (UserError, OSError, http.client.HTTPException) as error:
+            self.keys_ok = False
+            told = (seen, str(error))
+            if told != self._keys_told:
                 logger.warning("event=keys-not-reloaded reason=%r", str(error))
+            self._keys_told = told
+        else:
+            if reloaded or self._keys_told is not None:
+                logger.info("event=keys-reloaded keys=%d", len(self.settings.keys or ()))
+            self.keys_ok, self._keys_told = True, None
 
     def _bound_log(self) -> None:
         """Start the log again when it has grown large; Envoy appends to what there is."""

@@ -49,6 +49,11 @@ class GatewayPart:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
+    @property
+    def keys_ok(self) -> bool | None:
+        """Whether the keys in use are those of the keys file as it is now; None: there is none, or no gateway."""
+        return None if self._keys_file is None or self._process is None else self._process.keys_ok
+
     async def start(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         process = GatewayProcess(self._settings, self._folder, keys_file=self._keys_file)

@@ -31,14 +31,18 @@ STOP_S = 0.1
 Source = Callable[[], str]
 """Metrics in Prometheus' text format. May take a while, and may raise an OSError."""
 
+FileState = Callable[[], bool | None]
+"""Whether a file is in use as it is now; None: there is none."""
+
 
 class _Supervisor(Collector):
     """Restarts of every part, which are up, and what the log has lost."""
 
-    def __init__(self, keepers: Iterable[Keeper], medic: Medic, log: Output) -> None:
+    def __init__(self, keepers: Iterable[Keeper], medic: Medic, log: Output, files: Mapping[str, FileState]) -> None:
         self._keepers = tuple(keepers)
         self._medic = medic
         self._log = log
+        self._files = files
 
     def collect(self) -> Iterable[Metric]:
         restarts = CounterMetricFamily("ganvas_restarts", "Restarts of a part of serve.", labels=["part"])
@@ -58,13 +62,23 @@ class _Supervisor(Collector):
         for (model, version), cause in self._medic.states().items():
             served.add_metric([model, str(version), cause or ""], float(cause is None))
         dropped = CounterMetricFamily("ganvas_log_lines_dropped", "Lines that nobody read in time.", self._log.dropped)
-        return restarts, ready, canary, served, dropped
+        files = []
+        for name, state in self._files.items():
+            family = GaugeMetricFamily(f"ganvas_{name}_file_ok", f"Whether the {name} file is in use as it is now.")
+            if (ok := state()) is not None:
+                family.add_metric([], float(ok))
+            files.append(family)
+        return restarts, ready, canary, served, dropped, *files
 
 
-def supervisor_metrics(keepers: Iterable[Keeper], medic: Medic, log: Output) -> Source:
-    """The supervisor's own."""
+def supervisor_metrics(keepers: Iterable[Keeper], medic: Medic, log: Output, files: Mapping[str, FileState]) -> Source:
+    """The supervisor's own.
+
+    Args:
+        files: name of each file that is followed to its state.
+    """
     registry = CollectorRegistry()
-    registry.register(_Supervisor(keepers, medic, log))
+    registry.register(_Supervisor(keepers, medic, log, files))
     return lambda: generate_latest(registry).decode()
 
 

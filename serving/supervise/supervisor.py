@@ -185,7 +185,15 @@ class Supervisor:
             canary_timeout_s=options.canary_timeout_s,
         )
         self._sources = {
-            "supervisor": supervisor_metrics(self.keepers, self.medic, log),
+            "supervisor": supervisor_metrics(
+                self.keepers,
+                self.medic,
+                log,
+                {
+                    "keys": lambda: self._gateway.keys_ok if self._gateway else None,
+                    "pins": lambda: self.versions.pins_ok,
+                },
+            ),
             "service": self._read_service_metrics,
             "triton": lambda: read_http(f"http://{address_of('127.0.0.1', triton.metrics_port)}/metrics"),
         }

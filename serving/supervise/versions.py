@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ganvas_core.names import companions
-from serving.repository.pins import read_pins, remedy
+from serving.repository.pins import PINS_FILE, read_pins, remedy
 from serving.repository.reader import ModelVersion, Rejected, Repository, RepositoryError, list_versions
 from serving.service.inference.wanted import VersionId, Wanted
 from serving.service.logs import logfmt
@@ -73,6 +73,10 @@ class Versions:
         self._retire_s = retire_s
         self._loads = dict.fromkeys(self.entries, 1)
         self._proven = set(self.entries)
+        self.pins_ok = True
+        """Whether the pins in use are those of the file as it is now."""
+        self._pins_told: object = None
+        """The file and the error that were logged last; None while the file is in use."""
         self._pins = self._read_pins({})
         self._told: dict[str, str] = {}
         """What was last logged of the pin of a model."""
@@ -308,11 +312,25 @@ class Versions:
         self._told = told
 
     def _read_pins(self, otherwise: dict[str, int]) -> dict[str, int]:
+        """What the file says, or what is given; a file that cannot be read is logged once for each change of it."""
         try:
-            return read_pins(self._source)
+            status = (self._source / PINS_FILE).stat()
+            seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+        except OSError:
+            seen = None
+        try:
+            pins = read_pins(self._source)
         except RepositoryError as error:
-            logger.error(logfmt(event="pins-unreadable", reason=str(error)))
+            self.pins_ok = False
+            told = (seen, str(error))
+            if told != self._pins_told:
+                logger.error(logfmt(event="pins-unreadable", reason=str(error)))
+            self._pins_told = told
             return otherwise
+        if self._pins_told is not None:
+            logger.warning(logfmt(event="pins-readable"))
+        self.pins_ok, self._pins_told = True, None
+        return pins
 
     def _fingerprint(self, key: VersionId) -> tuple[Any, ...]:
         """Changes when a file of a version does: a version that was rejected while it was copied is tried again."""

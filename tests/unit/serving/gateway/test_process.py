@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from ganvas_core.cli import UserError
 from serving.gateway.process import GatewayProcess
 from serving.gateway.settings import GatewaySettings, Tls
+from serving.keys.store import add_key
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,38 @@ def test_gateway_says_so_when_the_keys_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such file"):
         gateway.start()
     gateway.stop()
+
+
+def test_keys_file_that_cannot_be_used_is_logged_once_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, aside = tmp_path / "keys.json", tmp_path / "aside.json"
+    add_key(path, "studio")
+    gateway = GatewayProcess(GatewaySettings(), tmp_path / "gateway", keys_file=path)
+    gateway._keys_seen = None
+    taken: list[object] = []
+    monkeypatch.setattr(gateway, "update", lambda **changes: taken.append(changes))
+    caplog.set_level(logging.INFO, "ganvas.gateway")
+
+    def look(times: int = 3) -> list[str]:
+        caplog.clear()
+        for _ in range(times):
+            gateway.look_at_keys()
+        return [line.split()[0] for line in caplog.messages]
+
+    assert look() == ["event=keys-reloaded"]
+    assert gateway.keys_ok
+    path.rename(aside)
+    assert look() == ["event=keys-not-reloaded"]
+    assert not gateway.keys_ok
+    for text in ("x", "{ "):
+        path.write_text(text)
+        assert look() == ["event=keys-not-reloaded"]
+        assert not gateway.keys_ok
+    aside.replace(path)  # the very file that is in use
+    assert look() == ["event=keys-reloaded"]
+    assert gateway.keys_ok
+    assert len(taken) == 1
 
 
 def test_gateway_says_so_when_its_port_is_taken(tmp_path: Path) -> None:

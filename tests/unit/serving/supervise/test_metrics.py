@@ -86,7 +86,9 @@ def test_supervisor_tells_restarts_and_lost_lines(tmp_path: Path) -> None:
         log = Output(file.fileno())
         states = {("well", 1): None, ("ill", 2): "wrong image"}
         medic = SimpleNamespace(reloads=3, failures=1, states=lambda: states)
-        source = supervisor_metrics([keeper], cast(Medic, medic), log)
+        source = supervisor_metrics(
+            [keeper], cast(Medic, medic), log, {"keys": lambda: False, "pins": lambda: True, "no": lambda: None}
+        )
         keeper.restarts, log.dropped = 3, 7
         found = {
             (sample.name, *sample.labels.values()): sample.value
@@ -102,4 +104,6 @@ def test_supervisor_tells_restarts_and_lost_lines(tmp_path: Path) -> None:
         ("ganvas_version_served", "ill", "wrong image", "2"): 0,
         ("ganvas_part_ready", "resting"): 0,
         ("ganvas_log_lines_dropped_total",): 7,
+        ("ganvas_keys_file_ok",): 0,
+        ("ganvas_pins_file_ok",): 1,
     }

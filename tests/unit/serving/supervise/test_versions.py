@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from serving.options import ServeOptions
-from serving.repository.pins import not_kept, write_pins
+from serving.repository.pins import PINS_FILE, not_kept, write_pins
 from serving.repository.reader import read_repository
 from serving.service.errors import UnavailableError
 from serving.service.inference.catalog import Catalog, ServedModel
@@ -144,3 +145,21 @@ def test_ready_box_lists_what_is_out() -> None:
     output = cast(io.StringIO, console.file).getvalue()
     assert "out" in output
     assert f"{MODEL} is pinned to version 1, which cannot be served: its file is damaged." in output
+
+
+def test_pins_that_cannot_be_read_are_logged_once_a_change(
+    start: Callable[[], Versions], repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    versions = start()
+    path = repository / PINS_FILE
+    for text in ("{", "[1, 2]"):
+        path.write_text(text)
+        for _ in range(3):
+            asyncio.run(versions._follow_once())
+        assert not versions.pins_ok
+        assert versions.default(MODEL) == 1
+    assert sum("event=pins-unreadable" in line for line in caplog.messages) == 2
+    write_pins(repository, {MODEL: 2})
+    asyncio.run(versions._follow_once())
+    assert versions.pins_ok
+    assert versions.default(MODEL) == 2
