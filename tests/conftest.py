@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from serving.triton.process import TritonProcess
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The whole suite runs in two processes: what starts servers in one of them, the rest by files in the other."""
+    if config.getoption("dist", "no") == "no":
+        return
     for item in items:
         ring = item.path.relative_to(Path(__file__).parent).parts[0]
         group = "servers" if ring in ("real", "service") else str(item.path)
