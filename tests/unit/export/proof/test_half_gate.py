@@ -117,6 +117,13 @@ def test_the_cases_have_256_seeds_and_every_corner() -> None:
     assert OPTIONS.__class__(name="any").num_half_seeds == 256
 
 
+def test_half_cases_have_every_label_at_both_ends_of_truncation() -> None:
+    cases = make_half_cases(num_seeds=32, num_labels=3, truncation_max=1.5)
+    assert cases.labels is not None
+    corners = zip(cases.truncation[-6:].tolist(), cases.labels[-6:].tolist(), strict=True)
+    assert set(corners) == {(truncation, label) for truncation in (0.0, 1.5) for label in range(3)}
+
+
 def test_an_fp16_encoder_is_part_of_the_proof(vae: Exported) -> None:
     source = load_checkpoint(vae.checkpoint)
     graphs = build_graphs(source, export_networks(source))
