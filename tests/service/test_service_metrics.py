@@ -93,9 +93,13 @@ def test_labels_are_nothing_that_a_caller_makes_up(service: Service) -> None:
     assert "nobody" not in service.server.metrics.text()
 
 
-def test_request_id_of_the_caller_comes_back_and_is_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_request_id_of_the_caller_comes_back_and_is_logged(
+    service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A test before this one may have had the service log by a handler of its own.
+    monkeypatch.setattr(logging.getLogger("ganvas"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("ganvas"), "handlers", [])
     with caplog.at_level(logging.INFO, logger="ganvas.access"):
-        logging.getLogger("ganvas").propagate = True
         _, call = service.stub.Sample.with_call(sample_request(1), metadata=(("x-request-id", "my-id.7"),))
         error = failure_of(lambda: service.stub.Sample(sample_request(1, model="nobody")))
         stream = service.stub.SampleStream(sample_request(40), metadata=(("x-request-id", "streamed"),))
