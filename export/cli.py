@@ -44,10 +44,13 @@ def export(options: CheckpointExportOptions) -> None:
                 f"  fp16 range     largest activation {file.activations.peak:.3g} in {file.activations.node} "
                 f"(limit {file.activations.limit:.0f}, {pixels.num_images} images)"
             )
-            for node, reason in file.fp32_nodes.items():
-                print(f"  in float32     {node}: {reason}")
-            for node, exponent in file.rescaled.items():
-                print(f"  rescaled       {node}: weights by 2^{-exponent}, which the next layer undoes")
+            inside = [
+                f"{len(names)} {what}"
+                for names, what in ((file.fp32_nodes, "nodes in float32"), (file.rescaled, "layers rescaled"))
+                if names
+            ]
+            if inside:
+                print(f"  fp16 network   {' and '.join(inside)}; which and why: see the report")
             for weight, how in file.clipped.items():
                 print(f"  warning        weight {weight}: {how}")
     if certificate.no_fp16 is not None:

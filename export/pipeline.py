@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.adapters.source import Source
-from export.errors import BatchDependenceError, GateError
+from export.errors import BatchDependenceError, GateError, first_line
 from export.graph.build import Graphs, Networks, build_graphs, export_networks
 from export.graph.guards import check_on_gpu
 from export.graph.tensors import weights_in_files
@@ -32,6 +32,7 @@ from export.surgery.batch_invariance import first_dependent_node, invariance_fee
 from export.surgery.simplify import Change, simplify
 from ganvas_core.certificate import Certificate
 from ganvas_core.names import GOLDEN_FILE, REPORT_FILE
+from ganvas_core.session import SessionError
 
 __all__ = ["ExportResult", "export_model"]
 
@@ -71,7 +72,10 @@ def export_model(
     check_folder(options.repository)
     check_new_version(options.repository, source, options)
     with weights_in_files() as folder:
-        certificate, changes = _export(source, options, folder, report, external_bytes)
+        try:
+            certificate, changes = _export(source, options, folder, report, external_bytes)
+        except SessionError as error:
+            raise GateError(f"{first_line(error)} Make forward take any batch, label and latent.") from None
     return ExportResult(
         name=options.name,
         version=certificate.version,

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
+from export.adapters.call import ANY_ERROR, place_of
 from export.adapters.distribution import with_distribution
 from export.adapters.layout import ChannelsFirstInput, ChannelsFirstOutput
 from export.adapters.source import Source
@@ -48,9 +49,10 @@ def load_adapter_file(path: Path, weights: Path | None, *, trust_pickle: bool = 
         made = function(*arguments)
     except ValidationError as error:
         raise InputError(f"the Spec in {path} is wrong: {describe_validation_error(error)} {_EXPLAIN}") from None
-    except Exception as error:  # whatever a file of anyone's raises
+    except ANY_ERROR as error:
         raise InputError(
-            f"{FUNCTION}() in {path} raised {type(error).__name__}: {first_line(error, limit=600)} Mend the adapter."
+            f"{FUNCTION}() in {path} raised {type(error).__name__}{place_of(error)}: {first_line(error, limit=600)} "
+            "Mend the adapter."
         ) from None
     kinds = tuple(type(part) for part in made) if isinstance(made, tuple) else ()
     if len(kinds) != 2 or not issubclass(kinds[0], nn.Module) or not issubclass(kinds[1], Spec):
@@ -60,11 +62,11 @@ def load_adapter_file(path: Path, weights: Path | None, *, trust_pickle: bool = 
     provenance = {"adapter": path.name, "adapter_sha256": file_sha256(path)}
     if weights is not None:
         provenance |= {"weights": weights.name, "weights_sha256": file_sha256(weights)}
-    return source_of(*made, provenance=provenance)
+    return source_of(*made, family=f"{path.stem}.{type(made[0]).__name__}", provenance=provenance)
 
 
-def source_of(network: nn.Module, spec: Spec, *, provenance: dict[str, Any]) -> Source:
-    """What the export builds from, of a network and its spec."""
+def source_of(network: nn.Module, spec: Spec, *, family: str, provenance: dict[str, Any]) -> Source:
+    """What the export builds from, of a network and its spec, in eval mode."""
     encoder = spec.encoder
     if spec.layout == "NHWC":
         network = ChannelsFirstOutput(network)
@@ -77,7 +79,7 @@ def source_of(network: nn.Module, spec: Spec, *, provenance: dict[str, Any]) -> 
         image_range=spec.image_range,
         labels=spec.label_names,
         truncation=spec.truncation,
-        family="gan" if encoder is None else "vae",
+        family=family,
         provenance=provenance | spec.summary(),
     )
 
@@ -89,9 +91,9 @@ def _function_of(path: Path) -> Callable[..., Any]:
         names = runpy.run_path(str(path), run_name="ganvas_adapter")
     except SyntaxError as error:
         raise InputError(f"--adapter {path} is not Python: {error.msg} (line {error.lineno}). {_EXPLAIN}") from None
-    except Exception as error:  # whatever a file of anyone's raises; ValueError of null bytes among them
+    except ANY_ERROR as error:  # ValueError of null bytes among them
         raise InputError(
-            f"--adapter {path} raised {type(error).__name__}: {first_line(error)} Mend the adapter."
+            f"--adapter {path} raised {type(error).__name__}{place_of(error)}: {first_line(error)} Mend the adapter."
         ) from None
     function = names.get(FUNCTION)
     if not callable(function):

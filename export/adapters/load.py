@@ -55,6 +55,6 @@ def _ready(name: str, options: CheckpointExportOptions) -> Source:
         )
     file = options.weights if options.weights.is_file() else None
     provenance = {"adapter": name, "weights": options.weights.name}
-    return source_of(
-        network, spec, provenance=provenance if file is None else provenance | {"weights_sha256": file_sha256(file)}
-    )
+    if file is not None:
+        provenance |= {"weights_sha256": file_sha256(file)}
+    return source_of(network, spec, family=name, provenance=provenance)

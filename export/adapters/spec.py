@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -16,6 +17,7 @@ Distribution = Literal["normal", "uniform", "truncated-normal"]
 Layout = Literal["NCHW", "NHWC"]
 
 _Size = Annotated[int, Field(ge=1)]
+_MAX_LABELS = 65536
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True))
@@ -37,8 +39,8 @@ class Spec:
     distribution: Distribution = "normal"
     """What z was drawn from in training: standard normal, uniform within [-1, 1], or normal without what lies beyond
     2."""
-    labels: tuple[str, ...] | int = ()
-    """Names of the classes, or how many there are. None: unconditional."""
+    labels: tuple[str, ...] | Annotated[int, Field(ge=0, le=_MAX_LABELS)] = ()
+    """Names of the classes, each another, or how many there are. None: unconditional."""
     truncation: Truncation = "latent"
     """Who applies it: "latent": z is scaled by it; "network": the network takes it, as StyleGAN does."""
     encoder: nn.Module | None = None
@@ -48,6 +50,11 @@ class Spec:
         low, high = self.image_range
         if not low < high:
             raise ValueError(f"image_range must be black, then white, of rising value; got {self.image_range}.")
+        names = self.label_names
+        if empty := [number for number, name in enumerate(names) if not name.strip()]:
+            raise ValueError(f"labels must have names; that of label {empty[0]} is {names[empty[0]]!r}.")
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"labels must have a name each; {twice[0]!r} is there {names.count(twice[0])} times.")
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from export.adapters.call import ANY_ERROR
 from export.adapters.source import Source
 from export.errors import GateError, InputError
 from export.graph.tensors import from_array, load_graph, to_array, weights_folder
@@ -95,7 +96,12 @@ def network_graph(source: Source) -> ModelProto:
     }
     inputs = generator_inputs(source)
     example = tuple(examples[name] for name in inputs)
-    return _export(fold_batch_norm(wrap_generator(source)), example, inputs=inputs, outputs=["image_float"])
+    model = _export(fold_batch_norm(wrap_generator(source)), example, inputs=inputs, outputs=["image_float"])
+    # The exporter may read the size of the batch from any input, and decode has no truncation.
+    for node in model.graph.node:
+        if node.op_type == "Shape" and node.input[0] == "truncation":
+            node.input[0] = "latent"
+    return model
 
 
 def encoder_graph(encoder: nn.Module, *, image: tuple[int, int, int]) -> ModelProto:
@@ -125,7 +131,7 @@ def _export(network: nn.Module, example: tuple[Tensor, ...], *, inputs: list[str
             )
             assert program is not None
             model = _without_metadata(_graph_of(program))
-    except Exception as error:  # the exporter has many, and those of the network's own code
+    except ANY_ERROR as error:  # the exporter has many, and those of the network's own code
         raise InputError(_explain(error)) from None
     for value in (*model.graph.input, *model.graph.output):
         if value.type.tensor_type.shape.dim[0].dim_param != BATCH:
@@ -173,6 +179,7 @@ def _without_metadata(model: ModelProto) -> ModelProto:
 def _node_name(scopes: str, op_type: str, taken: set[str]) -> str:
     """`network/blocks.3/ConvTranspose`, numbered from the second such node on."""
     path = [part.strip("'\" ") for part in scopes.strip("[]").split(",")][:-1]
+    path = [part for part in path if part != "_empty_nn_module_stack_from_metadata_hook"]  # of sizes: no module's
     module = max(path, key=len, default="").removeprefix("network").lstrip(".")
     stem = f"network/{module}/{op_type}" if module else f"network/{op_type}"
     name, number = stem, 1

@@ -19,6 +19,7 @@ from export.proof.half_gate import Expected, judge_images, judge_posterior
 from export.proof.prove import HalfExpected, Proof, expect_half, prove_fp16
 from ganvas_core.interface import TRUNCATION_MAX
 from ganvas_core.names import FP32_FILE, Role
+from ganvas_core.session import SessionError
 
 __all__ = ["Mixed", "add_fp16"]
 
@@ -53,7 +54,7 @@ def add_fp16(
     _check_names(options.fp32_nodes, networks)
     try:
         return _add(source, graphs, proof, networks, options, report)
-    except (GateError, NothingPassesError) as error:
+    except (GateError, NothingPassesError, SessionError) as error:
         reason = str(error)
         if options.precision == "fp16":
             raise GateError(

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.adapters.call import NetworkError, call_network
 from export.progress import track
 from export.surgery.sharing import share_weights
 
@@ -18,11 +19,15 @@ __all__ = ["float64_outputs", "torch_outputs"]
 
 
 def torch_outputs(network: nn.Module, rows: list[Tensor], *, batch: int) -> tuple[NDArray[Any], ...]:
-    """What a network of PyTorch's makes of every row, a few at a time."""
+    """What a network of PyTorch's makes of every row, a few at a time.
+
+    Raises:
+        NetworkError: it raised.
+    """
     parts = []
     with torch.inference_mode():
         for start in track(range(0, len(rows[0]), batch), f"PyTorch in {str(rows[0].dtype).removeprefix('torch.')}"):
-            made = network(*(tensor[start : start + batch] for tensor in rows))
+            made = call_network("network", network, [tensor[start : start + batch] for tensor in rows])
             parts.append([made] if isinstance(made, Tensor) else list(made))
     return tuple(torch.cat(outputs).numpy() for outputs in zip(*parts, strict=True))
 
@@ -33,7 +38,7 @@ def float64_outputs(network: nn.Module, rows: list[Tensor], *, batch: int) -> tu
     A network that reads the weights of a layer without calling it is converted whole.
 
     Raises:
-        RuntimeError: it cannot run in float64, because it names a type itself.
+        NetworkError: it cannot run in float64, because it names a type itself.
     """
     rows = [row.double() if row.is_floating_point() else row for row in rows]
     try:
@@ -41,7 +46,7 @@ def float64_outputs(network: nn.Module, rows: list[Tensor], *, batch: int) -> tu
             outputs = torch_outputs(network, rows, batch=batch)
         if all(output.dtype == np.float64 for output in outputs):
             return outputs
-    except RuntimeError:
+    except NetworkError:
         pass
     return torch_outputs(share_weights(network).double(), rows, batch=batch)
 

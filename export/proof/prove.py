@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from export.adapters.call import NetworkError
+from export.adapters.check import check_images
 from export.adapters.source import Source
 from export.errors import GateError, HalfGateError
 from export.graph.build import Graphs
@@ -76,6 +78,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
         pinned_batch: prove the graphs in batches of this size alone, smaller ones filled up.
     Raises:
         BatchDependenceError: an image depends on its batch.
+        InputError: an image leaves the image range.
         GateError: the first that failed, with the worst case and the figure.
     """
     cases = make_cases(
@@ -96,6 +99,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
     alone = network.run_in_batches(inputs, 1)
     parity.check_batch_invariance(network, inputs, alone, cases, batches, what="the network")
     floats, reference = torch_reference(source, cases)
+    check_images(floats, source.image_range, cases.describe)
     float_parity = parity.check_floats(network, inputs, reference, cases, batches)
     del network  # one session at a time: each may hold a copy of the weights
 
@@ -134,10 +138,15 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
 
 
 def expect_half(source: Source, cases: Cases, images: NDArray[np.uint8]) -> HalfExpected:
-    """What PyTorch makes of the cases in float32, and of `images` and as many of noise if there is an encoder."""
+    """What PyTorch makes of the cases in float32, and of `images` and as many of noise if there is an encoder.
+
+    Raises:
+        InputError: an image leaves the image range.
+    """
     inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels)
     inputs["latent"] = source.network_latents(cases.seeds, cases.truncation)
     floats = torch_outputs(wrap_generator(source), _generator_rows(source, inputs), batch=_TORCH_BATCH)
+    check_images(floats[0], source.image_range, cases.describe)
     made = Expected(cases=cases, inputs=inputs, outputs=floats, image_range=source.image_range)
     if source.encoder is None:
         return HalfExpected(images=made, posterior=None)
@@ -218,7 +227,7 @@ def _references(
     single = torch_outputs(network, rows, batch=_TORCH_BATCH)
     try:
         double = float64_outputs(network, rows, batch=_TORCH_BATCH)
-    except RuntimeError:
+    except NetworkError:
         return single, parity.Reference(outputs=single, atol=parity.FLOAT32_ATOL * unit, precision="float32")
     own_error = max(parity.difference(one, wanted).max() for one, wanted in zip(single, double, strict=True))
     atol = max(parity.NUM_OWN_ERRORS * float(own_error), parity.FLOOR * unit)

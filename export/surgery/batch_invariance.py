@@ -57,6 +57,7 @@ def make_batch_invariant(
 def first_dependent_node(network: ModelProto, feeds: Arrays, batches: Sequence[int], *, threads: int = 1) -> str | None:
     """The first node that gives a row other bytes in a batch than alone, from inputs that are the same.
 
+    A size that holds the batch (a Shape, and what is computed from it) is no cause: what it is used for may be.
     None where every node by itself is invariant: then the dependence lies in what ONNX Runtime fuses.
     """
     probe = copy.deepcopy(network)
@@ -66,7 +67,7 @@ def first_dependent_node(network: ModelProto, feeds: Arrays, batches: Sequence[i
     session = open_graph(probe, threads=threads)
     rows = max(batches)
     singles = [session.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(rows)]
-    different: set[str] = set()
+    sizes, different = _sizes(network), set[str]()
     for batch in batches:
         together = session.run({name: array[:batch] for name, array in feeds.items()})
         for index, (name, made) in enumerate(zip(values, together, strict=True)):
@@ -76,13 +77,27 @@ def first_dependent_node(network: ModelProto, feeds: Arrays, batches: Sequence[i
             grown = [
                 axis for axis, sizes in enumerate(zip(made.shape, alone[0].shape, strict=True)) if sizes[0] != sizes[1]
             ]
-            expected = np.concatenate(alone, axis=grown[0]) if grown else alone[0]
-            if made.tobytes() != expected.tobytes():
+            expected = [np.concatenate(alone, axis=grown[0]) if grown else alone[0]]
+            if grown:  # or row by row, where the batch is the inner one of two dimensions that were made one
+                expected.append(np.stack(alone, axis=grown[0] + 1))
+            same = made.tobytes() in [array.tobytes() for array in expected]
+            if not same and (grown or name not in sizes):
                 different.add(name)
     for node in network.graph.node:
         if different & set(node.output):
             return str(node.name)
     return None
+
+
+def _sizes(network: ModelProto) -> set[str]:
+    """Values that are computed from the sizes of others alone."""
+    weights = {tensor.name for tensor in network.graph.initializer}
+    sizes: set[str] = set()
+    for node in network.graph.node:
+        read = {name for name in node.input if name} - weights
+        if node.op_type in ("Shape", "Size") or (read and sizes.issuperset(read)):
+            sizes.update(node.output)
+    return sizes
 
 
 def flatten_weight(network: ModelProto, node: NodeProto) -> ModelProto | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from google.protobuf import text_format
@@ -63,6 +64,32 @@ class Mixing(Network):
         return torch.tanh(self.to_image((z - z.mean(0))[:, :48])).reshape(-1, 3, 8, 8)
 
 
+class Sizes(Network):
+    """The size of the batch, read and used where it does no harm."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.to_image(self.mixed(z)[:, :48])).reshape(z.shape[0], 3, 8, 8)
+
+    def mixed(self, z: Tensor) -> Tensor:
+        z = z.reshape(z.shape[0], 4, 16) + torch.zeros(z.shape[0], 1, 16)
+        by_head = z.transpose(0, 1).reshape(4 * z.shape[0], 16)  # the batch is the inner dimension
+        return torch.sigmoid(by_head).reshape(4, z.shape[0], 16).transpose(0, 1).reshape(z.shape[0], 64)
+
+
+class MixingBesideSizes(Sizes):
+    """Its size does no harm, and sums over the batch do."""
+
+    def mixed(self, z: Tensor) -> Tensor:
+        return super().mixed(z).cumsum(0)
+
+
+class Positions(Network):
+    """Each row gets its place in the batch."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.to_image(z[:, :48]) + torch.arange(z.shape[0])[:, None]).reshape(-1, 3, 8, 8)
+
+
 class Linear(Network):
     """Products with a constant weight, and attention: no rewriting is needed."""
 
@@ -117,9 +144,20 @@ def test_a_network_that_one_batch_size_makes_exact_is_pinned_and_says_so(tmp_pat
             assert config.parameters["batch_buckets"].string_value == "5", path
 
 
-def test_a_network_that_mixes_its_batch_is_refused_with_the_node(tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"depends on its batch: .* The first node that does is network/ReduceMean\."):
-        export_model(source(Mixing), options(tmp_path / "models"))
+def test_a_network_that_reads_the_size_of_its_batch_is_exported(tmp_path: Path) -> None:
+    result = export_model(source(Sizes), options(tmp_path / "models", precision="fp32"))
+    assert "Shape" in {node.op_type for node in onnx.load(result.folder / FP32_FILE).graph.node}
+    assert images_in_batches_of(result.folder, 1) == images_in_batches_of(result.folder, 7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "node"), [(Mixing, "ReduceMean"), (MixingBesideSizes, "CumSum"), (Positions, "Range")]
+)
+def test_a_network_that_mixes_its_batch_is_refused_with_the_node(
+    tmp_path: Path, kind: type[Network], node: str
+) -> None:
+    with pytest.raises(GateError, match=rf"depends on its batch: .* The first node that does is network/{node}\."):
+        export_model(source(kind), options(tmp_path / "models"))
     assert not (tmp_path / "models").exists()
 
 

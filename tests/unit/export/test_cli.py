@@ -13,7 +13,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from export.cli import export
-from ganvas_core.certificate import file_sha256
+from ganvas_core.certificate import Certificate, file_sha256
+from ganvas_core.names import FP16_FILE, REPORT_FILE
 from tests.support import cli
 from tests.unit.export.conftest import Exported
 
@@ -29,6 +30,11 @@ def test_export_command_says_what_it_made(gan: Exported, tmp_path: Path) -> None
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"cats version 1 is in {repository}/cats/1 (")
     assert "in every slot of batches of 1, 2, 3" in lines[-1]
+    file = Certificate.read(repository / "cats" / "1").files[FP16_FILE]
+    assert f"  fp16 network   {len(file.fp32_nodes)} nodes in float32; which and why: see the report" in lines
+    page = (repository / "cats" / "1" / REPORT_FILE).read_text()
+    assert all(f"<code>{node}</code>" in page for node in file.fp32_nodes)
+
     assert (repository / "cats" / "1" / "certificate.json").is_file()
 
 

@@ -185,7 +185,7 @@ class ModelInfo:
     """Every version that is ready."""
     digest: str
     family: str
-    """Of the network, as "gan" or "vae": for people to read. `can_encode` says what the model can do."""
+    """Of the network, as "dcgan" or "my_model.Generator": for people to read. What it can do, `can_encode` says."""
     height: int
     width: int
     channels: int

@@ -17,7 +17,7 @@ __all__ = ["CpuSession", "SessionError"]
 
 
 class SessionError(Exception):
-    """ONNX Runtime cannot load a graph."""
+    """ONNX Runtime cannot load or run a graph."""
 
 
 class CpuSession:
@@ -56,13 +56,22 @@ class CpuSession:
         self.input_names = [entry.name for entry in self.session.get_inputs()]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Every output, in the graph's order. Feeds that the graph has no input for are ignored."""
+        """Every output, in the graph's order. Feeds that the graph has no input for are ignored.
+
+        Raises:
+            SessionError: names the batch size and ONNX Runtime's reason.
+        """
         taken = {name: feeds[name] for name in self.input_names}
         num_rows = len(next(iter(taken.values()), ()))
         missing = max(self.pinned_batch - num_rows, 0) if self.pinned_batch else 0
         if missing:
             taken = {name: np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) for name, rows in taken.items()}
-        outputs: list[NDArray[Any]] = self.session.run(None, taken)
+        try:
+            outputs: list[NDArray[Any]] = self.session.run(None, taken)
+        except Exception as error:  # as above
+            raise SessionError(
+                f"ONNX Runtime cannot run the graph in a batch of {num_rows + missing}: {error}"
+            ) from None
         return [output[:num_rows] for output in outputs] if missing else outputs
 
     def run_in_batches(self, feeds: Mapping[str, NDArray[Any]], batch_size: int) -> list[NDArray[Any]]:

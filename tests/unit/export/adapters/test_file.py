@@ -20,6 +20,7 @@ EXAMPLE = Path("export/adapters/example.py").resolve()
 
 HEAD = """
 import random
+import numpy as np
 import torch
 from torch import nn
 from export.adapters import Spec
@@ -56,8 +57,32 @@ def adapter():
 """
 
 
+def conditional(num_classes: int, spec: str) -> str:
+    """An adapter of a network with `num_classes` classes."""
+    return f"""
+class Conditional(Net):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding({num_classes}, 6)
+    def forward(self, z, label):
+        return super().forward(z + self.embedding(label))
+
+def adapter():
+    return Conditional(), {spec}
+"""
+
+
 BAD = {
-    "raises": ("def adapter():\n    raise RuntimeError('no such thing')", r"raised RuntimeError: no such thing\."),
+    "raises": (
+        "def adapter():\n    raise RuntimeError('no such thing')",
+        r"raised RuntimeError in my_model\.py, line 18: no such thing\. Mend",
+    ),
+    "exits": ("raise SystemExit(0)", r"raised SystemExit in my_model\.py, line 17: 0\. Mend the adapter"),
+    "exits in the function": (
+        "import sys\ndef adapter():\n    sys.exit()",
+        r"adapter\(\) in .* raised SystemExit in my",
+    ),
+    "exits in forward": (network("raise SystemExit"), r"the network raised SystemExit in my_model\.py, line \d+ on"),
     "not Python": ("def adapter(:", r"is not Python: invalid syntax \(line \d+\)"),
     "no function": ("model = Net()", r"must define a function adapter\(\)"),
     "only a network": ("def adapter():\n    return Net()", r"must return a torch\.nn\.Module and a Spec; got Net"),
@@ -73,14 +98,48 @@ BAD = {
     "another size": (network("return images[:, :, :2]"), r"says images of \[4, 3, 4, 5\], and .* \[4, 3, 2, 5\]"),
     "another latent": (
         network("return images", spec="Spec(latent_shape=(7,), image=(4, 5, 3))"),
-        r"raised RuntimeError on inputs of \[4, 7\]",
+        r"raised RuntimeError in my_model\.py, line \d+ on a batch of 4, inputs of \[4, 7\]: .* or the spec if",
+    ),
+    "more labels than classes": (
+        conditional(3, "Spec(**SPEC, labels=5)"),
+        r"raised IndexError in my_model\.py, line \d+ .* It takes label 0: the spec says 5 labels, .* all, up to 4\.",
+    ),
+    "one label more than classes": (conditional(99, "Spec(**SPEC, labels=100)"), r"IndexError .* all, up to 99\."),
+    "a label twice": (
+        conditional(3, "Spec(**SPEC, labels=('cat', 'dog', 'cat'))"),
+        r"the Spec in .* labels must have a name each; 'cat' is there 2 times",
+    ),
+    "a label without a name": (
+        conditional(2, "Spec(**SPEC, labels=('cat', ' '))"),
+        r"labels must have names; that of label 1 is ' '",
+    ),
+    "fewer than no labels": (network("return images", spec="Spec(**SPEC, labels=-1)"), r"labels"),
+    "small batches alone": (
+        network("assert len(z) < 8, 'too many'\n        return images"),
+        r"raised AssertionError .* on a batch of 16, .*: too many\. It takes a batch of 4: make it take a batch of any",
     ),
     "an assert": (network("assert z.shape[0] == 1, 'one only'"), r"raised AssertionError .*: one only"),
     "a tuple": (network("return images, z"), r"must return a tensor of images; got a tuple of 2"),
     "doubles": (network("return images.double()"), r"must return float32 images; got torch\.float64"),
-    "NaN images": (network("return images / 0 * 0"), r"240 values that are not finite, of 240"),
+    "NaN images": (
+        network("return images / 0 * 0"),
+        r"240 values that are not finite, of 240: forward makes them between its layers\. Look for a division by 0",
+    ),
+    "a layer that makes NaN": (
+        network("return torch.tanh(self.layer(z / 0)).reshape(-1, 3, 4, 5)"),
+        r"not finite, of 240: forward makes them between its layers",
+    ),
+    "statistics that are not filled": (
+        "def adapter():\n    net = nn.Sequential(Net(), nn.BatchNorm2d(3))\n    net[1].running_var.fill_(-1)\n"
+        "    return net, Spec(**SPEC)",
+        r"of 240: 1 \(BatchNorm2d\) is the first layer to make them\. Fill its running statistics\.",
+    ),
     "torch randomness": (network("return images * torch.rand(1)"), r"other values when it is called again"),
     "Python randomness": (network("return images * random.random()"), r"other values when it is called again"),
+    "NumPy randomness": (
+        network("return images * np.random.rand()"),
+        r"Python's random, np\.random\), or it keeps state",
+    ),
     "dropout": (network("return nn.functional.dropout(images, 0.5, training=True) / 2"), r"called again"),
     "beyond the range": (network("return 3 * images"), r"image_range is \[-1, 1\], and .* within \[-2\.\d+, 2\.\d+\]"),
     "NaN weights": (
@@ -111,6 +170,7 @@ def test_a_good_adapter_is_taken_with_the_digest_of_its_file(tmp_path: Path) -> 
     load(tmp_path, network("return images"))
     source = load_adapter_file(tmp_path / "my_model.py", None)
     assert (source.latent_shape, source.image, source.image_range) == ((6,), (4, 5, 3), (-1.0, 1.0))
+    assert source.family == "my_model.Other"
     assert source.provenance["adapter"] == "my_model.py"
     assert len(source.provenance["adapter_sha256"]) == 64
 

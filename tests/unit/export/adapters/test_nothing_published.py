@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 from export.adapters.load import load_source
-from export.errors import InputError
+from export.errors import GateError, InputError
 from export.options import CheckpointExportOptions
 from export.pipeline import export_model
+from export.proof.cases import Cases, make_cases, make_half_cases
+from ganvas_core import noise
 from ganvas_core.certificate import Certificate
-from ganvas_core.interface import sample_inputs
+from ganvas_core.interface import TRUNCATION_MAX, sample_inputs
 from ganvas_core.names import FP32_FILE
 from ganvas_core.session import CpuSession
 from serving.repository.reader import read_repository
@@ -30,20 +33,21 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def export(folder: Path, repository: Path, body: str, weights: Path | None = None) -> None:
+def export(folder: Path, repository: Path, body: str, weights: Path | None = None, **changes: Any) -> None:
     """What `./ganvas export --adapter my_model.py --name digits` does."""
     path = folder / "my_model.py"
     path.write_text(HEAD + body)
-    options = CheckpointExportOptions(
-        name="digits",
-        adapter=str(path),
-        weights=weights,
-        repository=repository,
-        max_batch_size=5,
-        num_golden=2,
-        num_parity_seeds=6,
-        num_half_seeds=16,
-    )
+    values: dict[str, Any] = {
+        "name": "digits",
+        "adapter": str(path),
+        "weights": weights,
+        "repository": repository,
+        "max_batch_size": 5,
+        "num_golden": 2,
+        "num_parity_seeds": 6,
+        "num_half_seeds": 16,
+    }
+    options = CheckpointExportOptions(**(values | changes))
     export_model(load_source(options), options)
 
 
@@ -91,6 +95,38 @@ def test_a_network_that_cannot_be_exported_publishes_nothing(tmp_path: Path, rep
         export(tmp_path, repository, body)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
+    assert tree(repository) == before
+    check_serves(repository)
+
+
+@pytest.mark.parametrize(
+    ("cases", "row"),
+    [
+        (make_cases(num_golden=2, num_more=4, num_labels=0), 5),
+        (make_half_cases(num_seeds=16, num_labels=0, truncation_max=TRUNCATION_MAX), 11),
+    ],
+)
+def test_a_range_that_one_seed_of_the_proof_leaves_publishes_nothing(
+    tmp_path: Path, repository: Path, cases: Cases, row: int
+) -> None:
+    """A seed that fp32 is proven with, and one that only fp16 is; neither is tried when the adapter is loaded."""
+    before = tree(repository)
+    latent = noise.truncated_latents(cases.seeds, cases.truncation, (6,))[row].tolist()
+    body = network(f"return images + 3 * ((z - torch.tensor({latent})).abs().amax(1) < 1e-3)[:, None, None, None]")
+    message = rf"image_range is \[-1, 1\], .* the first of 1 such images, of {len(cases)}: {cases.describe(row)}\."
+    with pytest.raises(InputError, match=message):
+        export(tmp_path, repository, body)
+    assert tree(repository) == before
+    check_serves(repository)
+
+
+def test_a_graph_that_cannot_run_in_a_large_batch_publishes_nothing(tmp_path: Path, repository: Path) -> None:
+    before = tree(repository)
+    body = network("return images + torch.zeros(20, 1, 1, 1)[torch.arange(z.shape[0])]")
+    message = r"ONNX Runtime cannot run the graph in a batch of 24: .* Make forward take any"
+    with pytest.raises(GateError, match=message) as caught:
+        export(tmp_path, repository, body, max_batch_size=24, name="other")
+    assert "\n" not in str(caught.value)
     assert tree(repository) == before
     check_serves(repository)
 

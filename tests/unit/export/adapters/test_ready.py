@@ -27,6 +27,7 @@ def load(adapter: str, weights: Path, image_size: str | None = None) -> Source:
 def test_dcgan_is_its_layers_in_turn(tmp_path: Path, size: int, channels: int) -> None:
     path = dcgan_file(tmp_path, size=size, channels=channels)
     source = load("dcgan", path)
+    assert source.family == "dcgan"
     assert (source.latent_shape, source.image) == ((100, 1, 1), (size, size, channels))
     weights, x = torch.load(path, weights_only=True), torch.randn(3, 100, 1, 1)
     expected, index, first = x, 0, True

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
+from export.adapters.call import NetworkError
 from export.proof.float64 import float64_outputs, torch_outputs
 
 
@@ -74,6 +75,6 @@ def test_a_network_that_names_float32_itself_cannot() -> None:
             return made
 
     network = Names().eval()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(NetworkError):
         float64_outputs(network, [torch.randn(2, 8)], batch=2)
     assert network.layer.weight.dtype == torch.float32
