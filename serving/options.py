@@ -119,7 +119,7 @@ class ServeOptions(GatewayOptions):
     request_memory_mib: Annotated[int, Field(ge=128, le=2**20)] = 256
     """MiB for large requests that are being read or worked on, of one caller half; more wait outside."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
-    """Seconds that accepted calls get to finish after a stop."""
+    """Seconds that accepted calls get to finish, from the signal to stop; at most 3 s later everything has ended."""
     start_s: Annotated[float, Field(ge=1, le=86400)] = 300.0
     """Seconds that Triton gets to load every model."""
     canary_s: Annotated[float, Field(ge=0, le=86400)] = 10.0

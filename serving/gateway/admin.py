@@ -9,16 +9,17 @@ import socket
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Admin"]
+__all__ = ["TIMEOUT_S", "Admin"]
 
 TIMEOUT_S = 5.0
 
 
 class Admin:
-    """Args: path: of the socket."""
+    """Args: path: of the socket. timeout_s: for each answer."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
         self._path = path
+        self._timeout_s = timeout_s
 
     def is_ready(self) -> bool:
         """Whether it listens, with all its configuration."""
@@ -56,7 +57,7 @@ class Admin:
         Raises:
             OSError, http.client.HTTPException: it does not answer.
         """
-        connection = _Connection(self._path)
+        connection = _Connection(self._path, self._timeout_s)
         try:
             connection.request(method, path)
             response = connection.getresponse()
@@ -68,13 +69,13 @@ class Admin:
 class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_S)
+        self.sock.settimeout(self.timeout)
         # Through the folder's descriptor, since a socket's path has a limit of 107 bytes.
         folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
         try:

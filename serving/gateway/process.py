@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ganvas_core.cli import UserError
 from ganvas_core.files import write_atomic
-from serving.gateway.admin import Admin
+from serving.gateway.admin import TIMEOUT_S, Admin
 from serving.gateway.bootstrap import ADMIN_SOCKET, BOOTSTRAP, changing_files, fixed_files, whole
 from serving.gateway.install import find_envoy
 from serving.gateway.settings import GatewaySettings, Tls
@@ -31,6 +31,7 @@ POLL_S = 0.05
 KEYS_POLL_S = 0.5
 VALIDATE_TIMEOUT_S = 60.0
 CHANGE_TIMEOUT_S = 10.0
+EXIT_S = 0.5
 TAIL_LINES = 20
 TAIL_BYTES = 65536
 MAX_LOG_BYTES = 64 * 2**20
@@ -64,6 +65,7 @@ class GatewayProcess:
         """The file and the error that were logged last; None while the file is in use."""
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = threading.Event()
+        self._hurried = threading.Event()
         self._changing = threading.Lock()
 
     def start(self) -> None:
@@ -193,16 +195,21 @@ class GatewayProcess:
         if self._process is None:
             return
         deadline = time.monotonic() + grace_s
+        self.admin = Admin(self.folder / ADMIN_SOCKET, min(TIMEOUT_S, max(POLL_S, grace_s)))  # it may hang
         with contextlib.suppress(OSError, http.client.HTTPException):
             self.admin.drain()
             while self.poll() is None and time.monotonic() < deadline and self._is_busy():
-                time.sleep(POLL_S)
+                if self._hurried.wait(POLL_S):
+                    break
         self._signal(signal.SIGTERM)
-        try:
-            self._process.wait(max(1.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(EXIT_S)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def hurry(self) -> None:
+        """Have `stop` wait for replies no longer."""
+        self._hurried.set()
 
     def _is_busy(self) -> bool:
         """Whether a request is being answered, or bytes wait for a client."""

@@ -6,6 +6,7 @@ A call continues the trace that its caller or the gateway began (W3C's tracepare
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ __all__ = ["Trace", "Tracing", "part_of"]
 
 SCOPE = "ganvas.service"
 TRACEPARENT = "traceparent"
+SEND_EVERY_MS = 1000.0
+CLOSE_S = 0.8
 
 
 class Tracing:
@@ -34,25 +37,31 @@ class Tracing:
         from opentelemetry.exporter.otlp.json.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+        from serving.service.spans import CountingExporter, CountingProcessor
 
         self._provider: TracerProvider = TracerProvider(
             resource=Resource.create({"service.name": "ganvas-service"}),
             sampler=ParentBased(TraceIdRatioBased(fraction)),
             shutdown_on_exit=False,
         )
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces")
-        self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
+        self._exporter = CountingExporter(OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces"))
+        self._processor = CountingProcessor(self._exporter, schedule_delay_millis=SEND_EVERY_MS)
+        self._provider.add_span_processor(self._processor)
         self._tracer = self._provider.get_tracer(SCOPE)
 
     def start(self, method: str, traceparent: str, request_id: str) -> Trace:
         """The trace of a call that has come."""
         return Trace(self._tracer, method, traceparent, request_id)
 
-    def close(self) -> None:
-        """Send what is left. May take a while."""
-        self._provider.shutdown()
+    def close(self) -> int:
+        """Send what is left, for at most CLOSE_S; returns how many of all spans the collector has not taken."""
+        # A daemon: it would wait and try again for many seconds more.
+        sending = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        sending.start()
+        sending.join(CLOSE_S)
+        return self._processor.ended - self._exporter.sent
 
 
 class Trace:

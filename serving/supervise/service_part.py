@@ -11,6 +11,7 @@ Commands go down its stdin and events come up its stdout, one JSON object a line
            {"event": "failed", "message": "…"}
     down   {"command": "metrics"}
     up     {"event": "metrics", "text": "…"}
+    up     {"event": "drained"}                                               every reply has left; it ends next
 """
 
 from __future__ import annotations
@@ -84,6 +85,9 @@ class ServicePart:
         self._process: asyncio.subprocess.Process | None = None
         self._asked: list[asyncio.Future[str]] = []
         """For metrics."""
+        self.drained = asyncio.Event()
+        """Set once no call is in it any more: it has drained, has ended, or was never started."""
+        self.drained.set()
 
     async def start(self) -> None:
         options = dataclasses.replace(self._options, port=self.port or self._options.port)
@@ -103,6 +107,7 @@ class ServicePart:
             start_new_session=True,
             limit=LINE_BYTES,
         )
+        self.drained.clear()
         self._readers = [asyncio.create_task(self._read_events()), asyncio.create_task(self._read_log())]
         self.command("serve", **self._opening())
 
@@ -143,7 +148,7 @@ class ServicePart:
         self._signal(signal.SIGINT)
 
     async def stop(self, patience_s: float = 0.0) -> None:
-        """Wait for the end of a drain for patience_s, then kill it."""
+        """Wait for its end for patience_s, then kill it."""
         if self._process is None:
             return
         process = self._process
@@ -176,6 +181,8 @@ class ServicePart:
             elif event["event"] == "serving":
                 self.models, self.rejected = event["models"], event["rejected"]
                 self._serving.set()
+            elif event["event"] == "drained":
+                self.drained.set()
             elif event["event"] == "failed":
                 self._failure = event["message"]
             elif event["event"] == "metrics":
@@ -184,6 +191,7 @@ class ServicePart:
                         answer.set_result(event["text"])
                 self._asked.clear()
             self._on_event(event)
+        self.drained.set()
 
     async def _read_log(self) -> None:
         """Pass the log on in chunks of whole lines: under load, single lines cost too much."""

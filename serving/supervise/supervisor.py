@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import os
 import secrets
 import signal
-import time
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -49,8 +49,13 @@ logger = logging.getLogger("ganvas.supervisor")
 MAX_SOCKET_PATH = 107
 """Bytes, by the kernel."""
 STDERR = 2
-SERVICE_GRACE_S = 5.0
-"""Extra time after drain_s before the service is killed."""
+ANSWER_S = 1.0
+"""After drain_s, for the statuses of calls that were cut off; then the gateway ends, and with it every connection: a
+caller that has not read its status by then gets UNAVAILABLE from its own side."""
+END_S = 2.0
+"""After drain_s: whatever still runs is killed."""
+SPANS_S = 1.0
+"""For Triton's last spans."""
 
 
 class ServeError(UserError):
@@ -202,6 +207,9 @@ class Supervisor:
         self._announced = False
         self._signal: signal.Signals | None = None
         self._signalled = asyncio.Event()
+        self._cut_s: float | None = None
+        """When calls that are not done are cut off, on the loop's clock: drain_s after the first signal."""
+        self._hurried = asyncio.Event()
         self._stopping = False
 
     async def run(self) -> int:
@@ -305,11 +313,15 @@ class Supervisor:
         )
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self._stopping:
+        if self._stopping and not self._hurried.is_set():
             self._tell("stopping now: unfinished calls get UNAVAILABLE")
+            self._cut_s = min(self._loop.time(), self._cut_s or math.inf)
+            self._hurried.set()
             self._service.hurry()
             if self._gateway is not None:
-                self._gateway.grace_s = 0.0
+                self._gateway.hurry()
+        if self._cut_s is None:
+            self._cut_s = self._loop.time() + self._options.drain_s
         self._signal = self._signal or number
         self._signalled.set()
 
@@ -318,23 +330,38 @@ class Supervisor:
         self._console.print(line, markup=False)
 
     async def _stop(self) -> None:
-        """Drain the service, then end every part."""
+        """Drain, then end every part: at the latest END_S after the calls' time is up, which began with the signal."""
         self._stopping = True
+        if self._cut_s is None:  # a part could not start
+            self._cut_s = self._loop.time() + self._options.drain_s
         if self._options.ready_file is not None:
             self._options.ready_file.unlink(missing_ok=True)  # before the port turns calls away
         self._tell(f"stopping: accepted calls have up to {self._options.drain_s:g} s; a second Ctrl-C stops at once")
-        deadline_s = time.monotonic() + self._options.drain_s
         self._service.drain()
-        await self._service.stop(self._options.drain_s + SERVICE_GRACE_S)
-        if self._gateway is not None and self._gateway.grace_s:
-            # Replies that have left the service may still be on their way to slow readers.
-            self._gateway.grace_s = max(deadline_s - time.monotonic(), self._gateway.grace_s)
-        if self._gateway is not None and self._options.otlp_endpoint is None:
-            # With the gateway gone nobody has a request in Triton, whose own end takes seconds, one of them asleep.
-            self._triton.grace_s = 0.0
-        for keeper in reversed(self.keepers):
-            await keeper.part.stop()
+        await self._until_drained_or_cut()
+        if self._gateway is not None:
+            # Replies that have left the service may still be on their way to slow readers. The gateway ends before a
+            # service that has calls: their callers would get INTERNAL from it.
+            self._gateway.grace_s = self._left_s(ANSWER_S)
+            await self._gateway.stop()
+            # Nobody has a request in Triton, whose own end takes seconds, most of them asleep.
+            self._triton.grace_s = SPANS_S if self._options.otlp_endpoint else 0.0
+        self._triton.grace_s = min(self._triton.grace_s, self._left_s(END_S))
+        await asyncio.gather(self._service.stop(self._left_s(END_S)), self._triton.stop())
         self._tell("stopped")
+
+    async def _until_drained_or_cut(self) -> None:
+        """Return once every reply has left the service, or ANSWER_S after its calls were cut off."""
+        drained, hurried = (asyncio.create_task(event.wait()) for event in (self._service.drained, self._hurried))
+        await asyncio.wait({drained, hurried}, timeout=self._left_s(ANSWER_S), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({drained}, timeout=self._left_s(ANSWER_S))  # less than before, if a signal came
+        for task in (drained, hurried):
+            task.cancel()
+
+    def _left_s(self, after_cut_s: float) -> float:
+        """Seconds until so long after calls are cut off."""
+        assert self._cut_s is not None
+        return max(0.0, self._cut_s + after_cut_s - self._loop.time())
 
 
 def _service_socket(folder: Path) -> str:

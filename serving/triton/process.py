@@ -34,6 +34,8 @@ HELD = "held"
 POLL_S = 0.05
 GROUP_GONE_S = 1.0
 EXIT_TIMEOUT_S = 4
+SEND_SPANS_MS = 500
+"""How long spans wait at the most: little more is lost by a Triton that is killed."""
 LOAD_THREADS = 8
 """Models that load at the same time: most of a load is the start of a Python process."""
 RESTRICTED = ("shared-memory", "model-repository", "statistics", "trace", "logging")
@@ -321,7 +323,8 @@ def command(options: TritonOptions, ports: Ports, backends: Path, region: str, *
     if options.otlp_endpoint is not None:
         # A trace that was begun elsewhere is always continued; of its own, Triton begins next to none.
         url = f"opentelemetry,url={options.otlp_endpoint.rstrip('/')}/v1/traces"
-        settings = ["mode=opentelemetry", url, "level=TIMESTAMPS", f"rate={2**31 - 1}"]
+        often = f"opentelemetry,bsp_schedule_delay={SEND_SPANS_MS}"
+        settings = ["mode=opentelemetry", url, often, "level=TIMESTAMPS", f"rate={2**31 - 1}"]
         flags += [f"--trace-config={setting}" for setting in settings]
     return flags + [f"--load-model={model}" for model in options.models]
 

@@ -106,6 +106,30 @@ def read_until(serve: Serve, word: str) -> str | None:
     return next((line for line in serve.process.stdout if word in line), None)
 
 
+@pytest.mark.parametrize("option", ["--gateway", "--no-gateway"])
+def test_a_slow_reader_is_cut_off_as_unavailable_when_the_time_is_up(
+    small_repository: Path, tmp_path: Path, option: str
+) -> None:
+    with running_serve(small_repository, tmp_path, "--drain-s=2", option) as serve:
+        processes = serve.processes()
+        channel, stub = stub_of(serve)
+        with channel:
+            stream = stub.SampleStream(sample_request(1_000_000, model="plain-gan"))
+            next(stream)
+            os.kill(serve.process.pid, signal.SIGTERM)
+            error = failure_of(lambda: slowly(stream))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        code, _, errors = serve.end()
+        assert code == 0
+        assert "Traceback" not in errors
+        wait_gone(processes)
+
+
+def slowly(stream: Any) -> None:
+    for _ in stream:
+        time.sleep(0.3)
+
+
 def test_ctrl_c_while_starting_leaves_nothing(small_repository: Path, tmp_path: Path) -> None:
     with running_serve(small_repository, tmp_path, ready=False) as serve:
         assert read_until(serve, "starting") is not None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import socket
 import time
 from pathlib import Path
 
@@ -13,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from ganvas_client import Sampler
 from tests.support.otlp import CollectedSpan, running_collector
-from tests.support.serve import running_serve
+from tests.support.serve import running_serve, wait_gone
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -54,3 +58,23 @@ def test_one_trace_joins_client_gateway_service_and_triton(
     assert call.parent_id in {span.span_id for span in gateway}
     assert {of_service[name].parent_id for name in SERVICE - {"ganvas.v1.Sampler/Sample"}} == {call.span_id}
     assert of_service["inference"].span_id in {span.parent_id for span in spans.values() if "triton" in span.service}
+
+
+def test_a_collector_that_never_answers_does_not_hold_up_a_stop(model_repository: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "small"
+    for name in ("plain-gan", "plain-gan-decode"):
+        shutil.copytree(model_repository / name, repository / name)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with running_serve(repository, tmp_path, f"--otlp-endpoint={endpoint}") as serve:
+            processes = serve.processes()
+            with Sampler(serve.ready["service"]) as sampler:
+                sampler.sample("plain-gan", range(4))
+            os.kill(serve.process.pid, signal.SIGTERM)
+            code, _, errors = serve.end()
+            wait_gone(processes)
+    assert code == 0
+    assert "event=traces-not-sent" in errors
+    assert "Traceback" not in errors

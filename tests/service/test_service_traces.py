@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -35,6 +36,19 @@ def test_trace_of_the_caller_is_continued_as_it_decided(
         spans = [span for span in collector.spans if span.trace_id == TRACE]
     assert len(spans) == count
     assert {span.name for span in spans if span.parent_id == SPAN} == ({"ganvas.v1.Sampler/Sample"} if count else set())
+
+
+def test_spans_that_a_silent_collector_does_not_take_are_counted_at_the_stop(
+    loop_thread: LoopThread, repository: Repository, peer: KServe, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as silent, caplog.at_level("WARNING", logger="ganvas.service"):
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with running_service(loop_thread, repository, peer.address, otlp_endpoint=endpoint) as service:
+            service.stub.Sample(sample_request(2, format=2))
+            loop_thread.run(service.server.calls.wait_idle())
+    assert f"event=traces-not-sent spans=4 collector={endpoint}" in caplog.messages
 
 
 def test_fraction_decides_of_calls_without_a_trace(

@@ -191,8 +191,8 @@ class SamplingServer:
         await self._server.stop(SHUTDOWN_GRACE_S)
         await self.triton.close()
         self.coder.close()
-        if self.tracing is not None:
-            await asyncio.to_thread(self.tracing.close)
+        if self.tracing is not None and (lost := await asyncio.to_thread(self.tracing.close)):
+            logger.warning(logfmt(event="traces-not-sent", spans=lost, collector=self.options.otlp_endpoint))
 
 
 async def run(options: ServeOptions, triton: str, listen: str | None) -> int:
@@ -239,6 +239,7 @@ async def _serve(server: SamplingServer, stopping: asyncio.Event, commands: asyn
     await asyncio.wait({serving, stop}, return_when=asyncio.FIRST_COMPLETED)
     if stop.done():
         await server.drain()
+        tell(event="drained")
     serving.cancel()
     stop.cancel()
     (outcome, _) = await asyncio.gather(serving, stop, return_exceptions=True)
