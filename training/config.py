@@ -87,6 +87,11 @@ class TrainConfig(DataOptions):
             raise ValueError("frozen_discriminator_layers needs start_from: random layers are of no use frozen.")
 
     @property
+    def trained_with_features(self) -> tuple[str, ...]:
+        """Names of the frozen features that the loss looks at: they must not judge the model."""
+        return ()
+
+    @property
     def num_steps(self) -> int:
         return max(1, round(self.total_kimg * 1000 / self.batch_size))
 

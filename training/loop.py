@@ -74,8 +74,6 @@ def train(
             run.start(resume_at)
             if processes.is_first:
                 write_examples(folder / EXAMPLES_NAME, run.split.train)
-                for note in run.split.notes:
-                    say(f"data: {note}")
             on_step(StepReport(step=run.step))
             return _advance(run, on_step, should_stop)
     except (RuntimeError, MemoryError) as error:

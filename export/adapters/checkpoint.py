@@ -53,6 +53,7 @@ def load_checkpoint(folder: Path, *, prior: Literal["auto", "normal", "mixture"]
             "kimg": info.kimg,
             "metrics": dict(info.metrics),
             "seed": info.seed,
+            "trained_with_features": list(info.trained_with_features),
             "git_revision": info.git_revision,
             "torch": info.torch,
         },

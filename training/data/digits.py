@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits as load_sklearn_digits
 
 from training.data.dataset import Dataset, Split
 
@@ -29,9 +28,11 @@ def load_digits(image_size: int) -> Dataset:
     Raises:
         ValueError: image_size is below the scans' 8 pixels.
     """
+    from sklearn import datasets  # slow to import, and of no use to other data
+
     if image_size < 8:
         raise ValueError(f"image_size must be at least 8; got {image_size}.")
-    scans, labels = load_sklearn_digits(return_X_y=True)
+    scans, labels = datasets.load_digits(return_X_y=True)
     small = np.rint(scans.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     framed = np.pad(small, ((0, 0), (1, 1), (1, 1)))
     size = (image_size, image_size)

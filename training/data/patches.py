@@ -9,7 +9,6 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from training.data.collection import Collection
 
@@ -28,6 +27,8 @@ MAX_ZOOM = 2.0
 @lru_cache(maxsize=1)
 def photographs() -> tuple[Image.Image, ...]:
     """China and Flower, 640x427 RGB."""
+    from sklearn.datasets import load_sample_images  # slow to import, and of no use to other data
+
     return tuple(Image.fromarray(image) for image in load_sample_images().images)
 
 

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
 from training.data.dataset import Dataset
 from training.evaluation.distances import Floats
@@ -57,6 +53,10 @@ def class_judge(features: Features, train_features: Floats, train: Dataset) -> C
         return None
     if features.classify is not None and len(train.label_names) == 10:
         return ClassJudge(name=features.name, classify=features.classify)
+    from sklearn.linear_model import LogisticRegression  # slow to import: training starts without it
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
     rows = slice(0, MAX_TRAINING_IMAGES)
     model.fit(train_features[rows], train.labels.numpy()[rows])
@@ -107,6 +107,8 @@ def train_on_synthetic(images: Floats, labels: Labels, held_out: Floats, held_ou
     Args:
         images, held_out: [*, pixels] in [0, 1], as neighbors.pixel_features gives.
     """
+    from sklearn.svm import SVC
+
     rows = slice(0, MAX_TRAINING_IMAGES)
     if len(np.unique(labels[rows])) < 2:
         return None

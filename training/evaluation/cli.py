@@ -20,7 +20,6 @@ from training.data import Split, load_dataset
 from training.evaluation.evaluate import evaluate as measure
 from training.evaluation.features import FEATURES, default_features, load_features
 from training.evaluation.models import CheckpointModel, GenerativeModel, untrained_model
-from training.evaluation.report.page import report_html
 from training.evaluation.result import Evaluation, Quality
 from training.run.checkpoint import INFO_NAME, load_model
 from training.run.checkpoints import CHECKPOINT_NAME, CHECKPOINTS_NAME
@@ -65,10 +64,17 @@ def evaluate(options: EvaluateOptions) -> None:
     """
     if (options.checkpoint is None) == (options.model is None):
         raise UsageError("name either a CHECKPOINT or, for a served model, --model NAME --url HOST:PORT.")
+    from training.evaluation.report.page import report_html  # with matplotlib, which no other verb waits for
+
     torch.set_num_threads(options.threads)
     console = Console()
     subject = _served(options) if options.model is not None else _checkpoint(options)
-    name = default_features(subject.split.train) if options.features == "auto" else options.features
+    name: str = options.features
+    if name == "auto":
+        trained_with = subject.model.facts.judged_by_none_of
+        name = default_features(subject.split.train, trained_with)
+        if trained_with:
+            console.print(f"trained with features of {', '.join(trained_with)}: judged by {name}", highlight=False)
     features = load_features(name, num_channels=subject.split.train.images.shape[1])
 
     with console.status("evaluating …") as status:

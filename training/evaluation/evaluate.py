@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,19 +167,49 @@ def evaluate(
     num_samples = min(num_samples or len(real.train), MAX_SAMPLES)
     on_stage(f"{num_samples} samples")
     drawn = draw(model, real, num_samples)
-    train, held_out = split.train, real.held_out
-
-    on_stage("distances and neighbours")
+    on_stage("distances, neighbours, classes, truncation and reconstruction")
     repeated = repetition(drawn.pixels, real.train_pixels[real.train_rows])
-    untrained_quality = None
-    if untrained is not None:
-        labels = sample_labels(untrained, train, min(num_samples, UNTRAINED_SAMPLES))
-        images = untrained.sample(range(min(num_samples, UNTRAINED_SAMPLES)), labels)
-        untrained_quality = quality(features(images), real)
+    encoding = model.encodes
+    found = Evaluation(
+        model=model.facts,
+        data=DataFacts(
+            name=split.train.name,
+            license=split.train.license,
+            source=split.train.source,
+            num_train=len(split.train),
+            num_held_out=len(split.held_out),
+        ),
+        features=features.name,
+        num_samples=num_samples,
+        samples=quality(drawn.features, real),
+        real=quality(real.train, real, of_train=True),
+        untrained=None if untrained is None else _untrained_quality(untrained, real, num_samples),
+        relative_detail=relative_detail(drawn.images, real.held_out.images),
+        memorization=memorization(drawn.nearest.distance, drawn.held_out_nearest.distance),
+        repeated_share=repeated.share,
+        num_distinct=repeated.num_distinct,
+        **_class_figures(drawn, real),
+        reconstruction=None if encoding is None else reconstruction(encoding, real.held_out),
+        truncation=truncation_curve(model, real),
+        discriminator_accuracy=discriminator_accuracy(curves),
+        findings=[],
+        seconds=0.0,
+        torch=torch.__version__,
+    )
+    return dataclasses.replace(found, findings=findings_of(found, curves), seconds=time.monotonic() - start_s), drawn
 
-    on_stage("classes")
+
+def _untrained_quality(untrained: GenerativeModel, real: Reference, num_samples: int) -> Quality:
+    num_samples = min(num_samples, UNTRAINED_SAMPLES)
+    labels = sample_labels(untrained, real.split.train, num_samples)
+    return quality(real.features(untrained.sample(range(num_samples), labels)), real)
+
+
+def _class_figures(drawn: Drawn, real: Reference) -> dict[str, Any]:
+    """The fields of an Evaluation that need classes in the data, and labels of the samples; None without."""
+    train, held_out, rows = real.split.train, real.held_out, real.train_rows
     classes, synthetic, on_real = None, None, None
-    judge = class_judge(features, real.train, train.subset(torch.from_numpy(real.train_rows)))
+    judge = class_judge(real.features, real.train, train.subset(torch.from_numpy(rows)))
     if judge is not None and held_out.labels is not None:
         classes = measure_classes(
             judge,
@@ -190,46 +221,10 @@ def evaluate(
         )
         if drawn.labels is not None:
             assert train.labels is not None
-            held_out_labels = held_out.labels.numpy()
-            synthetic = train_on_synthetic(drawn.pixels, drawn.labels, real.held_out_pixels, held_out_labels)
-            rows = real.train_rows
-            on_real = train_on_synthetic(
-                real.train_pixels[rows], train.labels.numpy()[rows], real.held_out_pixels, held_out_labels
-            )
-
-    on_stage("truncation and reconstruction")
-    encoding = model.encodes
-    facts = DataFacts(
-        name=train.name,
-        license=train.license,
-        source=train.source,
-        num_train=len(train),
-        num_held_out=len(split.held_out),
-    )
-    measured: dict[str, Any] = {
-        "model": model.facts,
-        "data": facts,
-        "features": features.name,
-        "num_samples": num_samples,
-        "samples": quality(drawn.features, real),
-        "real": quality(real.train, real, of_train=True),
-        "untrained": untrained_quality,
-        "relative_detail": relative_detail(drawn.images, held_out.images),
-        "memorization": memorization(drawn.nearest.distance, drawn.held_out_nearest.distance),
-        "repeated_share": repeated.share,
-        "num_distinct": repeated.num_distinct,
-        "classes": classes,
-        "synthetic_accuracy": synthetic,
-        "real_accuracy": on_real,
-        "reconstruction": None if encoding is None else reconstruction(encoding, held_out),
-        "truncation": truncation_curve(model, real),
-        "discriminator_accuracy": discriminator_accuracy(curves),
-    }
-    found = Evaluation(**measured, findings=[], seconds=0.0, torch=torch.__version__)
-    found = Evaluation(
-        **measured, findings=findings_of(found, curves), seconds=time.monotonic() - start_s, torch=torch.__version__
-    )
-    return found, drawn
+            unseen = real.held_out_pixels, held_out.labels.numpy()
+            synthetic = train_on_synthetic(drawn.pixels, drawn.labels, *unseen)
+            on_real = train_on_synthetic(real.train_pixels[rows], train.labels.numpy()[rows], *unseen)
+    return {"classes": classes, "synthetic_accuracy": synthetic, "real_accuracy": on_real}
 
 
 def quality(given: Floats, real: Reference, *, of_train: bool = False) -> Quality:

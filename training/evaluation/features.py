@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.dataset import Dataset
+from training.efficientnet import NAME, MissingFeaturesError, load_efficientnet, rgb
 from training.evaluation.digits.network import load_digit_classifier
 from training.evaluation.distances import Floats
-from training.evaluation.efficientnet import MissingFeaturesError, load_efficientnet
 
 __all__ = ["FEATURES", "Features", "default_features", "load_features"]
 
@@ -63,8 +63,8 @@ def _efficientnet() -> Features:
     network = load_efficientnet()
     # ImageNet's objects are larger than such images: enlarging them keeps some space in the last maps.
     return Features(
-        name="EfficientNet-Lite0",
-        compute=lambda images: network.features(_rgb(_resized(images, 64 if images.shape[-1] <= 64 else 128)) * 2 - 1),
+        name=NAME,
+        compute=lambda images: network.features(rgb(_resized(images, 64 if images.shape[-1] <= 64 else 128)) * 2 - 1),
     )
 
 
@@ -96,7 +96,7 @@ def _torch_fidelity(extractor: str, layer: str, name: str) -> Features:
         ) from None
 
     def compute(images: Tensor) -> Tensor:
-        features: Tensor = network((_rgb(images) * 255).round().to(torch.uint8))[0]
+        features: Tensor = network((rgb(images) * 255).round().to(torch.uint8))[0]
         return features.float()
 
     return Features(name=name, compute=compute)
@@ -111,11 +111,17 @@ FEATURES: dict[str, Callable[[], Features]] = {
 """Name → loads them. Only Inception's Fréchet distance is what papers call FID."""
 
 
-def default_features(dataset: Dataset) -> str:
-    """The shipped classifier for handwritten digits; EfficientNet-Lite0 for all else."""
+def default_features(dataset: Dataset, trained_with: Sequence[str] = ()) -> str:
+    """The shipped classifier for handwritten digits; EfficientNet-Lite0 for all else.
+
+    Args:
+        trained_with: names of features that the model was trained with; Inception takes their place.
+    """
     _, channels, height, width = dataset.images.shape
     is_digits = dataset.label_names == tuple("0123456789") and dataset.name in ("digits", "mnist")
-    return "digits" if is_digits and channels == 1 and max(height, width) <= 32 else "efficientnet-lite0"
+    if is_digits and channels == 1 and max(height, width) <= 32:
+        return "digits"
+    return "inception" if NAME in trained_with else "efficientnet-lite0"
 
 
 def load_features(name: str, *, num_channels: int) -> Features:
@@ -126,11 +132,6 @@ def load_features(name: str, *, num_channels: int) -> Features:
     if name == "digits" and num_channels != 1:
         raise MissingFeaturesError(f"--features digits needs grey images; these have {num_channels} channels.")
     return FEATURES[name]()
-
-
-def _rgb(images: Tensor) -> Tensor:
-    """Grey as RGB; the alpha channel of RGBA left out."""
-    return images.expand(-1, 3, -1, -1) if images.shape[1] < 3 else images[:, :3]
 
 
 def _resized(images: Tensor, size: int) -> Tensor:

@@ -94,7 +94,7 @@ class CheckpointModel:
             dataset=info.dataset.name,
             kimg=info.kimg,
             num_parameters=sum(parameter.numel() for parameter in generator.parameters()),
-            judged_by_none_of=tuple(getattr(info, "trained_with_features", ())),
+            judged_by_none_of=info.trained_with_features,
         )
 
     @staticmethod

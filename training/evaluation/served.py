@@ -47,6 +47,7 @@ class ServedModel:
             image_shape=(info.height, info.width, info.channels),
             latent_shape=info.latent_shape,
             labels=info.labels,
+            judged_by_none_of=tuple(self._certificate.source.get("trained_with_features", ())),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""What the convolutional families share: their network configuration, and the layers of a DCGAN.
+"""What families share: the base of their network configurations, and the layers of a DCGAN.
 
 A network starts at 4x4, or at 5x5, 6x6 or 7x7 where that doubles to its image size: 28 is 7, 14, 28.
 Their transposed convolutions are only (start, 1, 0) and (4, 2, 1), whose padding is symmetric: others leave the GPU.
@@ -21,6 +21,7 @@ from training.config import STRICT
 __all__ = [
     "DcganConfig",
     "LatentStem",
+    "NetworkBase",
     "downsampling_widths",
     "start_size",
     "upsampling",
@@ -30,8 +31,8 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DcganConfig:
-    """Constructor arguments of the GAN's generator and the VAE's decoder; an encoder takes those it knows."""
+class NetworkBase:
+    """A NetworkConfig of square images drawn from a vector. A family adds its own, and narrows these."""
 
     latent_dim: Annotated[int, Field(ge=1, le=4096)]
     """Numbers that an image is drawn from."""
@@ -39,15 +40,14 @@ class DcganConfig:
     """Classes of images; 0: unconditional."""
     embedding_dim: Annotated[int, Field(ge=0, le=4096)]
     """Numbers that a label is turned into, appended to the latent."""
-    image_size: Annotated[int, Field(ge=8, le=1024)]
-    """Height and width in pixels: 4, 5, 6 or 7 times a power of two."""
+    image_size: Annotated[int, Field(ge=1, le=1024)]
+    """Height and width in pixels."""
     image_channels: Annotated[int, Field(ge=1, le=4)]
     """1: grey; 3: RGB."""
-    base_channels: Annotated[int, Field(ge=1, le=1024)]
-    """Channels at half the image's size; they double as it halves."""
 
     def __post_init__(self) -> None:
-        start_size(self.image_size)
+        if self.num_classes and not self.embedding_dim:
+            raise ValueError("embedding_dim must be at least 1 with classes; got 0.")
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -56,6 +56,20 @@ class DcganConfig:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, self.image_channels)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DcganConfig(NetworkBase):
+    """Constructor arguments of the generator."""
+
+    image_size: Annotated[int, Field(ge=8, le=1024)]
+    """Height and width in pixels: 4, 5, 6 or 7 times a power of two."""
+    base_channels: Annotated[int, Field(ge=1, le=1024)]
+    """Channels at half the image's size; they double as it halves."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        start_size(self.image_size)
 
 
 class LatentStem(nn.Module):

@@ -15,37 +15,21 @@ from torch import Tensor, nn
 
 from training.config import STRICT
 from training.families.adversarial import AdversarialConfig, adversarial_family
-from training.families.blocks import LatentStem
+from training.families.blocks import LatentStem, NetworkBase
 
 __all__ = ["MLP_GAN", "Discriminator", "Generator", "MlpGanConfig", "MlpGanTrainConfig"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class MlpGanConfig:
+class MlpGanConfig(NetworkBase):
     """Constructor arguments of the generator."""
 
-    latent_dim: Annotated[int, Field(ge=1, le=4096)]
-    """Numbers in a latent."""
-    num_classes: Annotated[int, Field(ge=0, le=100_000)]
-    """Classes; 0: unconditional."""
-    embedding_dim: Annotated[int, Field(ge=0, le=4096)]
-    """Numbers that stand for a label."""
     image_size: Annotated[int, Field(ge=1, le=128)]
     """Height and width in pixels."""
-    image_channels: Annotated[int, Field(ge=1, le=4)]
-    """1: grey, 3: RGB."""
     hidden_dim: Annotated[int, Field(ge=1, le=8192)]
     """Width of the hidden layers."""
     num_layers: Annotated[int, Field(ge=1, le=16)] = 3
     """Hidden layers."""
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return (self.latent_dim,)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return (self.image_size, self.image_size, self.image_channels)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -14,14 +14,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from ganvas_core.prior import MAX_COMPONENTS
 from training.config import STRICT
 from training.families.blocks import LatentStem
 from training.families.variational import (
-    LikelihoodName,
     VariationalConfig,
-    check_likelihood,
-    check_prior,
+    VariationalNetwork,
     first_log_scale,
     make_prior,
     variational_family,
@@ -31,15 +28,9 @@ __all__ = ["MLP_VAE", "MlpVaeConfig", "MlpVaeNetwork"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class MlpVaeNetwork:
+class MlpVaeNetwork(VariationalNetwork):
     """Constructor arguments of the decoder; the encoder mirrors it."""
 
-    latent_dim: Annotated[int, Field(ge=1, le=4096)]
-    """Numbers that an image is drawn from."""
-    num_classes: Annotated[int, Field(ge=0, le=100_000)]
-    """Classes of images; 0: unconditional."""
-    embedding_dim: Annotated[int, Field(ge=0, le=4096)]
-    """Numbers that a label is turned into, appended to the latent."""
     image_size: Annotated[int, Field(ge=4, le=64)] = 28
     """Height and width in pixels."""
     image_channels: Annotated[int, Field(ge=1, le=4)] = 1
@@ -48,22 +39,6 @@ class MlpVaeNetwork:
     """Units of a hidden layer."""
     num_layers: Annotated[int, Field(ge=1, le=16)] = 2
     """Hidden layers."""
-    likelihood: LikelihoodName = "bernoulli"
-    """What the decoder says of a pixel: bernoulli (grey images only), logistic or gaussian."""
-    prior_components: Annotated[int, Field(ge=0, le=MAX_COMPONENTS)] = 10
-    """Gaussians of the mixture that samples are drawn from, fitted to the encoded images; 0: a standard normal."""
-
-    def __post_init__(self) -> None:
-        check_likelihood(self.likelihood, self.image_channels)
-        check_prior(self.prior_components, self.latent_dim)
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return (self.latent_dim,)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return (self.image_size, self.image_size, self.image_channels)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -100,8 +75,8 @@ class Decoder(nn.Module):
         height, width, channels = network.image_shape
         self.to_logits = nn.Linear(network.hidden_dim, channels * height * width)
         self.image_shape = (channels, height, width)
-        self.prior = make_prior(network.prior_components, network.latent_dim)
-        self.log_scale = first_log_scale(network.likelihood, channels)
+        self.prior = make_prior(network)
+        self.log_scale = first_log_scale(network)
 
     @property
     def last_layer(self) -> Tensor:

@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from training.config import STRICT
 from training.families.adversarial import AdversarialConfig, adversarial_family
+from training.families.blocks import NetworkBase
 
 __all__ = ["R3GAN", "Discriminator", "Generator", "R3ganConfig", "R3ganTrainConfig"]
 
@@ -28,19 +29,13 @@ EXPANSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class R3ganConfig:
+class R3ganConfig(NetworkBase):
     """Constructor arguments of the generator."""
 
     latent_dim: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Numbers in a latent."""
-    num_classes: Annotated[int, Field(ge=0, le=100_000)]
-    """Classes; 0: unconditional."""
-    embedding_dim: Annotated[int, Field(ge=0, le=4096)]
-    """Numbers that stand for a label."""
+    """Numbers that an image is drawn from."""
     image_size: Literal[8, 16, 32, 64, 128, 256]
     """Height and width in pixels."""
-    image_channels: Annotated[int, Field(ge=1, le=4)]
-    """1: grey, 3: RGB."""
     stage_channels: tuple[Annotated[int, Field(ge=1, le=4096)], ...]
     """Channels at 4x4, 8x8, … image_size."""
     blocks_per_stage: Annotated[int, Field(ge=1, le=16)] = 2
@@ -49,8 +44,7 @@ class R3ganConfig:
     """Channels of one group of a grouped convolution, at most."""
 
     def __post_init__(self) -> None:
-        if self.num_classes and not self.embedding_dim:
-            raise ValueError("embedding_dim must be at least 1 with classes; got 0.")
+        super().__post_init__()
         if len(self.stage_channels) != self.num_stages:
             raise ValueError(
                 f"stage_channels must have {self.num_stages} entries for image_size {self.image_size}, from 4x4 up; "
@@ -60,14 +54,6 @@ class R3ganConfig:
     @property
     def num_stages(self) -> int:
         return self.image_size.bit_length() - 2
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return (self.latent_dim,)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return (self.image_size, self.image_size, self.image_channels)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

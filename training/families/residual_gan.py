@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, relu
 
 from training.config import STRICT
 from training.families.adversarial import AdversarialConfig, adversarial_family
-from training.families.blocks import start_size, upsampling_widths
+from training.families.blocks import NetworkBase, start_size, upsampling_widths
 from training.stabilizers.spectral_norm import normalize_spectrally
 
 __all__ = ["RESIDUAL_GAN", "Discriminator", "Generator", "ResidualGanConfig", "ResidualGanTrainConfig"]
@@ -26,36 +26,23 @@ MAX_WIDENING = 16
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ResidualGanConfig:
+class ResidualGanConfig(NetworkBase):
     """Constructor arguments of the generator."""
 
     latent_dim: Annotated[int, Field(ge=1, le=4096)] = 128
     """Numbers that an image is drawn from."""
-    num_classes: Annotated[int, Field(ge=0, le=100_000)]
-    """Classes of images; 0: unconditional."""
     embedding_dim: Annotated[int, Field(ge=0, le=4096)] = 128
     """Numbers that a label is turned into; with the latent they set each block's norm."""
     image_size: Annotated[int, Field(ge=8, le=512)]
     """Height and width in pixels: 4, 5, 6 or 7 times a power of two."""
-    image_channels: Annotated[int, Field(ge=1, le=4)]
-    """1: grey; 3: RGB."""
     base_channels: Annotated[int, Field(ge=1, le=1024)]
     """Channels at the image's size; they double as it halves, up to 16 times as many."""
     attention_size: Annotated[int, Field(ge=4, le=64)] = 32
     """Height and width at which the network attends to itself; one that it does not pass through: none."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         start_size(self.image_size)
-        if self.num_classes and not self.embedding_dim:
-            raise ValueError("embedding_dim must be at least 1 with classes; got 0.")
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return (self.latent_dim,)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return (self.image_size, self.image_size, self.image_channels)
 
     def widths(self, base_channels: int) -> list[int]:
         """Channels at the start size, twice it, … image_size."""

@@ -15,14 +15,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from ganvas_core.prior import MAX_COMPONENTS
 from training.config import STRICT
 from training.families.blocks import LatentStem, downsampling_widths, start_size, upsampling, upsampling_widths
 from training.families.variational import (
-    LikelihoodName,
     VariationalConfig,
-    check_likelihood,
-    check_prior,
+    VariationalNetwork,
     first_log_scale,
     make_prior,
     variational_family,
@@ -36,42 +33,21 @@ GROUP_SIZE = 8
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class VaeNetwork:
+class VaeNetwork(VariationalNetwork):
     """Constructor arguments of the decoder; the encoder mirrors it."""
 
-    latent_dim: Annotated[int, Field(ge=1, le=4096)]
-    """Numbers that an image is drawn from."""
-    num_classes: Annotated[int, Field(ge=0, le=100_000)]
-    """Classes of images; 0: unconditional."""
-    embedding_dim: Annotated[int, Field(ge=0, le=4096)]
-    """Numbers that a label is turned into, appended to the latent."""
     image_size: Annotated[int, Field(ge=8, le=512)]
     """Height and width in pixels: 4, 5, 6 or 7 times a power of two."""
-    image_channels: Annotated[int, Field(ge=1, le=4)]
-    """1: grey; 3: RGB."""
     base_channels: Annotated[int, Field(ge=1, le=512)]
     """Channels at half the image's size; they double as it halves, up to 512."""
     body: Literal["residual", "dcgan"] = "residual"
     """Layers: residual blocks with group normalization, or the DCGAN's with batch normalization."""
     num_blocks: Annotated[int, Field(ge=1, le=16)] = 1
     """Residual blocks at each size."""
-    likelihood: LikelihoodName = "bernoulli"
-    """What the decoder says of a pixel: bernoulli (grey images only), logistic or gaussian."""
-    prior_components: Annotated[int, Field(ge=0, le=MAX_COMPONENTS)] = 10
-    """Gaussians of the mixture that samples are drawn from, fitted to the encoded images; 0: a standard normal."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         start_size(self.image_size)
-        check_likelihood(self.likelihood, self.image_channels)
-        check_prior(self.prior_components, self.latent_dim)
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        return (self.latent_dim,)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return (self.image_size, self.image_size, self.image_channels)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -129,8 +105,8 @@ class Decoder(nn.Module):
             layers = [*layers[:-1], _norm(widths[-1]), nn.SiLU()]  # to_logits doubles the last one
         self.blocks = nn.Sequential(*layers)
         self.to_logits = nn.ConvTranspose2d(widths[-1], network.image_channels, 4, 2, 1)
-        self.prior = make_prior(network.prior_components, network.latent_dim)
-        self.log_scale = first_log_scale(network.likelihood, network.image_channels)
+        self.prior = make_prior(network)
+        self.log_scale = first_log_scale(network)
 
     @property
     def last_layer(self) -> Tensor:

@@ -87,8 +87,7 @@ class VaeGanTrainer(VariationalTrainer):
         """Update the discriminator, then encoder and decoder, then the averages: as Trainer.step."""
         config = self.config
         self._set_learning_rate(step)
-        error, nats, z = self._reconstruct(images, labels, rng)
-        losses = {"reconstruction": error.item(), "KL": nats.sum(dim=1).mean().item()}
+        error, nats, z, losses = self._reconstruct(images, labels, rng)
         loss = error + self._charge(step, nats)
         if config.kimg(step) >= config.adversarial_from_kimg:
             self.adversary.set_schedules(step)

@@ -17,13 +17,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from ganvas_core.prior import MAX_LATENT_DIM
+from ganvas_core.prior import MAX_COMPONENTS, MAX_LATENT_DIM
+from training import efficientnet
 from training.config import STRICT, Positive, TrainConfig
 from training.device import autocast
-from training.families.blocks import use_channels_last
+from training.families.blocks import NetworkBase, use_channels_last
 from training.families.family import Family
 from training.objectives.elbo import charged_divergence, divergence, sample_posterior, warm_up
 from training.objectives.likelihoods import FIRST_LOG_SCALE, LIKELIHOODS
+from training.objectives.perceptual import PerceptualDistance
 from training.prior import LearnedPrior
 from training.stabilizers.clip import clip_before_step
 from training.stabilizers.ema import ema_decay, update_ema
@@ -31,12 +33,10 @@ from training.stabilizers.schedule import cosine
 
 __all__ = [
     "Decoder",
-    "LikelihoodName",
     "NotNegative",
     "VariationalConfig",
+    "VariationalNetwork",
     "VariationalTrainer",
-    "check_likelihood",
-    "check_prior",
     "first_log_scale",
     "make_prior",
     "variational_family",
@@ -51,9 +51,34 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class VariationalNetwork(NetworkBase):
+    """What the networks of all VAEs are configured by."""
+
+    likelihood: LikelihoodName = "bernoulli"
+    """What the decoder says of a pixel: bernoulli (grey images only), logistic or gaussian."""
+    prior_components: Annotated[int, Field(ge=0, le=MAX_COMPONENTS)] = 10
+    """Gaussians of the mixture that samples are drawn from, fitted to the encoded images; 0: a standard normal."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.likelihood == "bernoulli" and self.image_channels != 1:
+            raise ValueError(
+                f"likelihood bernoulli is for grey images; these have {self.image_channels} channels. Take logistic or "
+                "gaussian."
+            )
+        if self.prior_components and self.latent_dim > MAX_LATENT_DIM:  # a mixture that would fit into no certificate
+            raise ValueError(
+                f"prior_components must be 0 with a latent_dim above {MAX_LATENT_DIM}; got {self.prior_components} "
+                f"and {self.latent_dim}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class VariationalConfig(TrainConfig):
     """Options of a VAE."""
 
+    network: VariationalNetwork
+    """Network of the decoder; the encoder mirrors it."""
     learning_rate: Positive = 2e-3
     """Learning rate of Adam at the start."""
     final_learning_rate: NotNegative | None = 0.0
@@ -72,6 +97,12 @@ class VariationalConfig(TrainConfig):
     """Thousands of images in which the KL weight rises from 0 to beta, against posterior collapse."""
     free_bits: NotNegative = 0.0
     """Bits of each latent dimension that the KL term does not charge, against posterior collapse."""
+    perceptual_weight: NotNegative = 0.0
+    """Weight of the reconstruction's distance by EfficientNet-Lite0, per pixel and channel; 0: likelihood alone."""
+
+    @property
+    def trained_with_features(self) -> tuple[str, ...]:
+        return (efficientnet.NAME,) if self.perceptual_weight > 0 else ()
 
 
 class Decoder(Protocol):
@@ -97,7 +128,8 @@ class VariationalTrainer:
 
     def __init__(self, config: VariationalConfig, decoder: nn.Module, encoder: nn.Module) -> None:
         self.config = config
-        self.likelihood = LIKELIHOODS[config.network.likelihood]  # type: ignore[attr-defined]
+        self.likelihood = LIKELIHOODS[config.network.likelihood]
+        self.perceptual = PerceptualDistance() if config.perceptual_weight > 0 else None
         self.generator: Any = decoder  # nn.Module and Decoder, which Python's types cannot say at once
         self.encoder = encoder
         use_channels_last(self.generator, self.encoder)
@@ -138,16 +170,15 @@ class VariationalTrainer:
     def step(self, step: int, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """One optimizer step on the loss, then the averages: as Trainer.step. Losses in nats per image."""
         self._set_learning_rate(step)
-        error, nats, _ = self._reconstruct(images, labels, rng)
-        losses = {"reconstruction": error.item(), "KL": nats.sum(dim=1).mean().item()}
+        error, nats, _, losses = self._reconstruct(images, labels, rng)
         self._update(error + self._charge(step, nats))
         self._average(step)
         return losses
 
     def _reconstruct(
         self, images: Tensor, labels: Tensor | None, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The reconstruction's error, the KL of every image and dimension [N, Z], and the latents [N, Z]."""
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, float]]:
+        """The reconstruction's error, the KL of every image and dimension [N, Z], the latents [N, Z], the losses."""
         config = self.config
         noise = torch.randn(len(images), *config.network.latent_shape, generator=rng, device=images.device)
         with autocast(images.device, config.precision):
@@ -155,7 +186,14 @@ class VariationalTrainer:
             z = sample_posterior(mean, logvar, noise)
             logits = self.generator.logits(z, labels)
         error = self.likelihood.error(logits, images, self.generator.log_scale).mean()
-        return error, divergence(mean, logvar), z
+        nats = divergence(mean, logvar)
+        losses = {"reconstruction": error.item(), "KL": nats.sum(dim=1).mean().item()}
+        if self.perceptual is not None:
+            with autocast(images.device, config.precision):
+                distance = self.perceptual(torch.sigmoid(logits.float()), images).mean()
+            losses["perceptual"] = distance.item()
+            error = error + config.perceptual_weight * images[0].numel() * distance
+        return error, nats, z, losses
 
     def _charge(self, step: int, nats: Tensor) -> Tensor:
         """The KL term of the loss."""
@@ -190,33 +228,16 @@ class VariationalTrainer:
         update_ema(self.generator_ema, self.generator, decay)
 
 
-def check_likelihood(likelihood: str, image_channels: int) -> None:
-    """Raises ValueError where colour images are to be black or white."""
-    if likelihood == "bernoulli" and image_channels != 1:
-        raise ValueError(
-            f"likelihood bernoulli is for grey images; these have {image_channels} channels. Take logistic or gaussian."
-        )
-
-
-def check_prior(num_components: int, latent_dim: int) -> None:
-    """Raises ValueError where a mixture of so many dimensions would fit into no certificate."""
-    if num_components and latent_dim > MAX_LATENT_DIM:
-        raise ValueError(
-            f"prior_components must be 0 with a latent_dim above {MAX_LATENT_DIM}; got {num_components} and "
-            f"{latent_dim}."
-        )
-
-
-def make_prior(num_components: int, latent_dim: int) -> LearnedPrior | None:
+def make_prior(network: VariationalNetwork) -> LearnedPrior | None:
     """Decoder.prior, not fitted yet."""
-    return LearnedPrior(num_components, latent_dim) if num_components else None
+    return LearnedPrior(network.prior_components, network.latent_dim) if network.prior_components else None
 
 
-def first_log_scale(likelihood: str, image_channels: int) -> nn.Parameter | None:
+def first_log_scale(network: VariationalNetwork) -> nn.Parameter | None:
     """Decoder.log_scale as training starts."""
-    if not LIKELIHOODS[likelihood].has_scale:
+    if not LIKELIHOODS[network.likelihood].has_scale:
         return None
-    return nn.Parameter(torch.full((image_channels,), FIRST_LOG_SCALE))
+    return nn.Parameter(torch.full((network.image_channels,), FIRST_LOG_SCALE))
 
 
 def variational_family(

@@ -37,6 +37,7 @@ def card(info: CheckpointInfo) -> str:
         ("images seen", f"{info.kimg:g} thousand, {start}"),
         ("seed", str(info.seed)),
         ("device", info.device or "not recorded"),
+        ("features in the loss", ", ".join(info.trained_with_features) or "none"),
         ("taken back after divergence", f"{info.num_rollbacks} times"),
         ("PyTorch", info.torch),
         ("Ganvas", info.git_revision or "not recorded"),

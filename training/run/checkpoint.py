@@ -102,6 +102,8 @@ class CheckpointInfo:
     seed: int
     started_from: str = ""
     """SHA-256 of the weights that the run was started from; empty: from random ones."""
+    trained_with_features: tuple[str, ...] = ()
+    """Names of frozen features that its loss looked at, or that of the run it was started from: never to judge it."""
     num_rollbacks: int = 0
     """How often the run diverged and was taken back to an earlier checkpoint."""
     device: str = ""

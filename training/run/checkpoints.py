@@ -18,7 +18,7 @@ __all__ = ["CHECKPOINTS_NAME", "CHECKPOINT_NAME", "Checkpoints", "name_at"]
 CHECKPOINT_NAME = "checkpoint"
 CHECKPOINTS_NAME = "checkpoints"
 
-CRITERIA = {"frechet_ratio": min, "coverage": max}
+CRITERIA = {"frechet_ratio": min, "coverage": max, "psnr_db": max}
 """What the best checkpoint is chosen by: the first of these that was measured, and whether low or high is good."""
 
 

@@ -126,6 +126,7 @@ class Run:
 
         # Load the state, of this run or of another one.
         self.started_from = ""
+        inherited: tuple[str, ...] = ()
         if checkpoint is not None:
             self.position = load_resume(
                 checkpoint / RESUME_NAME,
@@ -134,13 +135,15 @@ class Run:
                 rank=rank,
                 num_processes=self.processes.size,
             )
-            self.started_from = read_info(checkpoint).started_from
+            info = read_info(checkpoint)
+            self.started_from, inherited = info.started_from, info.trained_with_features
         else:
             self.position = Position(step=0)
             if config.start_from is not None:
                 transfer = take_weights(Path(config.start_from), self.trainer, config, self.labels)
-                self.started_from = transfer.sha256
+                self.started_from, inherited = transfer.sha256, transfer.trained_with_features
                 self.say(str(transfer))
+        self.trained_with_features = tuple(sorted({*config.trained_with_features, *inherited}))
         if config.frozen_discriminator_layers:
             freeze(optimizers, self._frozen_parameters(config.frozen_discriminator_layers))
         if config.compile:
@@ -298,6 +301,7 @@ class Run:
             latent_shape=network.latent_shape,
             num_classes=network.num_classes,
             image_range=self.image_range,
+            trained_with=self.trained_with_features,
         )
 
     def _info(self, metrics: dict[str, float]) -> CheckpointInfo:
@@ -320,6 +324,7 @@ class Run:
             kimg=self.kimg,
             seed=config.seed,
             started_from=self.started_from,
+            trained_with_features=self.trained_with_features,
             num_rollbacks=self.position.num_rollbacks,
             device=describe_device(self.device),
             git_revision=git_revision(),

@@ -32,6 +32,8 @@ class Transfer:
     """The source's preset, family and kimg."""
     sha256: str
     """Of the source's model.safetensors."""
+    trained_with_features: tuple[str, ...]
+    """As the source's CheckpointInfo has it."""
     taken: list[str] = field(default_factory=list)
     """Tensors that were copied."""
     rows: dict[str, int] = field(default_factory=dict)
@@ -68,7 +70,11 @@ def take_weights(source: Path, trainer: Trainer, config: TrainConfig, labels: tu
             "has the same networks. Choose another preset or another checkpoint."
         )
     info = model.info
-    transfer = Transfer(source=f"{info.preset} ({info.family}, {info.kimg:g} kimg)", sha256=model.sha256)
+    transfer = Transfer(
+        source=f"{info.preset} ({info.family}, {info.kimg:g} kimg)",
+        sha256=model.sha256,
+        trained_with_features=info.trained_with_features,
+    )
     averaged = {"generator": model.generator.state_dict()}
     if model.encoder is not None:
         averaged["encoder"] = model.encoder.state_dict()

@@ -86,6 +86,20 @@ def checkpoint_files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.glob("checkpoint*/**/*") if path.is_file()}
 
 
+def test_what_is_left_out_of_the_data_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANVAS_DATA", str(tmp_path / "prepared"))
+    (tmp_path / "images").mkdir()
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+    (tmp_path / "images" / "notes.txt").write_text("not an image")
+    config = tiny_config("dcgan", network=TINY_UNCONDITIONAL, data=str(tmp_path / "images"), total_kimg=0.001)
+    create(tmp_path / "run", config, overwrite=False)
+    said: list[str] = []
+    train(config, tmp_path / "run", say=said.append)
+    assert said == ["data: 1 files are not images"]
+
+
 def test_train_restores_the_number_of_threads(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     config = tiny_config("dcgan", total_kimg=0.001)

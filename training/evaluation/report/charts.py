@@ -67,7 +67,7 @@ def neighbor_chart(samples: Floats, held_out: Floats, threshold: float) -> Marku
         axes.axvline(0.75 * threshold, color=OTHER, linestyle=":", label="three quarters of it")
         axes.set_xlabel("distance to the nearest training image")
         axes.set_ylabel("%")
-        axes.legend()
+        axes.legend(loc="upper right")
         return _svg(figure, "neighbours")
 
 
@@ -83,7 +83,7 @@ def truncation_chart(points: Sequence[TruncationPoint]) -> Markup:
             right.plot(at, [getattr(point.manifold, name) for point in points], "o-", color=color, label=name)
         right.set_ylim(0, 1.02)
         right.set_title("quality against diversity")
-        right.legend()
+        right.legend(loc="lower right")
         for axes in (left, right):
             axes.set_xlabel("truncation")
         return _svg(figure, "truncation")
@@ -124,7 +124,7 @@ def curve_charts(curves: Sequence[Mapping[str, Any]]) -> list[Markup]:
                 axes.set_ylim(*limits)
             axes.set_title(title)
             axes.set_xlabel("thousand images")
-            axes.legend(ncols=2)
+            axes.legend(ncols=2, loc="upper right")  # "best" looks at every point, which is slow
             charts.append(_svg(figure, title))
     return charts
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from ganvas_core.grid import image_grid
 from ganvas_core.provenance import encode_image, image_text
 from training.data.dataset import Split
+from training.evaluation.distances import Spread
 from training.evaluation.evaluate import Drawn
 from training.evaluation.models import GenerativeModel, interpolate
 from training.evaluation.report.charts import class_chart, curve_charts, kl_chart, neighbor_chart, truncation_chart
-from training.evaluation.result import Evaluation, Quality
+from training.evaluation.result import Evaluation
 
 __all__ = ["report_html"]
 
@@ -36,9 +37,9 @@ class Row:
 
     name: str
     samples: str
-    real: str
-    untrained: str
-    meaning: str
+    real: str = ""
+    untrained: str = ""
+    meaning: str = ""
 
 
 def report_html(
@@ -84,87 +85,96 @@ def report_html(
 
 def figures(found: Evaluation) -> list[Row]:
     """The table: each figure beside what training images get in the samples' place, and an untrained generator."""
+    return [
+        *_distance_rows(found),
+        *_manifold_rows(found),
+        *_memory_rows(found),
+        *_class_rows(found),
+        *_vae_rows(found),
+    ]
+
+
+def _distance_rows(found: Evaluation) -> list[Row]:
     samples, real, untrained = found.samples, found.real, found.untrained
-
-    def row(name: str, mine: str, theirs: str, other: str, meaning: str) -> Row:
-        return Row(name=name, samples=mine, real=theirs, untrained=other, meaning=meaning)
-
-    def kernel(quality: Quality | None, *, to_train: bool = False) -> str:
-        spread = None if quality is None else quality.kernel_to_train if to_train else quality.kernel
-        return "" if spread is None else f"{_number(spread.mean)} ± {_number(spread.std)}"
-
-    rows = [
-        row(
-            "kernel distance to held-out images",
-            kernel(samples),
-            kernel(real),
-            kernel(untrained),
-            "0 where alike; the spread over 50 subsets",
+    return [
+        Row(
+            name="kernel distance to held-out images",
+            samples=_plus_minus(samples.kernel),
+            real=_plus_minus(real.kernel),
+            untrained="" if untrained is None else _plus_minus(untrained.kernel),
+            meaning="0 where alike; the spread over 50 subsets",
         ),
-        row(
-            "kernel distance to training images",
-            kernel(samples, to_train=True),
-            "",
-            kernel(untrained, to_train=True),
-            "far below the line above: memorised",
+        Row(
+            name="kernel distance to training images",
+            samples=_plus_minus(samples.kernel_to_train),
+            untrained="" if untrained is None else _plus_minus(untrained.kernel_to_train),
+            meaning="far below the line above: memorised",
         ),
-        row(
-            "Fréchet distance to held-out images",
-            f"{_number(samples.frechet)} = {samples.ratio:.2f} times the floor",
-            f"{_number(real.frechet)}, the floor",
-            "" if untrained is None else f"{_number(untrained.frechet)} = {untrained.ratio:.0f} times the floor",
-            "the floor is what unseen real images have",
+        Row(
+            name="Fréchet distance to held-out images",
+            samples=f"{_number(samples.frechet)} = {samples.ratio:.2f} times the floor",
+            real=f"{_number(real.frechet)}, the floor",
+            untrained=""
+            if untrained is None
+            else f"{_number(untrained.frechet)} = {untrained.ratio:.0f} times the floor",
+            meaning="the floor is what unseen real images have",
         ),
-        row(
-            "Fréchet distance to training images",
-            "" if samples.frechet_to_train is None else _number(samples.frechet_to_train),
-            "",
-            "" if untrained is None or untrained.frechet_to_train is None else _number(untrained.frechet_to_train),
-            "",
+        Row(
+            name="Fréchet distance to training images",
+            samples=_number(samples.frechet_to_train),
+            untrained="" if untrained is None else _number(untrained.frechet_to_train),
         ),
     ]
+
+
+def _manifold_rows(found: Evaluation) -> list[Row]:
+    samples, real, untrained = found.samples, found.real, found.untrained
     meanings = {
         "precision": "samples near a real image",
         "density": "how deep among real images",
         "recall": "real images near a sample",
         "coverage": "real images with a sample in their own neighbourhood",
     }
-    rows += [
-        row(
-            name,
-            f"{getattr(samples.manifold, name):.3f}",
-            f"{getattr(real.manifold, name):.3f}",
-            "" if untrained is None else f"{getattr(untrained.manifold, name):.3f}",
-            meaning,
+    rows = [
+        Row(
+            name=name,
+            samples=f"{getattr(samples.manifold, name):.3f}",
+            real=f"{getattr(real.manifold, name):.3f}",
+            untrained="" if untrained is None else f"{getattr(untrained.manifold, name):.3f}",
+            meaning=meaning,
         )
         for name, meaning in meanings.items()
     ]
+    both = Row(
+        name="coverage / authenticity",
+        samples=f"{samples.manifold.coverage:.2f} / {samples.authenticity or 0:.2f}",
+        untrained="" if untrained is None else f"{untrained.manifold.coverage:.2f} / {untrained.authenticity or 0:.2f}",
+        meaning="authenticity says nothing where coverage is low: a bad generator is very authentic",
+    )
+    return [*rows, both]
+
+
+def _memory_rows(found: Evaluation) -> list[Row]:
     memorized = found.memorization
-    rows += [
-        row(
-            "coverage / authenticity",
-            f"{samples.manifold.coverage:.2f} / {samples.authenticity or 0:.2f}",
-            "",
-            "" if untrained is None else f"{untrained.manifold.coverage:.2f} / {untrained.authenticity or 0:.2f}",
-            "authenticity says nothing where coverage is low: a bad generator is very authentic",
+    return [
+        Row(
+            name="memorised share",
+            samples=f"{memorized.share:.1%} / {memorized.strict_share:.1%}",
+            real=f"5.0% / {memorized.real_strict_share:.1%} (held-out images)",
+            meaning="nearer to a training image than the 5th percentile of held-out images, and than ¾ of it",
         ),
-        row(
-            "memorised share",
-            f"{memorized.share:.1%} / {memorized.strict_share:.1%}",
-            f"5.0% / {memorized.real_strict_share:.1%} (held-out images)",
-            "",
-            "nearer to a training image than the 5th percentile of held-out images, and than ¾ of it",
+        Row(
+            name="distinct samples",
+            samples=f"{found.num_distinct} of {found.num_samples}",
+            meaning="near copies among the samples taken for one",
         ),
-        row(
-            "distinct samples",
-            f"{found.num_distinct} of {found.num_samples}",
-            "",
-            "",
-            "near copies among the samples taken for one",
+        Row(
+            name="fine detail",
+            samples=f"{found.relative_detail:.2f}",
+            real="1.00",
+            meaning="below 1: blurred; above 1: noisy",
         ),
-        row("fine detail", f"{found.relative_detail:.2f}", "1.00", "", "below 1: blurred; above 1: noisy"),
     ]
-    return rows + _class_rows(found) + _vae_rows(found)
 
 
 def _class_rows(found: Evaluation) -> list[Row]:
@@ -175,7 +185,6 @@ def _class_rows(found: Evaluation) -> list[Row]:
                 name="evenness of classes",
                 samples=f"{classes.entropy:.3f}",
                 real="1.000",
-                untrained="",
                 meaning="entropy of the class histogram, over that of the data",
             )
         )
@@ -185,7 +194,6 @@ def _class_rows(found: Evaluation) -> list[Row]:
                     name="class agreement",
                     samples=f"{classes.agreement:.3f}",
                     real=f"{classes.judge_accuracy:.3f} (held-out images)",
-                    untrained="",
                     meaning=f"taken for the label asked for, by {classes.judge}",
                 )
             )
@@ -195,7 +203,6 @@ def _class_rows(found: Evaluation) -> list[Row]:
                 name="train on synthetic, test on real",
                 samples=f"{found.synthetic_accuracy:.3f}",
                 real=f"{found.real_accuracy:.3f}",
-                untrained="",
                 meaning="accuracy on held-out images of a classifier that saw these images alone",
             )
         )
@@ -210,15 +217,11 @@ def _vae_rows(found: Evaluation) -> list[Row]:
         Row(
             name="reconstruction",
             samples=f"{vae.psnr_db:.2f} dB, SSIM {vae.ssim:.3f}",
-            real="",
-            untrained="",
             meaning="of held-out images",
         ),
         Row(
             name="active latent dimensions",
             samples=f"{vae.num_active} of {len(vae.kl_nats)}, {sum(vae.kl_nats):.1f} nats",
-            real="",
-            untrained="",
             meaning="that carry more than 0.01 nats",
         ),
     ]
@@ -291,6 +294,12 @@ def _grid_url(images: Tensor, columns: int, *, real: bool = False) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
-def _number(value: float) -> str:
+def _plus_minus(spread: Spread | None) -> str:
+    return "" if spread is None else f"{_number(spread.mean)} ± {_number(spread.std)}"
+
+
+def _number(value: float | None) -> str:
     """Three significant digits, without an exponent."""
+    if value is None:
+        return ""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"

