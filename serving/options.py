@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -94,6 +95,10 @@ class GatewayOptions(NetworkOptions):
         missing = [] if self.tls_cert else ["--tls-cert and --tls-key"]
         missing += [] if self.keys_file or self.tls_client_ca else ["--keys-file or --tls-client-ca"]
         if missing and not self.insecure:
+            try:
+                socket.getaddrinfo(self.host, None)
+            except OSError as error:
+                return f"--host {self.host} does not resolve ({error.strerror}). Give an address of this machine."
             return f"--host {self.host} is beyond loopback: add {', and '.join(missing)}; or --insecure."
         return None
 

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import grpc
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.progress import track
 
-from clients.cli.seeds import parse_seeds
+from clients.cli.seeds import list_seeds, parse_seeds
 from ganvas_client import (
     Format,
     GanvasError,
@@ -33,12 +32,13 @@ from ganvas_core.formats import SUFFIXES, FileFormat
 from ganvas_core.grid import image_grid
 from ganvas_core.names import DEFAULT_ADDRESS
 from ganvas_core.provenance import image_text, write_image
+from ganvas_core.tls_options import CallerOptions
 
 __all__ = ["SampleOptions", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class SampleOptions:
+class SampleOptions(CallerOptions):
     """Options of `sample`."""
 
     env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
@@ -61,10 +61,6 @@ class SampleOptions:
     """Columns of the grid."""
     address: Annotated[str, Cli(env="GANVAS_ADDRESS")] = DEFAULT_ADDRESS
     """HOST:PORT of the service."""
-    tls_ca: Annotated[Path | None, Cli(env="GANVAS_TLS_CA")] = None
-    """Speak TLS, and trust the certificate authorities of this PEM file."""
-    api_key: Annotated[str | None, Cli(env="GANVAS_API_KEY", secret=True)] = None
-    """Key of the gateway: a variable only, since a list of processes shows every command line."""
     timeout_s: Annotated[float, Field(ge=0.001, allow_inf_nan=False)] = 600.0
     """Seconds to wait for all images."""
 
@@ -89,12 +85,13 @@ def sample(options: SampleOptions) -> None:
     target = options.out or f"out/{options.name}.png"
     try:
         file_format = _file_format(target, options.format)
-        with Sampler(options.address, api_key=options.api_key, credentials=_credentials(options.tls_ca)) as sampler:
+        ranges = parse_seeds(options.seeds)
+        with Sampler(options.address, api_key=options.api_key, credentials=options.credentials()) as sampler:
             model = sampler.model(options.name, version=options.version, timeout_s=min(options.timeout_s, 60.0))
             job = Job(
                 options=options,
                 model=model,
-                seeds=parse_seeds(options.seeds, max_count=model.limits.max_stream_count),
+                seeds=list_seeds(ranges, max_count=model.limits.max_stream_count),
                 label=_label_index(options.label, model),
             )
             if _is_folder(target):
@@ -109,16 +106,6 @@ def sample(options: SampleOptions) -> None:
         raise UserError(str(error)) from None
     images = "1 image" if len(job.seeds) == 1 else f"{len(job.seeds)} images"
     print(f"{images} of {info.model} version {info.version} ({info.digest[:16]}…): {target}")
-
-
-def _credentials(tls_ca: Path | None) -> grpc.ChannelCredentials | None:
-    """For TLS; None: plaintext."""
-    if tls_ca is None:
-        return None
-    try:
-        return grpc.ssl_channel_credentials(root_certificates=tls_ca.read_bytes())
-    except OSError as error:
-        raise ValueError(f"--tls-ca {tls_ca}: {error.strerror or error}.") from None
 
 
 def _save_files(sampler: Sampler, job: Job, folder: Path, file_format: FileFormat) -> ImageInfo:

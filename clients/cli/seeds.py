@@ -6,16 +6,16 @@ import re
 from collections.abc import Sequence
 from itertools import chain
 
-__all__ = ["parse_seeds"]
+__all__ = ["list_seeds", "parse_seeds"]
 
 _PART = re.compile(r"([0-9]{1,40})(?:-([0-9]{1,40}))?")
 
 
-def parse_seeds(text: str, *, max_count: int) -> Sequence[int]:
-    """The seeds in the order given; ranges include both ends.
+def parse_seeds(text: str) -> list[range]:
+    """The ranges in the order given, a number being a range of one; as typed, they include both ends.
 
     Raises:
-        ValueError: not of this form, outside 64 bits, or more than max_count. A range is not expanded before that.
+        ValueError: not of this form, or outside 64 bits.
     """
     ranges = []
     for part in (part.strip() for part in text.split(",")):
@@ -28,6 +28,15 @@ def parse_seeds(text: str, *, max_count: int) -> Sequence[int]:
         if last < first:
             raise ValueError(f"--seeds must be ranges from low to high; got {part}.")
         ranges.append(range(first, last + 1))
+    return ranges
+
+
+def list_seeds(ranges: Sequence[range], *, max_count: int) -> Sequence[int]:
+    """Every seed of the ranges.
+
+    Raises:
+        ValueError: they are more than max_count.
+    """
     count = sum(part.stop - part.start for part in ranges)
     if count > max_count:
         raise ValueError(f"--seeds must name at most {max_count} seeds; got {count}.")

@@ -15,7 +15,7 @@ from ganvas_core.cli import OPTIONS, Cli, UsageError
 from ganvas_core.names import DEFAULT_REPOSITORY
 from serving.repository.pins import not_kept, read_pins, write_pins
 from serving.repository.publish import locked, publish
-from serving.repository.reader import Repository, read_repository
+from serving.repository.reader import Repository, list_versions, read_repository
 
 __all__ = ["ModelsOptions", "describe", "models", "table_console"]
 
@@ -67,6 +67,10 @@ def models(options: ModelsOptions) -> None:
 def _publish(options: ModelsOptions, name: str) -> None:
     if options.source is None:
         raise UsageError("models publish needs --source FOLDER, the model repository to copy from.")
+    there_is = [version for model, version in list_versions(options.source) if model == name]
+    if options.version is not None and there_is and options.version not in there_is:
+        listed = ", ".join(map(str, there_is))
+        raise UsageError(f"{options.source} has no {name} version {options.version}; there is: {listed}.")
     version = options.version or read_repository(options.source).find(name).version
     entry = publish(options.source, options.repository, name, version)
     print(f"published {name} version {version}, digest {entry.digest}")

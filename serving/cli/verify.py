@@ -22,6 +22,7 @@ from rich.table import Table
 
 from ganvas_core.cli import OPTIONS, Cli
 from ganvas_core.names import DEFAULT_REPOSITORY
+from ganvas_core.tls_options import CallerOptions
 from serving.cli.models import table_console
 from serving.repository.reader import ModelVersion, Repository, read_repository
 
@@ -29,7 +30,7 @@ __all__ = ["VerifyOptions", "verify"]
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class VerifyOptions:
+class VerifyOptions(CallerOptions):
     """Options of `verify`."""
 
     name: Annotated[str, Cli(positional=True)]
@@ -42,10 +43,6 @@ class VerifyOptions:
     """Prove parity with this checkpoint of ./ganvas train again; takes PyTorch."""
     url: Annotated[str | None, Cli(env="")] = None
     """HOST:PORT of a running server to verify instead of the repository."""
-    tls_ca: Annotated[Path | None, Cli(env="GANVAS_TLS_CA")] = None
-    """Certificate authority, PEM, of a server with TLS."""
-    api_key: Annotated[str | None, Cli(env="GANVAS_API_KEY", secret=True)] = None
-    """API key of a server that asks for one."""
     as_json: Annotated[bool, Cli(flag="--json", env="")] = False
     """Print JSON."""
 
@@ -115,18 +112,11 @@ def _verify_repository(options: VerifyOptions, show: Callable[[str], None]) -> I
 
 
 def _verify_server(options: VerifyOptions, show: Callable[[str], None]) -> Iterator[_Result]:
-    import grpc
-
     from serving.repository.checks import CheckError
     from serving.repository.remote import RemoteModel, remote_checks
 
     assert options.url is not None
-    credentials = None
-    if options.tls_ca is not None:
-        try:
-            credentials = grpc.ssl_channel_credentials(root_certificates=options.tls_ca.read_bytes())
-        except OSError as error:
-            raise ValueError(f"--tls-ca {options.tls_ca}: {error.strerror or error}.") from None
+    credentials = options.credentials()
     metadata = [] if options.api_key is None else [("authorization", f"Bearer {options.api_key}")]
     try:
         remote = RemoteModel(options.url, options.name, options.version, credentials=credentials, metadata=metadata)

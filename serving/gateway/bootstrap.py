@@ -29,6 +29,8 @@ __all__ = ["ADMIN_SOCKET", "BOOTSTRAP", "changing_files", "fixed_files", "whole"
 ADMIN_SOCKET = "admin.sock"
 BOOTSTRAP = "envoy.json"
 HEAP_CHECK_S = 0.25
+RELEASED_BYTES = 32 * 2**20
+"""Of free memory, given back to the system each second."""
 ACCOUNT_FROM_POWER_OF_TWO = 20
 """Streams that hold a MiB or more are the ones that are reset when memory runs short."""
 ACTIONS = {
@@ -86,6 +88,8 @@ def _bootstrap(settings: GatewaySettings, folder: Path) -> Any:
         static_resources={"listeners": [front_door(settings, folder), inner_door(folder)], "clusters": collector},
         dynamic_resources={"cds_config": {"path_config_source": source, "resource_api_version": "V3"}},
         overload_manager=_overload(settings),
+        # Else what a burst of large requests took would never go back to the system.
+        memory_allocator_manager={"bytes_to_release": RELEASED_BYTES, "memory_release_interval": seconds(1)},
         layered_runtime={
             "layers": [{"name": "static", "static_layer": {"overload.premature_reset_total_stream_count": 1000}}]
         },

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ganvas_core.cli import UserError
+from ganvas_core.cli import UsageError, UserError
 from ganvas_core.files import write_atomic
 from serving.gateway.admin import TIMEOUT_S, Admin
 from serving.gateway.bootstrap import ADMIN_SOCKET, BOOTSTRAP, changing_files, fixed_files, whole
@@ -331,12 +331,12 @@ def _check_tls(tls: Tls) -> None:
     try:
         context.load_cert_chain(tls.certificate, tls.key, password="")
     except (OSError, ValueError) as error:
-        raise GatewayError(f"--tls-cert {tls.certificate}, --tls-key {tls.key}: {_reason(error)}.") from None
+        raise UsageError(f"--tls-cert {tls.certificate}, --tls-key {tls.key}: {_reason(error)}.") from None
     if tls.client_ca is not None:
         try:
             context.load_verify_locations(tls.client_ca)
         except (OSError, ValueError) as error:
-            raise GatewayError(f"--tls-client-ca {tls.client_ca}: {_reason(error)}.") from None
+            raise UsageError(f"--tls-client-ca {tls.client_ca}: {_reason(error)}.") from None
 
 
 def _reason(error: Exception) -> str:

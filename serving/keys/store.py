@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from ganvas_core.cli import UserError, describe_validation_error
+from ganvas_core.cli import UsageError, describe_validation_error
 from ganvas_core.files import sync_folder
 
 __all__ = ["Key", "KeysFileError", "add_key", "read_keys", "revoke_key"]
@@ -28,7 +28,7 @@ SECRET_BYTES = 24
 """192 random bits, so a plain SHA-256 cannot be searched; with the id a key is 48 characters."""
 
 
-class KeysFileError(UserError):
+class KeysFileError(UsageError):
     """The keys file cannot be used as it is, or as asked."""
 
 

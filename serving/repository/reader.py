@@ -244,7 +244,8 @@ def _read_part(folder: Path, name: str, version: int, role: Role) -> Certificate
         raise CertificateError(f"{version_folder} is missing. Export the model again.")
     if not (version_folder / CERTIFICATE_FILE).is_file():
         raise CertificateError(
-            f"{version_folder} has no {CERTIFICATE_FILE}: it was not exported by Ganvas, or its copy is not complete."
+            f"{version_folder} has no {CERTIFICATE_FILE}: it was not exported by Ganvas, or its copy is not complete. "
+            "Export it with ./ganvas export, or copy it whole with ./ganvas models publish."
         )
     certificate = Certificate.read(version_folder)
     found = (certificate.name, certificate.version, certificate.role)

@@ -17,6 +17,8 @@ import numpy as np
 from ganvas.v1 import sampler_pb2
 from ganvas.v1.sampler_pb2_grpc import SamplerStub
 from ganvas_core.certificate import Certificate, CertificateError, ModelFile
+from ganvas_core.cli import UsageError
+from ganvas_core.connection import connection_problem
 from ganvas_core.names import MAX_MESSAGE_BYTES
 from serving.repository.checks import CheckError
 
@@ -34,7 +36,8 @@ class RemoteModel:
         url: HOST:PORT.
         metadata: sent with every call: the API key, if there is one.
     Raises:
-        CheckError: the server does not answer, has no such model, or its certificate cannot be read.
+        UsageError: the server has no such model or version.
+        CheckError: the server does not answer, or its certificate cannot be read.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class RemoteModel:
             else grpc.secure_channel(url, credentials, options)
         )
         self._stub: Any = SamplerStub(channel)  # type: ignore[no-untyped-call]
-        self._metadata, self.url = tuple(metadata), url
+        self._metadata, self.url, self._tls = tuple(metadata), url, credentials is not None
         self._name, self._version = name, "" if version is None else str(version)
         reply = self._call("GetModel", sampler_pb2.GetModelRequest(model=name, version=self._version))
         self.model = reply.model
@@ -106,8 +109,11 @@ class RemoteModel:
         try:
             return getattr(self._stub, rpc)(request, timeout=TIMEOUT_S, metadata=self._metadata, wait_for_ready=False)
         except grpc.RpcError as error:
-            detail = error.details() if isinstance(error, grpc.Call) else str(error)
-            raise CheckError(f"{rpc} at {self.url}: {detail or error}") from None
+            detail = (error.details() if isinstance(error, grpc.Call) else "") or str(error)
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise UsageError(detail) from None
+            problem = connection_problem(detail, self.url, tls=self._tls)
+            raise CheckError(problem or f"{rpc} at {self.url}: {detail}") from None
 
 
 def remote_checks(remote: RemoteModel) -> Iterator[tuple[str, Callable[[], str]]]:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from ganvas_core.cli import UserError, options_of
+from ganvas_core.cli import UsageError, UserError, changed_options
 from ganvas_core.files import locked, write_atomic
 from serving.options import ServeOptions, address_of, is_loopback
 
@@ -59,12 +59,7 @@ def print_start(console: Console, options: ServeOptions, names: Sequence[str]) -
     ]
     if not is_loopback(options.host) and options.insecure:
         lines.append(f"--insecure: whoever reaches {options.host} may call this server or read along.")
-    changed = [
-        f"{option.typed} {value}"
-        for option in options_of(ServeOptions)
-        if (value := getattr(options, option.field)) != option.default
-    ]
-    if changed:
+    if changed := changed_options(options):
         lines.insert(1, f"with {' '.join(changed)}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -100,15 +95,16 @@ def claimed_ready_file(path: Path | None) -> Iterator[None]:
     """Keep the file for this run alone, and delete it before, since a killed run may have left it, and after.
 
     Raises:
-        ReadyFileError: another run has it, or its folder is missing or not writable.
+        UsageError: it is a folder, or its folder is missing.
+        ReadyFileError: another run has it, or its folder is not writable.
     """
     if path is None:
         yield
         return
     if not path.parent.is_dir():
-        raise ReadyFileError(f"--ready-file {path}: there is no folder {path.parent}.")
+        raise UsageError(f"--ready-file {path}: there is no folder {path.parent}.")
     if path.is_dir():
-        raise ReadyFileError(f"--ready-file {path}: is a folder.")
+        raise UsageError(f"--ready-file {path}: is a folder.")
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(path))

@@ -7,6 +7,7 @@ its processes are ended, its shared memory and its files deleted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -20,7 +21,7 @@ from pathlib import Path
 from ganvas_core.cli import UserError
 from serving.triton.temporary import base_folder
 
-__all__ = ["RunFolder", "RunFolderError", "clear_leftovers", "open_run_folder"]
+__all__ = ["RunFolder", "RunFolderError", "clear_leftovers", "has_no_space", "open_run_folder"]
 
 PREFIX = "ganvas-serve-"
 NEW_PREFIX = "ganvas-new-"
@@ -53,7 +54,7 @@ def open_run_folder() -> Iterator[RunFolder]:
     """Clear what killed runs left, then make a folder that is deleted at the end.
 
     Raises:
-        RunFolderError: the disk is full.
+        RunFolderError: the disk is full, now or while the caller uses the folder.
         TritonStartError: no folder for temporary files can be used.
     """
     base, note = base_folder()
@@ -69,10 +70,23 @@ def open_run_folder() -> Iterator[RunFolder]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         new.rename(path)
         yield RunFolder(path=path, note=note)
+    except OSError as error:
+        if not has_no_space(error):
+            raise
+        raise RunFolderError(
+            f"there is no space left for temporary files in {base}. Free some, or set TMPDIR to a folder on a larger "
+            "disk."
+        ) from None
     finally:
         for folder in (path, new):
             shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def has_no_space(error: OSError) -> bool:
+    """Whether a disk is full or a quota is used up."""
+    # shutil.copytree collects the errors of all files, as text.
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or f"[Errno {errno.ENOSPC}]" in str(error)
 
 
 def clear_leftovers(base: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import shutil
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ganvas_core.certificate import Certificate, CertificateError
 from ganvas_core.cli import UserError
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, companions
 from serving.repository.reader import ModelVersion, Rejected, RepositoryError, read_version
+from serving.supervise.run_folder import has_no_space
 
 __all__ = ["Staging", "StagingError"]
 
@@ -55,7 +55,7 @@ class Staging:
             self._copy(name, version)
             entry = read_version(self._incoming, name, version, self._config_name)
         except (CertificateError, RepositoryError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and has_no_space(error):
                 raise StagingError(
                     f"there is no space for a copy of model {name} version {version} in {self.models.parent}. Free "
                     "some, or set TMPDIR to a folder on a larger disk."

@@ -23,7 +23,6 @@ from serving.repository.reader import (
     ModelVersion,
     Rejected,
     Repository,
-    RepositoryError,
     check_config_name,
     list_versions,
 )
@@ -71,10 +70,7 @@ def supervise(options: ServeOptions, console: Console) -> int:
         UserError: a part could not start.
     """
     with ExitStack() as stack:
-        try:
-            check_config_name(options.repository, options.config_name)
-        except RepositoryError as error:
-            raise ServeError(str(error)) from None
+        check_config_name(options.repository, options.config_name)
         stack.enter_context(claimed_ready_file(options.ready_file))
         ports = choose_ports(options.addresses())
         log = stack.enter_context(_log_output(options))

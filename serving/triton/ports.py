@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+from ganvas_core.cli import UsageError
 from serving.triton.errors import TritonStartError
 
 __all__ = ["PortError", "choose_ports", "port_problem"]
@@ -25,12 +26,13 @@ def choose_ports(wanted: Mapping[str, tuple[str, int]]) -> dict[str, int]:
     Args:
         wanted: option, as the user types it, to host and port.
     Raises:
+        UsageError: a host is not an address of this machine.
         PortError: names the option whose port is taken or not allowed.
     """
     chosen: dict[str, int] = {}
     for option, (host, _) in wanted.items():
         if problem := port_problem(option, host, 0):  # a wrong host must not be blamed on a port
-            raise PortError(problem)
+            raise UsageError(problem)
     with ExitStack() as held:
         # Those that are fixed come first, or a free one chosen for another option might be theirs.
         for option, (host, port) in sorted(wanted.items(), key=lambda item: item[1][1] == 0):

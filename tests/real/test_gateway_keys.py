@@ -17,6 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2
 
+from ganvas_client import Sampler, UnavailableError
 from serving.gateway.process import GatewayProcess
 from serving.gateway.settings import Tls
 from serving.keys.store import add_key, revoke_key
@@ -237,9 +238,17 @@ def test_tls_and_then_mtls_with_a_renewed_certificate(serve: Serve, certificates
     with running_gateway(serve, tmp_path, tls=tls, log_dir=tmp_path / "logs") as gateway:
         with channel(gateway.port, grpc.ssl_channel_credentials(ca, key, chain)) as opened:
             assert sampler(opened).Sample(stream_request(1)).images
-        for credentials in (grpc.ssl_channel_credentials(ca), None):
+        for credentials, words in (
+            (grpc.ssl_channel_credentials(ca), "It may ask for a client certificate of its authority"),
+            (None, "It may speak TLS: give --tls-ca FILE"),
+        ):
             with channel(gateway.port, credentials) as opened:
                 assert sampled(opened) is not OK
+            with (
+                Sampler(f"localhost:{gateway.port}", credentials=credentials) as client,
+                pytest.raises(UnavailableError, match=words),
+            ):
+                client.models()
         log = tmp_path / "logs" / "gateway.log"
         eventually(lambda: '"caller":"cert:painter"' in log.read_text().replace(": ", ":"))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ganvas_client import GanvasError, Sampler
+from serving.keys.store import add_key
 from tests.support.serve import Serve, running_serve
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
@@ -25,10 +26,17 @@ WAIT_S = 30.0
 
 
 @pytest.fixture(scope="module")
-def serve(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A key with quotas, and its file."""
+    file = tmp_path_factory.mktemp("keys") / "keys.json"
+    return add_key(file, "studio", rate=1000, concurrency=8), file
+
+
+@pytest.fixture(scope="module")
+def serve(model_repository: Path, key: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A server that has answered calls of several kinds."""
-    with running_serve(model_repository, tmp_path_factory.mktemp("serve")) as serve:
-        with Sampler(serve.ready["service"]) as sampler:
+    with running_serve(model_repository, tmp_path_factory.mktemp("serve"), f"--keys-file={key[1]}") as serve:
+        with Sampler(serve.ready["service"], api_key=key[0]) as sampler:
             sampler.sample("tiny-gan", range(20), format="png")
             assert len(list(sampler.sample_stream("tiny-gan", range(50)))) == 50
             sampler.encode("tiny-vae", sampler.sample("tiny-vae", range(3)))
@@ -70,19 +78,26 @@ def test_every_metric_of_ours_is_documented(serve: Serve) -> None:
 def test_dashboard_shows_metrics_that_there_are(serve: Serve) -> None:
     dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    without_labels = [re.sub(r"by \([^)]*\)", "", expression) for expression in expressions]
+    without_labels = [re.sub(r"by \([^)]*\)|\{[^}]*\}", "", expression) for expression in expressions]
     shown = {name for text in without_labels for name in re.findall(r"\b(?:ganvas|nv|envoy)_\w+", text)}
+    text = read(serve)
     assert len(expressions) >= 10
-    assert shown - names(read(serve)) == set()
+    assert shown - names(text) == set()
+    ours = {re.sub("_(sum|count|bucket)$", "", name) for name in shown}
+    assert set(re.findall(r"^# TYPE (ganvas_\w+) ", text, re.MULTILINE)) - ours == set()
+    # What the panels of keys and quotas select is what the gateway says.
+    assert re.search(r'^envoy_ganvas_gateway_requests\{[^}]*caller="studio"', text, re.MULTILINE)
+    remaining = "envoy_cluster_circuit_breakers_default_remaining_rq"
+    assert re.search(rf'^{remaining}\{{[^}}]*envoy_cluster_name="key-studio"', text, re.MULTILINE)
 
 
-def test_part_that_was_killed_leaves_a_gap_and_is_counted(serve: Serve) -> None:
+def test_part_that_was_killed_leaves_a_gap_and_is_counted(serve: Serve, key: tuple[str, Path]) -> None:
     os.kill(serve.ready["service_pid"], signal.SIGKILL)
     end = time.monotonic() + WAIT_S
     while 'ganvas_restarts_total{part="service"} 1.0' not in (text := read(serve)):
         assert time.monotonic() < end
     assert "nv_inference_request_success" in text
-    with Sampler(serve.ready["service"]) as sampler:
+    with Sampler(serve.ready["service"], api_key=key[0]) as sampler:
         assert len(sampler.sample("tiny-gan", range(4), timeout_s=WAIT_S)) == 4
     while "ganvas_requests_total" not in read(serve):
         assert time.monotonic() < end

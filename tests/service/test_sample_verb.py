@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clients.cli.sample import sample
-from clients.cli.seeds import parse_seeds
+from clients.cli.seeds import list_seeds, parse_seeds
 from ganvas_client import Sampler
 from ganvas_core.formats import SUFFIXES
 from ganvas_core.grid import GUTTER
@@ -171,9 +171,9 @@ def test_help_shows_an_example_and_the_defaults() -> None:
 
 
 def test_seeds_are_read_in_the_order_given() -> None:
-    assert list(parse_seeds("5", max_count=9)) == [5]
-    assert list(parse_seeds("9-11, 3,3", max_count=9)) == [9, 10, 11, 3, 3]
-    assert parse_seeds("0-65535", max_count=65536) == range(65536)
+    assert list(list_seeds(parse_seeds("5"), max_count=9)) == [5]
+    assert list(list_seeds(parse_seeds("9-11, 3,3"), max_count=9)) == [9, 10, 11, 3, 3]
+    assert list_seeds(parse_seeds("0-65535"), max_count=65536) == range(65536)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +210,78 @@ def test_sample_sends_its_key_over_tls(certificate: tuple[bytes, Path]) -> None:
         result = cli.run(sample, arguments, {"GANVAS_API_KEY": "gv-secret"})
     assert (result.exit_code, result.stderr) == (2, "sample: no such model.\n")
     assert handler.metadata[0]["authorization"] == "Bearer gv-secret"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "abc"], "--seeds must be numbers and ranges like 0-63 or 1,5,9-12; got 'abc'."),
+        (["--out", "grid.gif"], f"--out must end in {', '.join(SUFFIXES)} or in / for a folder; got 'grid.gif'."),
+        (["--tls-client-cert", "a.pem"], "--tls-client-cert and --tls-client-key belong together; give both."),
+        (
+            ["--tls-client-cert", "a.pem", "--tls-client-key", "a.key"],
+            "--tls-client-cert needs --tls-ca: a certificate is shown over TLS alone.",
+        ),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_asked(arguments: list[str], message: str) -> None:
+    result = cli.run(sample, ["m", "--address", "127.0.0.1:1", *arguments])
+    assert (result.exit_code, result.stderr) == (2, f"sample: {message}\n")
+
+
+def test_sample_refuses_files_that_are_no_certificates(tmp_path: Path, certificate: tuple[bytes, Path]) -> None:
+    ca = certificate[1]
+    (tmp_path / "other.pem").write_text("no certificate")
+    result = cli.run(sample, ["m", "--tls-ca", str(tmp_path / "other.pem")])
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"sample: --tls-ca {tmp_path}/other.pem holds no certificate in PEM.\n",
+    )
+    both = ["--tls-ca", str(ca), "--tls-client-cert", str(ca), "--tls-client-key", str(tmp_path / "other.pem")]
+    result = cli.run(sample, ["m", *both])
+    assert result.exit_code == 2
+    assert result.stderr.endswith("must be a certificate and its key in PEM, the key not encrypted.\n")
+
+
+def test_sample_shows_its_client_certificate(tmp_path: Path, certificate: tuple[bytes, Path]) -> None:
+    key, ca = certificate
+    handler = Scripted(failures=[GATE], forever=True)
+    credentials = grpc.ssl_server_credentials(
+        [(key, ca.read_bytes())], root_certificates=ca.read_bytes(), require_client_auth=True
+    )
+    with serving(handler, credentials=credentials) as address:
+        arguments = ["m", "--address", address, "--tls-ca", str(ca)]
+        client = ["--tls-client-cert", str(ca), "--tls-client-key", str(tmp_path / "key.pem")]
+        assert cli.run(sample, [*arguments, *client]).stderr == "sample: no such model.\n"
+        without = cli.run(sample, arguments)
+    assert without.exit_code == 1
+    assert without.stderr.startswith(f"sample: {address} ended the TLS connection at once. It may ask for a client ")
+    assert handler.attempts == 1
+
+
+def test_sample_says_what_is_wrong_with_the_connection(tmp_path: Path, certificate: tuple[bytes, Path]) -> None:
+    key, ca = certificate
+    other = tmp_path / "other"
+    other.mkdir()
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", "/CN=stranger", "-days", "2", "-keyout", str(other / "key.pem"), "-out", str(other / "ca.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    credentials = grpc.ssl_server_credentials([(key, ca.read_bytes())])
+    with serving(Scripted(), credentials=credentials) as tls, serving(Scripted()) as plain:
+        for address, arguments, words in (
+            (tls, [], "closed the connection at once. It may speak TLS: give --tls-ca FILE"),
+            (tls, ["--tls-ca", str(other / "ca.pem")], "is not trusted (self signed certificate). Trust the authority"),
+            (plain, ["--tls-ca", str(ca)], "speaks no TLS. Leave out --tls-ca"),
+            ("nobody.invalid:1", [], "nobody.invalid:1 cannot be looked up"),
+            ("127.0.0.1:x", [], "127.0.0.1:x is no address: it must be HOST:PORT."),
+        ):
+            result = cli.run(sample, ["m", "--address", address, *arguments])
+            assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.stderr
+            assert words in result.stderr
+            assert "no sampling service answers" not in result.stderr
+        name = tls.replace("127.0.0.1", "localhost")
+        result = cli.run(sample, ["m", "--address", name, "--tls-ca", str(ca)])
+        assert f"the certificate of {name} is not for localhost." in result.stderr
 
 
 def test_sample_names_a_missing_file_of_authorities(tmp_path: Path) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import subprocess
+import sys
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import TypeAdapter
 
 from ganvas.v1 import sampler_pb2 as pb
+from serving.options import ServeOptions
 from serving.repository.reader import Repository
 from serving.service.inference.readiness import NothingToServeError
 from tests.support.kserve import KServe
@@ -257,7 +263,7 @@ def test_version_that_triton_cannot_run_is_left_out(
 def test_model_that_triton_could_not_load_is_left_out_with_its_reason(
     loop_thread: LoopThread, repository: Repository, peer: KServe
 ) -> None:
-    peer.states["tiny-vae-encode"] = ("UNAVAILABLE", "Internal: no such operator")
+    peer.states["tiny-vae-encode"] = ("UNAVAILABLE", "Internal: no such operator\n\nAt:\n  model.py(95): initialize")
     with running_service(loop_thread, repository, peer.address) as service:
         names = [model.name for model in service.stub.ListModels(pb.ListModelsRequest()).models]
         (rejected,) = service.server.rejected
@@ -273,6 +279,36 @@ def test_nothing_to_serve_is_an_error_when_triton_never_gets_ready(
         assert health_of(service) == health_pb2.HealthCheckResponse.NOT_SERVING
         with pytest.raises(NothingToServeError, match="not ready within 1 s"):
             loop_thread.run(service.server.get_ready())
+
+
+def test_process_that_has_nothing_to_serve_says_so_without_a_traceback(repository: Repository, tmp_path: Path) -> None:
+    options = ServeOptions(repository=repository.folder, start_s=1.0, log_level="error")
+    versions = [[entry.name, entry.version, 1] for entry in repository.versions]
+    opening = {"command": "serve", "secret": "s", "versions": versions, "defaults": {}, "out": []}
+    command = [
+        sys.executable,
+        "-m",
+        "serving.service.rpc.server",
+        TypeAdapter(ServeOptions).dump_json(options).decode(),
+    ]
+    process = subprocess.Popen(
+        [*command, "127.0.0.1:1", str(tmp_path / "s.sock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process, process.stdin:
+        process.stdin.write(json.dumps(opening) + "\n")
+        process.stdin.flush()
+        events = [json.loads(line) for line in process.stdout]
+        errors = process.stderr.read()
+    assert (process.returncode, events[-1]["event"]) == (1, "failed")
+    assert events[-1]["message"].startswith("Triton at 127.0.0.1:1 was not ready within 1 s.")
+    assert "Traceback" not in errors
 
 
 def test_calls_are_unavailable_while_the_service_starts(

@@ -25,9 +25,17 @@ def test_verify_passes_what_a_server_serves(shared_service: Service, name: str) 
 
 def test_verify_names_a_model_that_the_server_lacks(shared_service: Service) -> None:
     result = cli.run(verify, ["nothing", "--url", shared_service.address])
-    assert result.exit_code == 1
-    assert "verify: certificate: GetModel at" in result.stderr
+    assert result.exit_code == 2
+    assert result.stderr.startswith("verify: ")
     assert "nothing" in result.stderr
+    assert "there is: plain-gan, tiny-gan, tiny-vae" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_verify_says_that_nobody_answers() -> None:
+    result = cli.run(verify, ["tiny-gan", "--url", "127.0.0.1:1"])
+    assert result.exit_code == 1
+    assert "verify: certificate: no sampling service answers at 127.0.0.1:1 (connection refused)." in result.stderr
 
 
 class Altered(RemoteModel):

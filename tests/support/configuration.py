@@ -48,6 +48,10 @@ HEAD = """# Configuration
 Every option of every verb. A variable is read where its option is not given; the option wins. A wrong value ends in one
 line that names the option, the limit and the value, and exit code 2.
 
+Exit codes, of every verb: 0, it is done. 1, it was tried and failed: nobody answers, a port is taken, a disk is full, a
+proof fails. 2, it cannot be done as asked: an option, a name or a file is wrong or missing. 130 and 143: Ctrl-C or
+SIGTERM before there was anything to finish.
+
 This page is made from the code: `python -m tests.support.configuration` writes it, and a test compares it.
 """
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ganvas_core.cli import OPTIONS, Cli, UsageError
 from ganvas_core.files import write_atomic
+from ganvas_core.tls_options import CallerOptions
 from training.config import TrainConfig
 from training.data import Split, load_dataset
 from training.evaluation.evaluate import evaluate as measure
@@ -32,7 +33,7 @@ FeaturesName = Literal["auto", "digits", "efficientnet-lite0", "inception", "din
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class EvaluateOptions:
+class EvaluateOptions(CallerOptions):
     """Options of `evaluate`."""
 
     env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
@@ -43,8 +44,6 @@ class EvaluateOptions:
     """Name of a served model, in place of a checkpoint."""
     url: Annotated[str, Field(min_length=1)] = "127.0.0.1:50051"
     """host:port of the service that serves the model."""
-    api_key: Annotated[str | None, Cli(env="GANVAS_API_KEY", secret=True)] = None
-    """API key of that service."""
     data: Annotated[str | None, Cli(shown_default="what it was trained on")] = None
     """The data set to compare with, as of `train`."""
     features: FeaturesName = "auto"
@@ -139,7 +138,7 @@ def _served(options: EvaluateOptions) -> _Subject:
     assert options.model is not None
     if options.data is None:
         raise UsageError("--data is missing: a served model does not say which images to compare with.")
-    model = ServedModel(options.url, options.model, api_key=options.api_key)
+    model = ServedModel(options.url, options.model, api_key=options.api_key, credentials=options.credentials())
     facts = model.facts
     return _Subject(
         model=model,

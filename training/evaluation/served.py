@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import grpc
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ganvas_client import GanvasError, Sampler
-from ganvas_core.cli import UserError
+from ganvas_client import GanvasError, NotFoundError, Sampler
+from ganvas_core.cli import UsageError, UserError
 from training.evaluation.models import EncodingModel, ModelFacts
 
 __all__ = ["ServedModel"]
@@ -27,14 +28,19 @@ class ServiceError(UserError):
 class ServedModel:
     """A model by its name in a running service."""
 
-    def __init__(self, url: str, name: str, *, api_key: str | None = None) -> None:
+    def __init__(
+        self, url: str, name: str, *, api_key: str | None = None, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         """
         Raises:
-            ServiceError: there is no service, or no such model.
+            UsageError: no such model.
+            ServiceError: there is no service.
         """
-        self._sampler = Sampler(url, api_key=api_key)
+        self._sampler = Sampler(url, api_key=api_key, credentials=credentials)
         try:
             info = self._sampler.model(name, timeout_s=TIMEOUT_S)
+        except NotFoundError as error:
+            raise UsageError(f"--model: {error}") from None
         except GanvasError as error:
             raise ServiceError(f"--url {url}: {error}") from None
         self._certificate = info.certificate()

@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ganvas_core.cli import UserError, describe_validation_error
+from ganvas_core.cli import UsageError, describe_validation_error
 from ganvas_core.files import atomic_folder, write_synced
 from ganvas_core.prior import Mixture
 from training.config import STRICT, NetworkConfig
@@ -51,7 +51,7 @@ INFO_NAME = "model.json"
 CARD_NAME = "card.md"
 
 
-class CheckpointError(UserError):
+class CheckpointError(UsageError):
     """A checkpoint that cannot be read or written: the message says which file, why, and what to do."""
 
 

@@ -9,7 +9,7 @@ deadline, or would wait too long, is refused before it costs anything. What is l
 3. Within that, the oldest first.
 
 At most one batch for each instance, and one more that waits, is in Triton. While interactive calls come, batches of
-bulk work are short, since nothing that Triton has begun can be interrupted.
+bulk work are short, and the one that waits is half as long again: nothing that Triton has got can be overtaken.
 
 Plain state and arithmetic on a given clock: no event loop, no I/O.
 """
@@ -309,23 +309,28 @@ class Lane:
     def _fits(self, size: int, bulk: bool) -> bool:
         if not size or not self.in_flight:
             return True
-        if bulk and self._bulk_in_flight + size > self._batches * self._longest(True):
+        if bulk and self._bulk_in_flight + size > self._bulk_bounds()[1]:
             return False
         return self.in_flight + size <= self._batches * self.batch_size
 
-    def _longest(self, bulk: bool) -> int:
-        """Images in a batch, a power of two below batch_size: sizes that GPUs are warmed up for."""
+    def _bulk_bounds(self) -> tuple[int, int]:
+        """Images in one bulk batch, and in all that are in Triton."""
         # When interactive calls fill batches themselves, long ones do not make them wait any longer.
-        if not bulk or not self._expects_interactive() or self._backlog[False] >= self.batch_size:
-            return self.batch_size
+        if not self._expects_interactive() or self._backlog[False] >= self.batch_size:
+            return self.batch_size, self._batches * self.batch_size
         more_s = max(self._busy_s - self._num_done * OVERHEAD_S, self._busy_s / 8) / self._done
         images = max(1, int(max(BULK_SLICE_S / more_s, min(BULK_SLICE, LONGEST_SLICE_S / more_s))))
-        return min(self.batch_size, 1 << (images.bit_length() - 1))
+        longest = min(self.batch_size, _power_of_two(images))
+        return longest, (self._batches - 1) * longest + max(1, longest // 2)
 
     def _size(self, work: Work, ask: Ask) -> int:
         if ask.again is not None:
             return ask.most
-        return min(ask.most, work.count - work.taken, self._longest(work.bulk))
+        size = min(ask.most, work.count - work.taken)
+        if not work.bulk:
+            return size
+        longest, most = self._bulk_bounds()
+        return min(size, longest, _power_of_two(max(1, most - self._bulk_in_flight)))
 
     def _is_hopeless(self, work: Work) -> bool:
         """Whether a call will miss its deadline for certain; as in `admit`, not when nothing else would be measured."""
@@ -356,3 +361,8 @@ class Lane:
         if work.stream:
             self._tag(work, self.batch_size)
         return images
+
+
+def _power_of_two(images: int) -> int:
+    """The largest one that is not above: sizes of batches that GPUs are warmed up for."""
+    return 1 << (images.bit_length() - 1)

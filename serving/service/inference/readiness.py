@@ -64,9 +64,7 @@ async def prepare(repository: Repository, triton: TritonClient, options: ServeOp
     for entry in rejected:
         log_outcome(entry)
     if rejected and not served:
-        raise NothingToServeError(
-            f"no model of {repository.folder} can be served: {len(rejected)} rejected. The first: {rejected[0].reason}"
-        )
+        raise NothingToServeError(f"no model can be served: {len(rejected)} rejected. The first: {rejected[0].reason}")
     return Proven(served=tuple(served), rejected=rejected)
 
 
@@ -106,7 +104,8 @@ async def _try(
     for part in entry.parts():
         for version in (str(entry.version), ""):
             if reason := not_ready.get((part.name, version)):
-                reason = f"Triton did not load {part.name}: {reason}"
+                # The lines below the first are a traceback, which triton.log has too.
+                reason = f"Triton did not load {part.name}: {reason.splitlines()[0]}"
                 return Rejected(name=entry.name, version=entry.version, reason=reason)
     try:
         # Make the golden images from their seeds, and again from their latents.

@@ -243,6 +243,8 @@ async def _serve(server: SamplingServer, stopping: asyncio.Event, commands: asyn
     serving.cancel()
     stop.cancel()
     (outcome, _) = await asyncio.gather(serving, stop, return_exceptions=True)
+    if isinstance(outcome, ExceptionGroup):  # of the task group, whose first error ended it
+        outcome = outcome.exceptions[0]
     if isinstance(outcome, NothingToServeError):
         tell(event="failed", message=str(outcome))
         return 1

@@ -172,7 +172,9 @@ def test_deadline_message_gives_the_limit() -> None:
 
 
 def test_rejected_connection_says_what_to_start_and_draining_does_not() -> None:
-    rejected = translated(grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses; …")
+    rejected = translated(
+        grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses; last error: Connection refused"
+    )
     assert isinstance(rejected, UnavailableError)
     assert str(rejected).endswith("Start one: ./ganvas serve.")
     assert str(translated(grpc.StatusCode.UNAVAILABLE, "draining")) == "draining"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from ganvas_core.cli import describe_validation_error, options_of
+from ganvas_core.cli import changed_options, describe_validation_error, options_of
 from serving.options import ServeOptions, address_of
 
 
@@ -76,8 +76,8 @@ TLS = {"tls_cert": Path("cert.pem"), "tls_key": Path("key.pem")}
         ),
         ({"host": "::", **TLS}, "--host :: is beyond loopback: add --keys-file or --tls-client-ca; or --insecure."),
         (
-            {"host": "box", "keys_file": Path("keys.json")},
-            "--host box is beyond loopback: add --tls-cert and --tls-key; or --insecure.",
+            {"host": "192.0.2.1", "keys_file": Path("keys.json")},
+            "--host 192.0.2.1 is beyond loopback: add --tls-cert and --tls-key; or --insecure.",
         ),
         ({"tls_cert": Path("cert.pem")}, "--tls-cert and --tls-key belong together; give both."),
         ({"tls_client_ca": Path("ca.pem")}, "--tls-client-ca needs --tls-cert and --tls-key."),
@@ -107,3 +107,17 @@ def test_serve_does_not_listen_beyond_loopback_by_mistake(settings: dict[str, An
 )
 def test_serve_listens_where_it_is_safe_or_wanted(settings: dict[str, Any]) -> None:
     assert ServeOptions(**settings).host == settings["host"]
+
+
+def test_a_host_that_does_not_resolve_is_not_asked_for_tls() -> None:
+    with pytest.raises(ValidationError) as caught:
+        ServeOptions(host="example.invalid")
+    message = describe_validation_error(caught.value, options_of(ServeOptions))
+    assert message.startswith("--host example.invalid does not resolve (")
+    assert message.endswith("). Give an address of this machine.")
+
+
+def test_changed_options_are_shown_as_they_are_typed() -> None:
+    options = ServeOptions(host="0.0.0.0", insecure=True, gateway=True, log_dir=Path("my logs"), drain_s=5.0)
+    assert changed_options(options) == ["--host 0.0.0.0", "--insecure", "--drain-s 5.0", "--log-dir 'my logs'"]
+    assert changed_options(ServeOptions(gateway=False)) == ["--no-gateway"]

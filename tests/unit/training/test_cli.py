@@ -81,7 +81,7 @@ def test_train_reports_a_damaged_resume_state_without_a_traceback(tmp_path: Path
     (tmp_path / "checkpoints" / "000000.016kimg").mkdir(parents=True)
     (tmp_path / "checkpoints" / "000000.016kimg" / "resume.safetensors").write_bytes(b"\x80\x04 a pickle")
     result = run(train_verb, ["digits-gan", "--out", str(tmp_path), "--resume"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("train: ")
     assert "not a usable resume state" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr

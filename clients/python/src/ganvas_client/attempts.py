@@ -31,6 +31,7 @@ class Connection:
     """Whether a server ever answered at an address. Until one has, a failed connection is not retried."""
 
     address: str
+    tls: bool = False
     answered: bool = False
 
 
@@ -88,7 +89,13 @@ class Attempts:
         return wait_s
 
     def _failure(self, error: grpc.RpcError) -> GanvasError:
-        failure = from_rpc_error(error, address=self._connection.address, rpc=self._rpc, timeout_s=self._timeout_s)
+        failure = from_rpc_error(
+            error,
+            address=self._connection.address,
+            rpc=self._rpc,
+            timeout_s=self._timeout_s,
+            tls=self._connection.tls,
+        )
         if isinstance(failure, DeadlineExceededError) and self._last is not None:
             failure = DeadlineExceededError(f"{failure} The attempt before: {self._last}")
         failure.request_id = header(error, REQUEST_ID) or self._request_id

@@ -6,7 +6,7 @@ GanvasError
 ├── FailedPreconditionError                    the digest that you pin is not the one that is served
 ├── ResourceExhaustedError                     the service is too busy or a message too large; says what to do
 ├── DeadlineExceededError                      timeout_s passed
-├── UnavailableError                           no service answers, or none did until timeout_s passed
+├── UnavailableError                           no service answers, or none did until timeout_s passed; says why
 ├── UnauthenticatedError                       the service wants another key or other credentials
 ├── UnimplementedError                         the service or the model cannot do this
 ├── CallCancelledError                         the call was cancelled
@@ -18,6 +18,8 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+
+from ganvas_core.connection import NO_CONNECTION, connection_problem
 
 __all__ = [
     "CallCancelledError",
@@ -37,9 +39,8 @@ __all__ = [
     "retry_hint_s",
 ]
 
-NOBODY = ("failed to connect", "errors resolving", "DNS resolution failed")
 LOST = "Stream removed"
-"""How gRPC's own errors begin: no connection at all, and one that broke under a call, whatever its status."""
+"""How gRPC's error begins, whatever its status, when a connection broke under a call."""
 
 
 class GanvasError(Exception):
@@ -99,14 +100,16 @@ _BY_CODE[grpc.StatusCode.OUT_OF_RANGE] = InvalidArgumentError
 _BY_CODE[grpc.StatusCode.PERMISSION_DENIED] = UnauthenticatedError
 
 
-def from_rpc_error(error: grpc.RpcError, *, address: str, rpc: str, timeout_s: float | None) -> GanvasError:
+def from_rpc_error(
+    error: grpc.RpcError, *, address: str, rpc: str, timeout_s: float | None, tls: bool = False
+) -> GanvasError:
     """The exception for a failed call, with the service's message."""
     code, details = error.code(), error.details() or ""
     kind = _BY_CODE.get(code, InternalError)
     if details.startswith(LOST) and kind is not DeadlineExceededError:
         return UnavailableError(f"the connection to {address} broke during {rpc} ({details}).")
-    if nobody_there(error):
-        return UnavailableError(f"no sampling service answers at {address} ({details}). Start one: ./ganvas serve.")
+    if code is UnavailableError.code and (problem := connection_problem(details, address, tls=tls)):
+        return UnavailableError(problem)
     if kind is DeadlineExceededError:
         limit = "its deadline" if timeout_s is None else f"timeout_s {timeout_s:g}"
         return kind(f"{rpc} at {address} did not finish within {limit}.")
@@ -125,7 +128,7 @@ def from_rpc_error(error: grpc.RpcError, *, address: str, rpc: str, timeout_s: f
 
 def nobody_there(error: grpc.RpcError) -> bool:
     """Whether there was no connection to make the call on."""
-    return error.code() is grpc.StatusCode.UNAVAILABLE and (error.details() or "").startswith(NOBODY)
+    return error.code() is grpc.StatusCode.UNAVAILABLE and (error.details() or "").startswith(NO_CONNECTION)
 
 
 def retry_hint_s(error: grpc.RpcError) -> float | None:

@@ -109,7 +109,8 @@ class _Client:
         Args:
             address: host:port of the sampling service.
             api_key: of the gateway, sent as `authorization: Bearer KEY`. Over plaintext whoever listens can read it.
-            credentials: grpc.ssl_channel_credentials(…) for TLS. None: plaintext, for loopback and trusted networks.
+            credentials: grpc.ssl_channel_credentials(…) for TLS, with key and certificate for mTLS. None: plaintext,
+                for loopback and trusted networks.
             wait_for_ready: wait for a service that is not up yet, until the deadline, instead of failing at once.
             metadata: asked before every call for metadata to send along, such as a traceparent.
         """
@@ -120,7 +121,7 @@ class _Client:
         self._credentials = credentials
         self._wait_for_ready = wait_for_ready
         self._metadata = metadata
-        self._connection = Connection(address=address)
+        self._connection = Connection(address=address, tls=credentials is not None)
         self._closed = threading.Event()
 
     @functools.cached_property

@@ -19,6 +19,7 @@ import inspect
 import math
 import os
 import re
+import shlex
 import sys
 import types
 import typing
@@ -38,6 +39,7 @@ __all__ = [
     "Option",
     "UsageError",
     "UserError",
+    "changed_options",
     "describe_validation_error",
     "options_of",
     "run_verbs",
@@ -150,6 +152,22 @@ def options_of(options_type: type) -> list[Option]:
             )
         )
     return found
+
+
+def changed_options(options: Any) -> list[str]:
+    """The options that are not their defaults, as a command line would have them; without secrets."""
+    changed = []
+    for option in options_of(type(options)):
+        value = getattr(options, option.field)
+        if value == option.default or option.cli.secret:
+            continue
+        if isinstance(value, bool):
+            changed.append(option.typed if value else f"--no-{option.typed.removeprefix('--')}")
+        elif isinstance(value, tuple):
+            changed += [f"{option.typed} {shlex.quote(str(item))}" for item in value]
+        else:
+            changed.append(f"{option.typed} {shlex.quote(str(value))}")
+    return changed
 
 
 def describe_validation_error(error: ValidationError, options: Iterable[Option] = ()) -> str:

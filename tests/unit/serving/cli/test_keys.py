@@ -33,8 +33,8 @@ def test_keys_say_what_is_missing_in_one_line(tmp_path: Path) -> None:
         (("add", file), 2, "keys: keys add needs a NAME."),
         (("drop", "x", file), 2, "keys: ACTION must be 'add', 'list' or 'revoke'; got drop."),
         (("add", "x", file, "--rate=0"), 2, "keys: --rate must be within [1, 1000000]; got 0."),
-        (("list", file), 1, "there is no such file. ./ganvas keys add NAME makes it."),
-        (("add", "x", f"--keys-file={tmp_path / 'no' / 'keys.json'}"), 1, "No such file or directory."),
+        (("list", file), 2, "there is no such file. ./ganvas keys add NAME makes it."),
+        (("add", "x", f"--keys-file={tmp_path / 'no' / 'keys.json'}"), 2, "No such file or directory."),
     ):
         result = run(*arguments)
         assert (result.exit_code, result.stderr.count("\n")) == (code, 1), result.stderr

@@ -71,6 +71,19 @@ def test_publish_copies_a_version_with_its_companions(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["repository", "target"]
 
 
+def test_a_version_without_certificate_says_what_to_do(repository: Path, tmp_path: Path) -> None:
+    (repository / "plain-gan" / "1" / "certificate.json").unlink()
+    words = "was not exported by Ganvas, or its copy is not complete. Export it with ./ganvas export, or copy it whole"
+    assert words in " ".join(run(repository)[1].split())
+    code, output = run(tmp_path / "target", "publish", "plain-gan", "1", "--source", str(repository))
+    assert (code, words in output, output.count("\n")) == (2, True, 1)
+
+
+def test_publish_of_a_version_that_is_not_there_lists_what_is(repository: Path, tmp_path: Path) -> None:
+    code, output = run(tmp_path / "target", "publish", "plain-gan", "7", "--source", str(repository))
+    assert (code, output) == (2, f"models: {repository} has no plain-gan version 7; there is: 1.\n")
+
+
 def test_publish_refuses_a_version_that_is_damaged_or_taken(repository: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     shutil.copytree(repository, target)

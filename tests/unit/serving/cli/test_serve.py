@@ -42,14 +42,14 @@ def test_serve_reads_options_from_the_environment() -> None:
 
 def test_serve_says_so_when_the_repository_is_missing(tmp_path: Path) -> None:
     code, error = run("--repository", str(tmp_path / "nowhere"))
-    assert code == 1
+    assert code == 2
     assert error.startswith(f"serve: cannot read the model repository {tmp_path / 'nowhere'}")
     assert error.count("\n") == 1
 
 
 def test_serve_says_so_when_the_repository_is_empty(tmp_path: Path) -> None:
     code, error = run("--repository", str(tmp_path))
-    assert code == 1
+    assert code == 2
     assert "no exported model" in error
 
 
@@ -66,7 +66,7 @@ def test_serve_says_why_when_every_version_is_rejected(tmp_path: Path) -> None:
 def test_serve_says_so_when_the_ready_file_has_no_folder(model_repository: Path, tmp_path: Path) -> None:
     path = tmp_path / "nowhere" / "ready.json"
     code, error = run("--repository", str(model_repository), "--ready-file", str(path))
-    assert (code, error) == (1, f"serve: --ready-file {path}: there is no folder {path.parent}.\n")
+    assert (code, error) == (2, f"serve: --ready-file {path}: there is no folder {path.parent}.\n")
 
 
 @pytest.mark.parametrize("verb", [serve, verify, models, doctor])
@@ -81,6 +81,6 @@ def test_serve_blames_the_host_when_the_host_is_wrong(
     model_repository: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code, error = run("--repository", str(model_repository), "--host", "203.0.113.7", "--insecure", *FREE_PORTS)
-    assert code == 1
+    assert code == 2
     assert error.startswith("serve: --host 203.0.113.7 is not an address of this machine.")
     assert "--port" not in error

@@ -109,3 +109,8 @@ def test_quotas_of_a_key_are_a_token_bucket_and_a_circuit_breaker(settings: Gate
     (descriptor,) = host["typed_per_filter_config"]["ganvas.rate"]["descriptors"]
     assert descriptor["entries"] == [{"key": "caller", "value": "bulk"}]
     assert descriptor["token_bucket"] == {"max_tokens": 7, "tokens_per_fill": 7, "fill_interval": "1s"}
+
+
+def test_free_memory_goes_back_to_the_system(settings: GatewaySettings, tmp_path: Path) -> None:
+    manager = json.loads(fixed_files(settings, tmp_path)["envoy.json"])["memory_allocator_manager"]
+    assert int(manager["bytes_to_release"]) > 0  # Envoy's default: never

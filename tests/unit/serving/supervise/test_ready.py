@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ganvas_core.cli import UsageError
 from serving.supervise.ready import ReadyFileError, claimed_ready_file
 
 
@@ -29,5 +30,5 @@ def test_ready_file_of_a_living_run_is_neither_taken_nor_deleted(tmp_path: Path)
 
 
 def test_ready_file_in_a_missing_folder_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ReadyFileError, match="there is no folder"), claimed_ready_file(tmp_path / "no" / "ready.json"):
+    with pytest.raises(UsageError, match="there is no folder"), claimed_ready_file(tmp_path / "no" / "ready.json"):
         pass

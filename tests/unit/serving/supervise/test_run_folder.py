@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from serving.supervise.run_folder import clear_leftovers, open_run_folder
+from serving.supervise.run_folder import RunFolderError, clear_leftovers, open_run_folder
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 
@@ -100,3 +102,25 @@ def test_folder_that_is_missing_is_replaced_and_said(base: Path, monkeypatch: py
     monkeypatch.setenv("TMPDIR", str(base / "missing"))
     with open_run_folder() as run:
         assert "is not a folder" in str(run.note)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")]),
+    ],
+)
+def test_full_disk_is_one_line_whoever_meets_it(base: Path, error: OSError) -> None:
+    with pytest.raises(RunFolderError) as caught, open_run_folder():
+        raise error
+    assert str(caught.value) == (
+        f"there is no space left for temporary files in {base}. Free some, or set TMPDIR to a folder on a larger disk."
+    )
+    assert list(base.iterdir()) == []
+
+
+def test_other_errors_are_left_as_they_are(base: Path) -> None:
+    with pytest.raises(PermissionError), open_run_folder():
+        raise PermissionError(errno.EACCES, "Permission denied")

@@ -165,6 +165,23 @@ def test_bulk_batches_are_short_while_interactive_calls_come() -> None:
     assert triton.order[-1][2] - triton.order[-1][1] == BATCH
 
 
+def test_interactive_call_waits_for_a_short_bulk_batch_and_a_half() -> None:
+    triton = Triton()
+    triton.call("person", 1)
+    triton.step()
+    bulk = triton.call("bulk", 1000, bulk=True)
+    in_flight = set()
+    for _ in range(20):
+        in_flight.add(triton.lane.in_flight)
+        triton.step()
+    sizes = {stop - start for work, start, stop in triton.order if work is bulk}
+    assert (sizes, max(in_flight)) == ({1, 2}, 3)
+    begin_s = triton.now_s
+    person = triton.call("person", 1)
+    triton.run(until=person)
+    assert triton.done_s[person] - begin_s <= 4 * IMAGE_S + 1e-9
+
+
 def test_bulk_work_gets_its_share_beside_interactive_work_without_end() -> None:
     triton = Triton()
     bulk = triton.call("bulk", 10_000, bulk=True, stream=True)

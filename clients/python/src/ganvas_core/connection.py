@@ -1,0 +1,61 @@
+"""Why a connection cannot be made, in words that say what to do: gRPC's own are about sockets and handshakes."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["NO_CONNECTION", "connection_problem"]
+
+NO_CONNECTION = ("failed to connect", "errors resolving", "DNS resolution failed")
+"""How gRPC's details begin when a call had no connection to be made on."""
+
+_REASON = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
+_CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "Unwrap failed", "Tls handshake failed")
+
+
+def connection_problem(details: str, address: str, *, tls: bool) -> str | None:
+    """What is wrong and the next step; None if the call failed for another reason than its connection.
+
+    Args:
+        details: of the failed call, whose status is UNAVAILABLE.
+        tls: whether the client speaks TLS.
+    """
+    if not details.startswith(NO_CONNECTION):
+        return None
+    if "Failed to parse port" in details:
+        return f"{address} is no address: it must be HOST:PORT."
+    if not details.startswith("failed to connect"):
+        return f"{address} cannot be looked up ({details}). Check the host's name."
+    if "Connection refused" in details:
+        return f"no sampling service answers at {address} (connection refused). Start one: ./ganvas serve."
+    if match := _REASON.search(details):
+        return (
+            f"the certificate of {address} is not trusted ({match[1].strip()}). Trust the authority that signed it: "
+            "--tls-ca FILE, or root_certificates of the credentials."
+        )
+    if "Hostname Verification" in details:
+        host = address.rpartition(":")[0]
+        return f"the certificate of {address} is not for {host}. Use a name or an address that it is for."
+    if "WRONG_VERSION_NUMBER" in details:
+        return (
+            f"what answers at {address} speaks no TLS. Leave out --tls-ca, or the credentials; or give the server "
+            "--tls-cert and --tls-key."
+        )
+    if "security handshaker" in details:
+        return (
+            "the certificates or the key to connect with cannot be used: each must be PEM, the key the certificate's."
+        )
+    if "http1.x server" in details:
+        return f"what answers at {address} speaks HTTP and no gRPC. Give the address that ./ganvas serve prints."
+    if tls and any(sign in details for sign in _CLOSED):
+        return (
+            f"{address} ended the TLS connection at once. It may ask for a client certificate of its authority (mTLS): "
+            "--tls-client-cert and --tls-client-key, or private_key and certificate_chain of the credentials; or it "
+            "takes no more connections."
+        )
+    if any(sign in details for sign in _CLOSED):
+        return (
+            f"{address} closed the connection at once. It may speak TLS: give --tls-ca FILE, or credentials; or it "
+            "takes no more connections."
+        )
+    return f"no sampling service answers at {address} ({details}). Check the address, and that the server runs."
