@@ -17,7 +17,7 @@ def logged_events(source: str) -> set[str]:
         if isinstance(call, ast.Call) and ast.unparse(call.func) in ("logger.warning", "logger.error"):
             for node in ast.walk(call):
                 if isinstance(node, ast.keyword) and node.arg == "event" and isinstance(node.value, ast.Constant):
-                    found.add(node.value.value)
+                    found.add(str(node.value.value))
                 elif isinstance(node, ast.Constant):
                     found |= set(re.findall(r"^event=([a-z-]+)", str(node.value)))
     return found
