@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import runpy
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,11 @@ def load_adapter_file(path: Path, weights: Path | None, *, trust_pickle: bool = 
     Raises:
         InputError: no such file, not Python, no such function, or it raised or returned something else.
     """
+    with _siblings_importable(path):
+        return _load(path, weights, trust_pickle=trust_pickle)
+
+
+def _load(path: Path, weights: Path | None, *, trust_pickle: bool) -> Source:
     function = _function_of(path)
     takes = len(inspect.signature(function).parameters)
     if takes > 1:
@@ -82,6 +89,17 @@ def source_of(network: nn.Module, spec: Spec, *, family: str, provenance: dict[s
         family=family,
         provenance=provenance | spec.summary(),
     )
+
+
+@contextlib.contextmanager
+def _siblings_importable(path: Path) -> Iterator[None]:
+    """Let the file import those beside it, as Python does for a script."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def _function_of(path: Path) -> Callable[..., Any]:

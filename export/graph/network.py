@@ -131,6 +131,8 @@ def _export(network: nn.Module, example: tuple[Tensor, ...], *, inputs: list[str
             )
             assert program is not None
             model = _without_metadata(_graph_of(program))
+    except OSError:  # of the files that the weights go to
+        raise
     except ANY_ERROR as error:  # the exporter has many, and those of the network's own code
         raise InputError(_explain(error)) from None
     for value in (*model.graph.input, *model.graph.output):

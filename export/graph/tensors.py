@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from ganvas_core.files import temporary_folder
 from ganvas_core.session import CpuSession
 
 __all__ = [
@@ -44,10 +44,10 @@ _folder: ContextVar[Path | None] = ContextVar("weights folder", default=None)
 @contextlib.contextmanager
 def weights_in_files() -> Iterator[Path]:
     """A folder for weights, under TMPDIR, that is deleted at the end; the graphs made meanwhile need it."""
-    with tempfile.TemporaryDirectory(prefix="ganvas-export-") as name:
-        token = _folder.set(Path(name).resolve())
+    with temporary_folder("ganvas-weights-") as folder:
+        token = _folder.set(folder)
         try:
-            yield Path(name).resolve()
+            yield folder
         finally:
             _folder.reset(token)
 

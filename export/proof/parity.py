@@ -123,11 +123,14 @@ def check_pixels(made: Images, expected: Images, cases: Cases, *, precision: str
             f"{precision} parity failed: max pixel difference {by_case[row]} > {max_levels} levels "
             f"at {cases.describe(row)}."
         )
-    worst_mse = float((difference.astype(np.float64) ** 2).mean(axis=1).max())
+    errors = (difference.astype(np.float64) ** 2).mean(axis=1)
+    worst = int(np.argmax(errors))
     return PixelParity(
         max_levels=int(by_case[row]),
         mean_levels=float(difference.mean()),
-        worst_psnr_db=None if worst_mse == 0 else 10 * math.log10(255**2 / worst_mse),
+        worst_psnr_db=None if errors[worst] == 0 else 10 * math.log10(255**2 / errors[worst]),
+        num_images=len(made),
+        worst=None if errors[worst] == 0 else cases.describe(worst),
     )
 
 

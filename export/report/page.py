@@ -25,9 +25,9 @@ __all__ = ["GraphFigures", "graph_figures", "report_html"]
 _AMPLIFICATION = 32
 _NUM_RANDOM = 5
 _STEPS = {
-    "drop_dead": "drop what nothing reads",
-    "fold_constants": "fold what depends on no input",
-    "symmetric_padding": "make padding of transposed convolutions even",
+    "drop_dead": "dropped: what nothing reads",
+    "fold_constants": "computed once, now: what depends on no input, such as scales of weights",
+    "symmetric_padding": "padding of transposed convolutions made even, as CUDA wants it",
 }
 
 
@@ -74,12 +74,20 @@ def report_html(
         networks=networks,
         operators=sorted({name for figures in networks.values() for name in figures.operators}),
         rows=_rows(proof),
+        kept=_by_reason(certificate.files[FP16_FILE].fp32_nodes) if FP16_FILE in certificate.files else [],
         fp32=FP32_FILE,
         fp16=FP16_FILE,
         amplification=_AMPLIFICATION,
         changes=[(_STEPS.get(change.step, change.step), change) for change in changes],
         rewritten=rewritten or {},
     )
+
+
+def _by_reason(nodes: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    reasons: dict[str, list[str]] = {}
+    for node, reason in nodes.items():
+        reasons.setdefault(reason, []).append(node)
+    return list(reasons.items())
 
 
 def graph_figures(network: ModelProto) -> GraphFigures:

@@ -6,6 +6,9 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -13,7 +16,7 @@ from unittest import mock
 import pytest
 
 from ganvas_core import files
-from ganvas_core.files import atomic_folder, clean_temporary, exchange, write_atomic, write_synced
+from ganvas_core.files import atomic_folder, clean_temporary, exchange, temporary_folder, write_atomic, write_synced
 
 
 def full(handle: int) -> None:
@@ -271,3 +274,39 @@ def test_atomic_folder_syncs_its_name(tmp_path: Path, monkeypatch: pytest.Monkey
     with atomic_folder(tmp_path / "folder"):
         pass
     assert tmp_path.stat().st_ino in synced
+
+
+HOLDS = """
+import sys
+from ganvas_core.files import temporary_folder
+with temporary_folder("ganvas-weights-") as folder:
+    (folder / "weights").write_bytes(bytes(9))
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_temporary_folder_deletes_what_a_killed_process_left_and_no_living_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    processes = []
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+        )
+        assert process.stdout is not None
+        processes.append((process, Path(process.stdout.readline().strip())))
+    (killed, left), (living, held) = processes
+    killed.kill()
+    killed.communicate()
+    (tmp_path / "ganvas-other-x").mkdir()
+    assert (left / "weights").exists()
+    with temporary_folder("ganvas-weights-") as folder:
+        assert {path.name for path in tmp_path.iterdir()} == {held.name, folder.name, "ganvas-other-x"}
+    living.communicate("")
+    assert {path.name for path in tmp_path.iterdir()} == {"ganvas-other-x"}

@@ -96,7 +96,8 @@ class PixelParity:
     num_images: int | None = None
     """How many were compared, of every batch size. None: the certificate's parity seeds."""
     worst: str | None = None
-    """Seed, truncation, label and batch of the image that differs most."""
+    """Seed, truncation, label, and in half arithmetic the batch, of the image that differs most. None: every image
+    identical, or an older certificate."""
 
 
 @dataclass(frozen=True, kw_only=True)

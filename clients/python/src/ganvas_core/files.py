@@ -20,9 +20,13 @@ __all__ = [
     "exchange",
     "locked",
     "sync_folder",
+    "temporary_folder",
     "write_atomic",
     "write_synced",
 ]
+
+NEW_PREFIX = "ganvas-new-"
+"""Of temporary folders that have no lock yet. `./ganvas serve` deletes those that are an hour old."""
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -119,6 +123,44 @@ def clean_temporary(path: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """An empty folder under TMPDIR that is deleted at the end. Deletes first what killed processes left of this prefix.
+
+    A process holds a lock on its folder for as long as it lives, so that a folder whose lock is free belongs to nobody.
+
+    Raises:
+        OSError: TMPDIR cannot be written.
+    """
+    base = Path(tempfile.gettempdir())
+    _delete_unlocked(base, prefix)
+    new = Path(tempfile.mkdtemp(prefix=NEW_PREFIX, dir=base))
+    path = base / (prefix + new.name.removeprefix(NEW_PREFIX))
+    handle = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Under its final name it is never seen without its lock.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        new.rename(path)
+        yield path.resolve()
+    finally:
+        for folder in (path, new):
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _delete_unlocked(base: Path, prefix: str) -> None:
+    for folder in base.glob(f"{prefix}*"):
+        with suppress(OSError):
+            if folder.lstat().st_uid != os.getuid():
+                continue
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 @contextmanager

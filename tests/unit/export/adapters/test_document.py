@@ -20,14 +20,22 @@ from tests.unit.export.conftest import options
 ADAPTERS = re.findall(r"```python\n(.*?)```", Path("docs/adapters.md").read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("index", range(5))
-def test_an_adapter_of_the_document_exports_and_samples(tmp_path: Path, index: int) -> None:
+def weights_file(folder: Path, *, nested: bool) -> Path:
+    """For the second adapter: a state dict, or a checkpoint of Lightning's."""
+    state_dict = {"0.weight": torch.randn(64, 16), "0.bias": torch.zeros(64)}
+    if not nested:
+        save_file(state_dict, folder / "weights.safetensors")
+        return folder / "weights.safetensors"
+    prefixed = {f"generator.{key}": tensor for key, tensor in state_dict.items()}
+    torch.save({"epoch": 3, "state_dict": prefixed, "optimizer_states": [{"state": {}}]}, folder / "last.ckpt")
+    return folder / "last.ckpt"
+
+
+@pytest.mark.parametrize(("index", "nested"), [(0, False), (1, False), (1, True), (2, False), (3, False), (4, False)])
+def test_an_adapter_of_the_document_exports_and_samples(tmp_path: Path, index: int, nested: bool) -> None:
     path = tmp_path / "my_model.py"
     path.write_text(ADAPTERS[index])
-    weights = None
-    if "def adapter(weights)" in ADAPTERS[index]:
-        weights = tmp_path / "weights.safetensors"
-        save_file({"0.weight": torch.randn(64, 16), "0.bias": torch.zeros(64)}, weights)
+    weights = weights_file(tmp_path, nested=nested) if "def adapter(weights)" in ADAPTERS[index] else None
     source = load_adapter_file(path, weights)
     check_source(source)
     result = export_model(source, options(tmp_path / "models", num_parity_seeds=4))

@@ -238,3 +238,14 @@ def test_the_verb_alone_with_adapter_shows_an_example_that_runs(tmp_path: Path) 
     source = load_adapter_file(tmp_path / "my_model.py", None)
     check_source(source)
     assert source.image == (24, 32, 3)
+
+
+def test_an_adapter_imports_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "my_layers_beside.py").write_text(HEAD)
+    (tmp_path / "my_model.py").write_text(
+        "from my_layers_beside import SPEC, Net\nfrom export.adapters import Spec\n"
+        "def adapter():\n    return Net(), Spec(**SPEC)"
+    )
+    before = list(sys.path)
+    check_source(load_adapter_file(tmp_path / "my_model.py", None))
+    assert sys.path == before

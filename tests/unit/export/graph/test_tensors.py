@@ -35,6 +35,7 @@ def product(weight: TensorProto) -> ModelProto:
 
 def test_large_weights_lie_in_one_file_for_each_content() -> None:
     with weights_in_files() as folder:
+        assert folder.name.startswith("ganvas-weights-")
         first, second = from_array(LARGE, "w"), from_array(LARGE.copy(), "v")
         assert external_place(first) == external_place(second)
         assert not first.raw_data
