@@ -23,10 +23,12 @@ from training.data import load_dataset
 from training.device import resolve_device
 from training.families import FAMILIES
 from training.presets import load_preset, parse_settings, read_toml
+from training.run.checkpoint import read_info
 from training.run.checkpoints import CHECKPOINT_NAME, Checkpoints
 from training.run.distributed import Processes, joined_processes
 from training.run.folder import SAMPLES_NAME, create, read_config
 from training.run.progress import TrainingProgress
+from training.run.transfer import check_family
 from training.untrained import save_untrained
 
 __all__ = ["TrainOptions", "UntrainedOptions", "train", "untrained"]
@@ -82,6 +84,9 @@ def train(options: TrainOptions) -> int:
             config = dataclasses.replace(config, device=device)
             network = config.network
             load_dataset(config.data, image_shape=network.image_shape, num_classes=network.num_classes, options=config)
+            if config.start_from is not None:  # before there is a run folder, which a second try would find
+                source = Path(config.start_from)
+                check_family(read_info(source), source, config)
         if processes.is_first and not resumes:
             try:
                 create(folder, config, overwrite=options.overwrite)

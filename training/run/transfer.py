@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from ganvas_core.cli import UsageError
 from training.config import TrainConfig
 from training.families.family import Trainer
-from training.run.checkpoint import CheckpointError, CheckpointInfo, load_model
+from training.run.checkpoint import CheckpointError, CheckpointInfo, load_model, read_info
 from training.run.hooks import before_update
 from training.run.resume import RESUME_NAME
 
-__all__ = ["Transfer", "freeze", "frozen_parameters", "take_weights"]
+__all__ = ["Transfer", "check_family", "freeze", "frozen_parameters", "take_weights"]
 
 MIN_TAKEN = 0.05
 """A smaller share of the generator's weights is no start from another model."""
@@ -63,12 +63,8 @@ def take_weights(source: Path, trainer: Trainer, config: TrainConfig, labels: tu
         CheckpointError: the source cannot be read.
         UsageError: it is of another family, or hardly anything fits.
     """
+    check_family(read_info(source), source, config)
     model = load_model(source)
-    if model.info.family != config.family:
-        raise UsageError(
-            f"--from: {source} is a {model.info.family}, and {config.preset} is a {config.family}: only one family "
-            "has the same networks. Choose another preset or another checkpoint."
-        )
     info = model.info
     transfer = Transfer(
         source=f"{info.preset} ({info.family}, {info.kimg:g} kimg)",
@@ -87,6 +83,18 @@ def take_weights(source: Path, trainer: Trainer, config: TrainConfig, labels: tu
         _copy(found, module, name, transfer, (info.labels, labels))
     _check_enough(transfer, trainer.modules["generator"], source, info)
     return transfer
+
+
+def check_family(info: CheckpointInfo, source: Path, config: TrainConfig) -> None:
+    """
+    Raises:
+        UsageError: a checkpoint is of another family than the run that is to start from it.
+    """
+    if info.family != config.family:
+        raise UsageError(
+            f"--from: {source} is a {info.family}, and {config.preset} is a {config.family}: only one family has the "
+            "same networks. Choose another preset or another checkpoint."
+        )
 
 
 def frozen_parameters(discriminator: nn.Module, num_layers: int) -> list[nn.Parameter]:

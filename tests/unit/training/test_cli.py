@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.support.cli import run
-from tests.support.training import tiny_config, weights_of
+from tests.support.training import save_tiny, tiny_config, weights_of
 from training.cli import train as train_verb
 from training.loop import train
 from training.presets import PRESETS
@@ -57,6 +57,20 @@ def test_train_says_what_is_wrong_in_one_line(tmp_path: Path, arguments: list[st
     result = run(train_verb, [*arguments, "--out", str(tmp_path / "run")])
     assert (result.exit_code, result.stderr, result.stdout) == (2, message, "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_checkpoint_to_start_from_leaves_no_run_behind(tmp_path: Path) -> None:
+    """Else a second try with the right one would find a run in OUT."""
+    save_tiny(tmp_path / "vae", "vae")
+    for source, code, message in (
+        (tmp_path / "vae", 2, "is a vae, and digits-gan is a dcgan: only one family has the same networks"),
+        (tmp_path / "nothing", 1, "is not a checkpoint folder"),
+    ):
+        result = run(train_verb, ["digits-gan", "--from", str(source), "--out", str(tmp_path / "run")])
+        assert (result.exit_code, result.stdout) == (code, "")
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert not (tmp_path / "run").exists()
 
 
 def test_train_says_how_to_go_on_when_the_folder_holds_a_run(tmp_path: Path) -> None:
