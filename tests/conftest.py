@@ -48,7 +48,7 @@ def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
             image_channels=1,
             base_channels=8,
             body="dcgan",
-            prior_components=3,
+            prior_components=10,
         ),
         "plain-gan": DcganConfig(
             latent_dim=12, num_classes=0, embedding_dim=0, image_size=16, image_channels=3, base_channels=8

@@ -53,3 +53,4 @@ def _randomize(module: nn.Module) -> None:
             nn.init.uniform_(layer.running_var, 0.5, 2.0)
         elif isinstance(layer, LearnedPrior):
             nn.init.normal_(layer.table, std=0.5)
+            layer.label_thresholds.random_(2**32).copy_(layer.label_thresholds.sort(dim=1).values)

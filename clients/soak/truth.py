@@ -65,7 +65,9 @@ class Truth:
         leg, step = np.divmod(places, steps)
         # The arc of a learned prior is between truncated latents; that of the plain one is truncated.
         learned = self._certificate.prior is not None
-        ends = self._certificate.latents(np.array(seeds, np.uint64), truncation=truncation if learned else 1.0)
+        ends = self._certificate.latents(
+            np.array(seeds, np.uint64), truncation if learned else 1.0, [label] * len(seeds)
+        )
         points = slerp(ends[leg], ends[np.minimum(leg + 1, len(seeds) - 1)], step / steps)
         points = points if learned else points * np.float32(truncation)
         feeds = decode_inputs(points, label if self.network.num_labels else None)

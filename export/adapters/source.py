@@ -50,14 +50,16 @@ class Source:
     def roles(self) -> tuple[Role, ...]:
         return ("sample", "decode") if self.encoder is None else ("sample", "decode", "encode")
 
-    def network_latents(self, seeds: NDArray[np.uint64], truncation: NDArray[np.float32]) -> NDArray[np.float32]:
+    def network_latents(
+        self, seeds: NDArray[np.uint64], truncation: NDArray[np.float32], labels: NDArray[np.int64] | None
+    ) -> NDArray[np.float32]:
         """[N, *latent_shape] float32: what the network's graph takes beside the truncation.
 
         With a prior, the truncation is in it already, and the graph takes none.
         """
         if self.prior is None:
             return noise.latents(seeds, self.latent_shape)
-        return noise.truncated_latents(seeds, truncation, self.latent_shape, self.prior)
+        return noise.truncated_latents(seeds, truncation, self.latent_shape, self.prior, labels)
 
     def interface(self, role: Role) -> Interface:
         return interface(role, image=self.image, latent_shape=self.latent_shape, num_labels=len(self.labels))

@@ -27,10 +27,20 @@ NOISE_OPS = {"Mul", "Add", "Div", "Sub", "Cast", "Gather", "Reshape"}
 def join(first: ModelProto, second: ModelProto, *, edge: str) -> ModelProto:
     """The graph first → second, joined where an output of one has the name `edge` of an input of the other.
 
-    The inner names of a network, which are torch's choice, are kept apart from the contract's by a prefix.
+    An input that both have, such as the label, is one input of the joined graph. The inner names of a network, which
+    are torch's choice, are kept apart from the contract's by a prefix.
     """
+    shared = {value.name for value in first.graph.input} & {value.name for value in second.graph.input}
+    before = _renamed(_prefixed(first), {name: f"first/{name}" for name in shared})
+    own_names = {f"first/{name}": name for name in shared}
     # Not merge_models, which would look for the weights' files in the working directory.
-    return new_model(compose.merge_graphs(_prefixed(first), _prefixed(second), io_map=[(edge, edge)], name="ganvas"))
+    joined = compose.merge_graphs(before, _prefixed(second), io_map=[(edge, edge)], name="ganvas")
+    for node in joined.node:
+        node.input[:] = [own_names.get(name, name) for name in node.input]
+    wanted = [value for value in joined.input if value.name not in own_names]
+    del joined.input[:]
+    joined.input.extend(wanted)
+    return new_model(joined)
 
 
 def check_graph(model: ModelProto, interface: Interface) -> None:
@@ -69,6 +79,19 @@ def _prefixed(model: ModelProto) -> GraphProto:
     return compose.add_prefix_graph(
         model.graph, "network/", rename_nodes=False, rename_inputs=False, rename_outputs=False
     )
+
+
+def _renamed(graph: GraphProto, names: dict[str, str]) -> GraphProto:
+    """The graph with other names for some of its inputs."""
+    if not names:
+        return graph
+    renamed = GraphProto()
+    renamed.CopyFrom(graph)
+    for value in renamed.input:
+        value.name = names.get(value.name, value.name)
+    for node in renamed.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    return renamed
 
 
 def _check_onnx(model: ModelProto) -> None:

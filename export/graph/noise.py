@@ -23,7 +23,8 @@ __all__ = ["noise_graph"]
 def noise_graph(latent_shape: tuple[int, ...], prior: Mixture | None = None) -> ModelProto:
     """The model seed uint64 [N, 1] → latent float32 [N, *latent_shape], which is ganvas_core.noise.latents(seed).
 
-    With a prior (seed, truncation float32 [N, 1]) → latent, which is truncated_latents(seed, truncation, prior).
+    With a prior (seed, truncation float32 [N, 1]) → latent, which is truncated_latents(seed, truncation, prior); where
+    that depends on them, with label int64 [N, 1] as third input.
 
     Source: Widynski, Squares: A Fast Counter-Based RNG, arXiv:2004.06278v7.
     """
@@ -32,7 +33,10 @@ def noise_graph(latent_shape: tuple[int, ...], prior: Mixture | None = None) -> 
     latent = Tensor(name="latent", datatype="FP32", dims=latent_shape)
     if prior is not None:
         _mixture(writer, prior)
-        return writer.model(inputs=[seed, Tensor(name="truncation", datatype="FP32", dims=(1,))], outputs=[latent])
+        inputs = [seed, Tensor(name="truncation", datatype="FP32", dims=(1,))]
+        if prior.num_labels:
+            inputs.append(Tensor(name="label", datatype="INT64", dims=(1,)))
+        return writer.model(inputs=inputs, outputs=[latent])
     bits = _squares32(writer, "seed", noise.dimension_keys(math.prod(latent_shape)))
     if len(latent_shape) == 1:
         _gaussian(writer, bits, output="latent")
@@ -43,7 +47,7 @@ def noise_graph(latent_shape: tuple[int, ...], prior: Mixture | None = None) -> 
 
 
 def _mixture(writer: GraphWriter, prior: Mixture) -> None:
-    """(seed, truncation) → latent: Mixture.place, product by product and sum by sum."""
+    """(seed, truncation, label) → latent: Mixture.place, product by product and sum by sum."""
     keys = noise.dimension_keys(prior.latent_dim + 1)
     scaled = writer.op("Mul", _gaussian(writer, _squares32(writer, "seed", keys[:-1])), "truncation")
     component = _component(writer, _squares32(writer, "seed", keys[-1:], prefix="component_"), prior)
@@ -66,9 +70,14 @@ def _component(writer: GraphWriter, bits: str, prior: Mixture) -> str:
     bits + (2^32 - threshold) reaches 2^32 where bits reach the threshold; a number of 0 in its place never does.
     """
     size = halves(max(1, len(prior.thresholds)))
-    distances = np.zeros((1, size), np.uint64)
-    distances[0, : len(prior.thresholds)] = 2**32 - np.array(prior.thresholds, np.uint64)
-    reached = writer.op("Add", bits, writer.constant("distances", distances))
+    rows = prior.label_thresholds or (prior.thresholds,)
+    table = np.zeros((len(rows), size), np.uint64)
+    table[:, : len(prior.thresholds)] = 2**32 - np.array(rows, np.uint64)
+    distances = writer.constant("distances", table)
+    if prior.num_labels:
+        flat_label = writer.op("Reshape", "label", writer.constant("flat_label", np.array([-1], np.int64)))
+        distances = writer.op("Gather", distances, flat_label, axis=0)
+    reached = writer.op("Add", bits, distances)
     two_to_32 = writer.constant("one_more", np.array(2**32, np.uint64))
     ones = writer.op("Cast", writer.op("Div", reached, two_to_32), to=TensorProto.FLOAT)
     count = _sum_by_halves(writer, ones, size)

@@ -89,7 +89,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
     batches = batch_sizes(options.max_batch_size)
     open_graph = partial(Graph.open, threads=options.threads, pinned_batch=pinned_batch)
     sample = sample_inputs(cases.seeds, cases.truncation, cases.labels)
-    latents = source.network_latents(cases.seeds, cases.truncation)
+    latents = source.network_latents(cases.seeds, cases.truncation, cases.labels)
 
     # Noise, bit for bit; then the network in float: first its batch invariance, since rounding to uint8 hides most
     # differences of a few seeds, then against PyTorch, with batch norm and all.
@@ -144,7 +144,7 @@ def expect_half(source: Source, cases: Cases, images: NDArray[np.uint8]) -> Half
         InputError: an image leaves the image range.
     """
     inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels)
-    inputs["latent"] = source.network_latents(cases.seeds, cases.truncation)
+    inputs["latent"] = source.network_latents(cases.seeds, cases.truncation, cases.labels)
     floats = torch_outputs(wrap_generator(source), _generator_rows(source, inputs), batch=_TORCH_BATCH)
     check_images(floats[0], source.image_range, cases.describe)
     made = Expected(cases=cases, inputs=inputs, outputs=floats, image_range=source.image_range)
@@ -208,7 +208,7 @@ def prove_fp16(source: Source, graphs: Graphs, proof: Proof, expected: HalfExpec
 def torch_reference(source: Source, cases: Cases) -> tuple[NDArray[np.float32], parity.Reference]:
     """PyTorch's images of the cases in float32, [S, C, H, W], and what the fp32 graph is held against."""
     inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels)
-    inputs["latent"] = source.network_latents(cases.seeds, cases.truncation)
+    inputs["latent"] = source.network_latents(cases.seeds, cases.truncation, cases.labels)
     low, high = source.image_range
     (floats,), reference = _references(wrap_generator(source), _generator_rows(source, inputs), unit=high - low)
     return floats, reference
@@ -279,7 +279,7 @@ def _check_decode(
 ) -> None:
     """decode(latent · truncation) is the sampler's image: for a network with its own truncation, at truncation 1."""
     decode = open_graph(graphs.files["decode", file_name])
-    latents = noise.truncated_latents(cases.seeds, cases.truncation, source.latent_shape, source.prior)
+    latents = noise.truncated_latents(cases.seeds, cases.truncation, source.latent_shape, source.prior, cases.labels)
     inputs, what = decode_inputs(latents, cases.labels), f"{file_name}: decode(latent(seed) * truncation)"
     if source.truncation == "latent":
         parity.check_equal(decode, inputs, [images], cases, batches, what=what)

@@ -164,7 +164,7 @@ def invariance_feeds(source: Source, num_rows: int) -> tuple[Arrays, Arrays]:
     """Inputs to look for a dependence with: of the generator, and of the encoder (images of noise)."""
     cases = make_cases(num_golden=1, num_more=num_rows, num_labels=len(source.labels))
     generator = sample_inputs(cases.seeds, cases.truncation, cases.labels)
-    generator["latent"] = source.network_latents(cases.seeds, cases.truncation)
+    generator["latent"] = source.network_latents(cases.seeds, cases.truncation, cases.labels)
     height, width, channels = source.image
     low, high = source.image_range
     uniform = np.random.default_rng(0).random((num_rows, channels, height, width), np.float32)

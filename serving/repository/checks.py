@@ -187,7 +187,7 @@ def _random_feeds(version: ModelVersion) -> Arrays:
     certificate = version.certificate
     truncation = rng.uniform(0, certificate.truncation_max, NUM_SEEDS).astype(np.float32)
     labels = rng.integers(0, len(certificate.labels), NUM_SEEDS, np.int64) if certificate.labels else None
-    latent = certificate.latents(seeds, truncation)
+    latent = certificate.latents(seeds, truncation, labels)
     return sample_inputs(seeds, truncation, labels) | decode_inputs(latent, labels)
 
 

@@ -35,7 +35,7 @@ def golden_inputs(version: ModelVersion, role: Role) -> Arrays:
     labels = [entry.label or 0 for entry in golden] if certificate.labels else None
     if role == "sample":
         return sample_inputs(seeds, truncation, labels)
-    return decode_inputs(certificate.latents(seeds, truncation), labels)
+    return decode_inputs(certificate.latents(seeds, truncation, labels), labels)
 
 
 def compare_golden(version: ModelVersion, images: UInt8s, role: Role = "sample") -> Literal["exact", "equivalent"]:

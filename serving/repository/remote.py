@@ -86,7 +86,7 @@ class RemoteModel:
         return self._images(self._call("Sample", request))
 
     def decode(self, seeds: Sequence[int], truncation: float, labels: Sequence[int]) -> list[bytes]:
-        latents = self.certificate.latents(seeds, truncation)
+        latents = self.certificate.latents(seeds, truncation, labels or None)
         request = sampler_pb2.DecodeRequest(
             model=self._name,
             version=self._version,

@@ -112,7 +112,8 @@ def test_decode_of_a_latent_gives_the_image_of_its_seed(shared_service: Service,
     prior = Certificate.read(model_repository / "tiny-vae" / "1").prior
     assert prior is not None
     sampled = shared_service.stub.Sample(pb.SampleRequest(model="tiny-vae", seeds=SEEDS, truncation=0.5, labels=[2]))
-    z = truncated_latents(SEEDS, 0.5, 8, prior)
+    assert prior.num_labels == 10
+    z = truncated_latents(SEEDS, 0.5, 8, prior, [2] * len(SEEDS))
     decoded = shared_service.stub.Decode(pb.DecodeRequest(model="tiny-vae", latents=z.ravel(), labels=[2]))
     assert [image.data for image in decoded.images] == [image.data for image in sampled.images]
     assert [(image.index, image.seed, image.label) for image in decoded.images] == [(i, 0, 2) for i in range(6)]

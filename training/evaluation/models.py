@@ -53,8 +53,8 @@ class GenerativeModel(Protocol):
         """[N, C, H, W] uint8."""
         ...
 
-    def latents(self, seeds: Sequence[int]) -> NDArray[np.float32]:
-        """[N, *latent_shape]: what it decodes for these seeds."""
+    def latents(self, seeds: Sequence[int], labels: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        """[N, *latent_shape]: what it decodes for these seeds, and labels [N] of a conditional model."""
         ...
 
     def decode(self, z: NDArray[np.float32], labels: NDArray[np.int64] | None) -> Tensor:
@@ -106,10 +106,12 @@ class CheckpointModel:
         return None if self._encoder is None else self
 
     def sample(self, seeds: Sequence[int], labels: NDArray[np.int64] | None, *, truncation: float = 1.0) -> Tensor:
-        return self.decode(self.latents(seeds, truncation=truncation), labels)
+        return self.decode(self.latents(seeds, labels, truncation=truncation), labels)
 
-    def latents(self, seeds: Sequence[int], *, truncation: float = 1.0) -> NDArray[np.float32]:
-        return truncated_latents(seeds, truncation, self.facts.latent_shape, prior_of(self._generator))
+    def latents(
+        self, seeds: Sequence[int], labels: NDArray[np.int64] | None, *, truncation: float = 1.0
+    ) -> NDArray[np.float32]:
+        return truncated_latents(seeds, truncation, self.facts.latent_shape, prior_of(self._generator), labels)
 
     @torch.no_grad()
     def decode(self, z: NDArray[np.float32], labels: NDArray[np.int64] | None) -> Tensor:
@@ -140,9 +142,12 @@ def untrained_model(info: CheckpointInfo, *, seed: int = 0) -> CheckpointModel:
     return CheckpointModel(info, generator, encoder, name="untrained")
 
 
-def interpolate(model: GenerativeModel, first: int, second: int, num_frames: int) -> NDArray[np.float32]:
+def interpolate(
+    model: GenerativeModel, first: int, second: int, num_frames: int, label: int | None
+) -> NDArray[np.float32]:
     """[num_frames, *latent_shape]: from one seed's latent to another's along a great circle, as latents are normal."""
-    a, b = model.latents([first, second]).reshape(2, -1).astype(np.float64)
+    labels = None if label is None else np.full(2, label, np.int64)
+    a, b = model.latents([first, second], labels).reshape(2, -1).astype(np.float64)
     angle = np.arccos(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))
     t = np.linspace(0, 1, num_frames)[:, None]
     path = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / max(float(np.sin(angle)), 1e-6)

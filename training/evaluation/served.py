@@ -69,8 +69,8 @@ class ServedModel:
             parts.append(found.array)
         return _tensor(parts)
 
-    def latents(self, seeds: Sequence[int]) -> NDArray[np.float32]:
-        return self._certificate.latents(seeds, 1.0)
+    def latents(self, seeds: Sequence[int], labels: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        return self._certificate.latents(seeds, 1.0, labels)
 
     def decode(self, z: NDArray[np.float32], labels: NDArray[np.int64] | None) -> Tensor:
         parts = []

@@ -57,7 +57,8 @@ class VariationalNetwork(NetworkBase):
     likelihood: LikelihoodName = "bernoulli"
     """What the decoder says of a pixel: bernoulli (grey images only), logistic or gaussian."""
     prior_components: Annotated[int, Field(ge=0, le=MAX_COMPONENTS)] = 10
-    """Gaussians of the mixture that samples are drawn from, fitted to the encoded images; 0: a standard normal."""
+    """Gaussians of the mixture that samples are drawn from, fitted to the encoded images, and shared out among the
+    classes if there are enough; 0: a standard normal."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -229,8 +230,10 @@ class VariationalTrainer:
 
 
 def make_prior(network: VariationalNetwork) -> LearnedPrior | None:
-    """Decoder.prior, not fitted yet."""
-    return LearnedPrior(network.prior_components, network.latent_dim) if network.prior_components else None
+    """Decoder.prior, not fitted yet: it depends on the class where each may have a component of its own."""
+    num_components, num_classes = network.prior_components, network.num_classes
+    num_labels = num_classes if num_classes <= num_components else 0
+    return LearnedPrior(num_components, network.latent_dim, num_labels) if num_components else None
 
 
 def first_log_scale(network: VariationalNetwork) -> nn.Parameter | None:

@@ -45,7 +45,9 @@ def draw_samples(
         seeds: [N] int64, not negative.  labels: [N] int64, or None for an unconditional generator.
     """
     device = next(generator.parameters()).device
-    z = torch.from_numpy(truncated_latents(seeds.tolist(), 1.0, latent_shape, prior_of(generator))).to(device)
+    given = None if labels is None else labels.numpy()
+    latents = truncated_latents(seeds.tolist(), 1.0, latent_shape, prior_of(generator), given)
+    z = torch.from_numpy(latents).to(device)
     labels = None if labels is None else labels.to(device)
     chunks = []
     for start in range(0, len(z), 100):

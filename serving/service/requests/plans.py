@@ -123,11 +123,18 @@ class WalkPlan(ImagePlan):
     steps: int
 
     def inputs(self, start: int, stop: int) -> Arrays:
-        model = self.model
+        model, labels = self.model, self._labels(start, stop)
         latents = walk_latents(
-            self.seeds, self.steps, start, stop, model.latent_shape, truncation=self.truncation, prior=model.prior
+            self.seeds,
+            self.steps,
+            start,
+            stop,
+            model.latent_shape,
+            truncation=self.truncation,
+            prior=model.prior,
+            labels=labels,
         )
-        return decode_inputs(latents, self._labels(start, stop))
+        return decode_inputs(latents, labels)
 
     def seed_of(self, index: int) -> int:
         return int(self.seeds[index // self.steps])

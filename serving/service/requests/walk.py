@@ -27,6 +27,7 @@ def walk_latents(
     *,
     truncation: float = 1.0,
     prior: Mixture | None = None,
+    labels: NDArray[np.int64] | None = None,
 ) -> Float32s:
     """The latents of some frames of the walk, truncated.
 
@@ -35,12 +36,15 @@ def walk_latents(
         steps: frames from one seed to the next; frame k * steps is at seed k, and after the last seed comes the first.
         start, stop: the frames wanted.
         prior: the model's. A seed's own latent is drawn from it and truncated; between two seeds the arc is the same.
+        labels: [stop - start], of the frames; the prior may depend on them.
     Returns:
         [stop - start, *latent_shape] float32. A frame at a seed has exactly the latent of that seed.
     """
     leg, step = np.divmod(np.arange(start, stop), steps)
     psi = 1.0 if prior is None else truncation
-    here, there = (truncated_latents(seeds[ends % len(seeds)], psi, latent_shape, prior) for ends in (leg, leg + 1))
+    here, there = (
+        truncated_latents(seeds[ends % len(seeds)], psi, latent_shape, prior, labels) for ends in (leg, leg + 1)
+    )
     frames = slerp(here, there, step / steps)
     return frames * np.float32(truncation) if prior is None else frames
 

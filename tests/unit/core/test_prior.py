@@ -64,6 +64,37 @@ def test_prior_draws_each_component_as_often_as_its_weight_and_with_its_moments(
         np.testing.assert_allclose(np.cov(mine.T), FACTORS[k] @ FACTORS[k].T, atol=0.03)
 
 
+def test_prior_draws_each_labels_components_as_often_as_its_own_weights() -> None:
+    weights = [[1.0, 0.0, 0.0], [0.0, 0.25, 0.75]]
+    prior = Mixture.of([0.5, 0.125, 0.375], MEANS, FACTORS, weights)
+    assert prior.num_labels == 2
+    seeds, labels = np.arange(40_000, dtype=np.uint64), np.arange(40_000) % 2
+    z = noise.truncated_latents(seeds, 0.0, 3, prior, labels)
+    component = np.linalg.norm(z[:, None] - MEANS, axis=2).argmin(1)
+    for label in range(2):
+        shares = np.bincount(component[labels == label], minlength=3) / 20_000
+        assert shares == pytest.approx(weights[label], abs=0.01)
+
+
+@pytest.mark.parametrize("labels", [None, [0, 2], [-1, 0]])
+def test_prior_of_labels_rejects_labels_that_are_none_of_them(labels: list[int] | None) -> None:
+    prior = Mixture.of([0.2, 0.5, 0.3], MEANS, FACTORS, [[1, 0, 0], [0, 1, 1]])
+    with pytest.raises(ValueError, match=r"labels within \[0, 1\] are needed"):
+        noise.truncated_latents([1, 2], 1.0, 3, prior, labels)
+
+
+def test_certificate_holds_a_row_of_thresholds_for_each_label() -> None:
+    rows = [[5, 9], [0, 2**32 - 1]]
+    record = certificate_record(latent_shape=[3], labels=["cat", "dog"], prior=prior_record(label_thresholds=rows))
+    parsed = Certificate.from_json(json.dumps(record))
+    assert parsed.prior is not None
+    assert parsed.prior.label_thresholds == ((5, 9), (0, 2**32 - 1))
+    assert Certificate.from_json(parsed.to_json()) == parsed
+    assert parsed.latents([4, 5], 1.0, [0, 1]).shape == (2, 3)
+    with pytest.raises(CertificateError, match="label_thresholds must be a row for each label; got 2"):
+        Certificate.from_json(json.dumps(record | {"labels": ["cat"]}))
+
+
 def test_truncation_moves_a_latent_towards_the_mean_of_its_component() -> None:
     seeds = np.arange(50, dtype=np.uint64)
     full, half, none = (noise.truncated_latents(seeds, psi, 3, MIXTURE) for psi in (1.0, 0.5, 0.0))
@@ -101,6 +132,8 @@ def prior_record(**changes: Any) -> dict[str, Any]:
         ({"thresholds": [5, 3]}, "ascending"),
         ({"thresholds": [1, 2**32]}, r"within \[0, 2\^32\)"),
         ({"thresholds": list(range(64))}, "1 to 64 components"),
+        ({"label_thresholds": [[1, 2], [3]]}, "label_thresholds must hold 2 numbers for each label; got 1"),
+        ({"label_thresholds": [[2, 1]]}, "label_thresholds must be ascending"),
         ({"table": "!"}, "not base64"),
         ({"table": base64.b64encode(bytes(8)).decode()}, "must hold 3 tables"),
         ({"table": base64.b64encode(np.full(36, np.nan, "<f4").tobytes()).decode()}, "not finite"),

@@ -35,7 +35,7 @@ def points(count: int = 4000) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def test_fit_mixture_finds_what_the_points_were_drawn_from() -> None:
-    mixture = fit_mixture(points(), 2, seed=0)
+    mixture = fit_mixture(points(), np.zeros((4000, 2)), 2, seed=0)
     order = np.argsort(mixture.array[:, 0, 0])
     np.testing.assert_allclose(mixture.array[order, 0], MEANS, atol=0.1)
     np.testing.assert_allclose(mixture.weights[order], [0.25, 0.75], atol=0.01)
@@ -46,9 +46,50 @@ def test_fit_mixture_finds_what_the_points_were_drawn_from() -> None:
 
 
 def test_fit_mixture_of_few_points_leaves_components_without_weight() -> None:
-    mixture = fit_mixture(np.random.default_rng(0).normal(size=(13, 2)), 5, seed=0)
+    mixture = fit_mixture(np.random.default_rng(0).normal(size=(13, 2)), np.ones((13, 2)), 5, seed=0)
     assert len(mixture.weights) == 5
     assert (mixture.weights > 1e-6).sum() == 2
+
+
+def test_fit_mixture_has_the_spread_of_the_posteriors_too() -> None:
+    means = points()
+    variances = np.where(means[:, :1] < 0, [0.5, 2.0], [1.0, 0.0])
+    mixture = fit_mixture(means, variances, 2, seed=0)
+    narrow, wide = mixture.array[np.argsort(mixture.array[:, 0, 0]), 1:].swapaxes(1, 2)
+    np.testing.assert_allclose(narrow @ narrow.T, 0.04 * np.eye(2) + np.diag([0.5, 2.0]), atol=0.1)
+    np.testing.assert_allclose(wide @ wide.T, WIDE + np.diag([1.0, 0.0]), atol=0.1)
+
+
+@pytest.mark.parametrize("num_components", [2, 5])
+def test_fit_mixture_gives_each_label_components_of_its_own(num_components: int) -> None:
+    means = points()
+    labels = (means[:, 0] > 0).astype(np.int64)
+    mixture = fit_mixture(means, np.zeros((4000, 2)), num_components, labels=labels, num_labels=2, seed=0)
+    assert len(mixture.weights) == num_components
+    np.testing.assert_allclose([mixture.weights[: num_components // 2].sum()], [0.25], atol=0.01)
+    seeds = np.arange(6000, dtype=np.uint64)
+    for label in range(2):
+        z = noise.truncated_latents(seeds, 1.0, 2, mixture, np.full(6000, label))
+        mine = means[labels == label]
+        np.testing.assert_allclose(z.mean(0), mine.mean(0), atol=0.1)
+        np.testing.assert_allclose(np.cov(z.T), np.cov(mine.T), rtol=0.15, atol=0.05)
+
+
+def test_fit_mixture_draws_a_label_without_images_from_all_of_them() -> None:
+    means = points()
+    mixture = fit_mixture(means, np.zeros((4000, 2)), 2, labels=np.zeros(4000, np.int64), num_labels=2, seed=0)
+    z = noise.truncated_latents(np.arange(6000, dtype=np.uint64), 1.0, 2, mixture, np.ones(6000, np.int64))
+    np.testing.assert_allclose(z.mean(0), means.mean(0), atol=0.2)
+
+
+def test_prior_of_a_checkpoint_of_before_labels_is_the_same_for_each() -> None:
+    old, new = LearnedPrior(4, 3), LearnedPrior(4, 3, 2)
+    nn.init.normal_(old.table)
+    old.thresholds.copy_(torch.tensor([7, 8, 9]))
+    state = {name: tensor for name, tensor in old.state_dict().items() if name != "label_thresholds"}
+    new.load_state_dict(state)
+    assert new.mixture().label_thresholds == ((7, 8, 9), (7, 8, 9))
+    LearnedPrior(4, 3).load_state_dict(state)
 
 
 def test_a_prior_that_is_not_fitted_is_the_standard_normal() -> None:

@@ -1,7 +1,9 @@
 """Trains the digit classifier: `python -m training.evaluation.digits.train [OUT.safetensors]`, a minute on one core.
 
-It sees the training writers' images, shifted, turned, scaled and sheared a little, and no held-out writer. The recipe
-was chosen by how real images measure against real ones.
+It sees the training writers' images, shifted, turned, scaled and sheared a little, and no held-out writer. But the
+recipe was chosen with the held-out writers in view: the number of features, 16, by how training images measure against
+held-out ones. So what training images get is a kind estimate of what other real images would, and their figures stand
+beside those of every model.
 """
 
 from __future__ import annotations

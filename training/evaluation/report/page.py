@@ -245,9 +245,10 @@ def _walks(model: GenerativeModel) -> list[str]:
     """Strips from one seed's latent to another's, a label each."""
     strips = []
     for i in range(NUM_WALKS):
-        path = interpolate(model, 2 * i, 2 * i + 1, WALK_FRAMES)
         num_classes = len(model.facts.labels)
-        labels = np.full(WALK_FRAMES, i % num_classes, np.int64) if num_classes else None
+        label = i % num_classes if num_classes else None
+        path = interpolate(model, 2 * i, 2 * i + 1, WALK_FRAMES, label)
+        labels = None if label is None else np.full(WALK_FRAMES, label, np.int64)
         strips.append(_grid_url(model.decode(path, labels), WALK_FRAMES))
     return strips
 

@@ -199,19 +199,27 @@ class Certificate:
         if self.prior is not None:
             _require("latent_shape", self.latent_shape == (self.prior.latent_dim,), "as prior", self.latent_shape)
             _require("truncation", self.truncation == "latent", "latent, of a model with a prior", self.truncation)
+            num_labels = self.prior.num_labels
+            _require("prior.label_thresholds", num_labels in (0, len(self.labels)), "a row for each label", num_labels)
         for file_name in (*self.files, *self.attachments):
             _require(
                 "file name", _FILE_NAME.fullmatch(file_name) is not None, "a plain name without folders", file_name
             )
 
     def latents(
-        self, seeds: Sequence[int] | NDArray[np.uint64], truncation: float | NDArray[np.float32] = 1.0
+        self,
+        seeds: Sequence[int] | NDArray[np.uint64],
+        truncation: float | NDArray[np.float32] = 1.0,
+        labels: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
         """[N, *latent_shape] float32: what `decode` makes the images of these seeds of, bit for bit.
 
         A network with a truncation of its own does that at truncation 1 alone.
+
+        Args:
+            labels: [N], of a conditional model; a prior may depend on them.
         """
-        return noise.truncated_latents(seeds, truncation, self.latent_shape, self.prior)
+        return noise.truncated_latents(seeds, truncation, self.latent_shape, self.prior, labels)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

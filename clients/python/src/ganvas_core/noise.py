@@ -132,14 +132,17 @@ def truncated_latents(
     truncation: float | NDArray[np.float32],
     latent_shape: int | Sequence[int],
     prior: Mixture | None = None,
+    labels: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
     """[N, *latent_shape] float32: what the sampler decodes, unless the network has a truncation of its own.
 
     Latents times truncation, which is one number or [N]. With a prior, these are places around the mean of the
-    component that the seed draws, by the number after those of its latent.
+    component that the seed draws, by the number after those of its latent, among those of its label.
 
+    Args:
+        labels: [N]; needed where the prior depends on them, else without effect.
     Raises:
-        ValueError: as latents; or the prior is of another number of dimensions.
+        ValueError: as latents; or the prior is of another number of dimensions, or needs labels.
     """
     shape = (latent_shape,) if isinstance(latent_shape, int) else tuple(latent_shape)
     if prior is not None and (prior.latent_dim,) != shape:
@@ -149,7 +152,8 @@ def truncated_latents(
     scaled = drawn * psi.reshape(-1, *[1] * (drawn.ndim - 1))
     if prior is None:
         return scaled
-    return prior.place(scaled, bits(seeds, prior.latent_dim + 1)[:, -1])
+    given = None if labels is None else np.asarray(labels, np.int64).reshape(-1)
+    return prior.place(scaled, bits(seeds, prior.latent_dim + 1)[:, -1], given)
 
 
 def _start(counter: UInt64s, key: UInt64s) -> tuple[UInt64s, UInt64s, UInt64s]:

@@ -61,21 +61,25 @@ def test_noise_graph_has_only_operators_with_cuda_kernels(latent_shape: tuple[in
     assert len(model.graph.node) == (29 if len(latent_shape) == 1 else 30)
 
 
+@pytest.mark.parametrize("num_labels", [0, 3])
 @pytest.mark.parametrize(("components", "dim"), [(1, 1), (2, 3), (10, 16), (5, 33)])
-def test_mixture_graph_gives_the_bits_of_the_reference(components: int, dim: int) -> None:
+def test_mixture_graph_gives_the_bits_of_the_reference(components: int, dim: int, num_labels: int) -> None:
     rng = np.random.default_rng(dim)
     factors = np.tril(rng.normal(size=(components, dim, dim)))
-    prior = Mixture.of(rng.dirichlet(np.ones(components)).tolist(), rng.normal(size=(components, dim)), factors)
+    shares, *by_label = rng.dirichlet(np.ones(components), 1 + num_labels).tolist()
+    prior = Mixture.of(shares, rng.normal(size=(components, dim)), factors, by_label)
     model = noise_graph((dim,), prior)
     onnx.checker.check_model(model, full_check=True)
     assert {node.op_type for node in model.graph.node} <= NOISE_OPS
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     seeds = np.concatenate([np.array(EDGES, np.uint64), rng.integers(0, 2**64, 2000, dtype=np.uint64)])
     psi = rng.uniform(0, 1.5, len(seeds)).astype(np.float32)
+    labels = rng.integers(0, max(1, num_labels), len(seeds))
     for rows in (slice(0, 1), slice(0, 3), slice(None)):
         feeds = {"seed": seeds[rows, None], "truncation": psi[rows, None]}
+        feeds |= {"label": labels[rows, None]} if num_labels else {}
         (latent,) = session.run(None, feeds)
-        assert same_bits(latent, noise.truncated_latents(seeds[rows], psi[rows], dim, prior))
+        assert same_bits(latent, noise.truncated_latents(seeds[rows], psi[rows], dim, prior, labels[rows]))
 
 
 def test_noise_of_a_latent_with_more_dimensions_is_the_flat_one_reshaped() -> None:

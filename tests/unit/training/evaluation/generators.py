@@ -46,7 +46,7 @@ class Made:
         assert labels is not None
         return self._make(labels, np.random.default_rng(seeds[0]))
 
-    def latents(self, seeds: Sequence[int]) -> NDArray[np.float32]:
+    def latents(self, seeds: Sequence[int], labels: NDArray[np.int64] | None) -> NDArray[np.float32]:
         return latents(seeds, self.facts.latent_shape)
 
     def decode(self, z: NDArray[np.float32], labels: NDArray[np.int64] | None) -> Tensor:

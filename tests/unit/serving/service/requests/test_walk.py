@@ -34,6 +34,14 @@ def test_walk_through_a_mixture_has_at_its_seeds_what_the_sampler_decodes() -> N
     assert np.isfinite(frames).all()
 
 
+def test_walk_draws_each_frame_from_the_components_of_its_label() -> None:
+    prior = Mixture.of([0.5, 0.5], np.array([[-9.0, 0.0], [9.0, 0.0]]), np.stack([np.eye(2)] * 2), [[1, 0], [0, 1]])
+    seeds, labels = np.arange(3, dtype=np.uint64), np.repeat([0, 1], 6)
+    frames = walk_latents(seeds, 4, 0, 12, (2,), prior=prior, labels=labels)
+    assert ((frames[:, 0] > 0) == labels).all()
+    assert frames[::4].tobytes() == truncated_latents(seeds, 1.0, 2, prior, labels[::4]).tobytes()
+
+
 @pytest.mark.parametrize("truncation", [0.0, 0.7])
 def test_walk_is_truncated_as_a_whole_without_a_prior(truncation: float) -> None:
     seeds = np.array([3, 4], np.uint64)
