@@ -17,6 +17,7 @@ from export.errors import BatchDependenceError, GateError
 from export.progress import track
 from export.proof.cases import Cases
 from ganvas_core.certificate import FloatParity, PixelParity
+from ganvas_core.interface import sample_inputs
 from ganvas_core.session import CpuSession
 
 __all__ = [
@@ -54,7 +55,7 @@ def check_noise(noise: CpuSession, cases: Cases, latents: NDArray[np.float32]) -
     Raises:
         GateError: one bit differs.
     """
-    (made,) = noise.run({"seed": cases.seeds[:, None], "truncation": cases.truncation[:, None]})
+    (made,) = noise.run(sample_inputs(cases.seeds, cases.truncation, cases.labels))
     different = made.view(np.uint32) != latents.view(np.uint32)
     if different.any():
         place = tuple(int(index[0]) for index in np.nonzero(different))
