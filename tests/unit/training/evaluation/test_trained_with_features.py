@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ from export.adapters.checkpoint import load_checkpoint
 from tests.support.cli import run
 from tests.support.training import tiny_config
 from training.efficientnet import NAME
+from training.evaluation import served
 from training.evaluation.cli import evaluate
 from training.loop import train
 from training.run.checkpoint import load_model
@@ -58,3 +60,11 @@ def test_without_the_term_nothing_is_marked(tmp_path: Path) -> None:
     create(tmp_path, config, overwrite=False)
     train(config, tmp_path)
     assert load_model(tmp_path / "checkpoint").info.trained_with_features == ()
+
+
+def test_mark_of_a_served_model_comes_from_its_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits, certificate = SimpleNamespace(max_count=8), SimpleNamespace(source={"trained_with_features": [NAME]})
+    info = SimpleNamespace(name="m", family="vae", digest="d", height=8, width=8, channels=1, latent_shape=(4,))
+    info.labels, info.limits, info.can_encode, info.certificate = (), limits, True, lambda: certificate
+    monkeypatch.setattr(served, "Sampler", lambda *_, **__: SimpleNamespace(model=lambda *_, **__: info))
+    assert served.ServedModel("127.0.0.1:1", "m").facts.judged_by_none_of == (NAME,)
