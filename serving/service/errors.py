@@ -1,7 +1,7 @@
 """Every way in which a call can fail, and the gRPC status of each.
 
+InvalidFieldError           a field of the request is wrong (ganvas_core.requests)
 ServiceError
-├── InvalidFieldError       a field of the request is wrong
 ├── NotFoundError           no such model or version
 ├── DigestError             the model is served from another file than the caller wants
 ├── BusyError               a queue is full; says when to retry
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import grpc
 
+from ganvas_core.requests.errors import InvalidFieldError
+
 __all__ = [
     "AwayError",
     "BusyError",
@@ -27,31 +29,18 @@ __all__ = [
     "DigestError",
     "IdleReaderError",
     "InferenceError",
-    "InvalidFieldError",
     "NotFoundError",
     "ServiceError",
     "Status",
     "UnavailableError",
-    "shown",
     "status_of",
 ]
-
-MAX_SHOWN = 60
-"""Characters of a user's text that an error message repeats."""
 
 logger = logging.getLogger("ganvas.service")
 
 
 class ServiceError(Exception):
     """A failed call, with a message for its caller."""
-
-
-class InvalidFieldError(ServiceError):
-    """A field of the request is wrong; names it, its value, the limit and the next step."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field = field
 
 
 class NotFoundError(ServiceError):
@@ -92,7 +81,7 @@ class InferenceError(ServiceError):
     """Triton answered with an error that no caller can fix. Its text goes to the log only."""
 
 
-CODES: tuple[tuple[type[ServiceError], grpc.StatusCode], ...] = (
+CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InvalidFieldError, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFoundError, grpc.StatusCode.NOT_FOUND),
     (DigestError, grpc.StatusCode.FAILED_PRECONDITION),
@@ -127,9 +116,3 @@ def status_of(error: Exception) -> Status:
     logger.error("internal error %s", error_id, exc_info=error)
     message = f"internal error {error_id}: look for this id in the log of the service."
     return Status(code=grpc.StatusCode.INTERNAL, message=message)
-
-
-def shown(value: object) -> str:
-    """A caller's value as an error message repeats it: quoted if text, escaped and cut."""
-    text = ascii(value)
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

@@ -22,8 +22,9 @@ from google.protobuf.message import DecodeError, Message
 from grpc.aio import EOF  # type: ignore[attr-defined]
 
 from ganvas_core.names import MAX_MESSAGE_BYTES
+from ganvas_core.requests.errors import InvalidFieldError
 from serving.service.admission.shares import Shares
-from serving.service.errors import BusyError, InvalidFieldError, ServiceError
+from serving.service.errors import BusyError
 
 __all__ = ["NoRequestError", "Reader", "parse"]
 
@@ -101,10 +102,10 @@ class Reader:
         task = asyncio.current_task()
         assert task is not None
         loop = asyncio.get_running_loop()
-        failure: ServiceError | None = None
+        failure: Exception | None = None
         timer: asyncio.TimerHandle
 
-        def end(error: ServiceError) -> None:
+        def end(error: Exception) -> None:
             nonlocal failure
             failure = error
             task.cancel()

@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import Literal
 
 from ganvas.v1 import sampler_pb2 as pb
-from ganvas_core.names import MAX_MESSAGE_BYTES
+from ganvas_core.names import MAX_MESSAGE_BYTES, Role
 from ganvas_core.prior import Mixture
+from ganvas_core.requests.errors import InvalidFieldError, shown
 from serving.options import ServeOptions
 from serving.repository.reader import ModelVersion
-from serving.service.errors import DigestError, InvalidFieldError, NotFoundError, UnavailableError, shown
+from serving.service.errors import DigestError, NotFoundError, UnavailableError
 
 __all__ = ["Catalog", "ServedModel"]
 
@@ -64,8 +65,16 @@ class ServedModel:
         return self.entry.certificate.labels
 
     @property
+    def roles(self) -> tuple[Role, ...]:
+        return self.entry.certificate.roles
+
+    @property
     def truncation_max(self) -> float:
         return self.entry.certificate.truncation_max
+
+    @property
+    def network_truncates(self) -> bool:
+        return self.entry.certificate.truncation == "network"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -82,6 +91,10 @@ class ServedModel:
     def max_count(self) -> int:
         """Images in one unary call: as configured, or fewer if a message would not hold as many."""
         return min(self.options.max_count, max(1, IMAGES_BYTES // self.image_bytes))
+
+    @property
+    def max_stream_count(self) -> int:
+        return self.options.max_stream_count
 
     @cached_property
     def batch_size(self) -> int:
@@ -114,7 +127,7 @@ class ServedModel:
             limits=pb.Limits(
                 truncation_max=self.truncation_max,
                 max_count=self.max_count,
-                max_stream_count=self.options.max_stream_count,
+                max_stream_count=self.max_stream_count,
                 max_batch_size=self.batch_size,
             ),
             golden=self.golden,

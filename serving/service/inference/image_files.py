@@ -19,8 +19,9 @@ from PIL import Image, UnidentifiedImageError
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.formats import FileFormat
 from ganvas_core.provenance import encode_image, image_text
-from serving.service.errors import InvalidFieldError
-from serving.service.requests.plans import EncodePlan, ImagePlan, slices
+from ganvas_core.requests.errors import InvalidFieldError
+from ganvas_core.requests.plans import EncodePlan, ImagePlan, slices
+from serving.service.inference.catalog import ServedModel
 
 __all__ = ["ImageCoder", "as_messages", "decode_image", "provenance"]
 
@@ -48,7 +49,7 @@ class ImageCoder:
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def encode(self, plan: ImagePlan, raw: bytes, start: int) -> list[bytes]:
+    async def encode(self, plan: ImagePlan[ServedModel], raw: bytes, start: int) -> list[bytes]:
         """The images of one batch in the plan's format.
 
         Args:
@@ -71,7 +72,7 @@ class ImageCoder:
             ],
         )
 
-    async def decode(self, plan: EncodePlan) -> UInt8s:
+    async def decode(self, plan: EncodePlan[ServedModel]) -> UInt8s:
         """The images of a whole request.
 
         Returns:
@@ -100,7 +101,7 @@ class ImageCoder:
         return list(chain.from_iterable(await asyncio.gather(*jobs)))
 
 
-def provenance(plan: ImagePlan, index: int) -> dict[str, str]:
+def provenance(plan: ImagePlan[ServedModel], index: int) -> dict[str, str]:
     """Text of an image file: that it is AI-generated, and what makes it again."""
     model = plan.model
     fields = {
@@ -155,7 +156,7 @@ def decode_image(data: bytes, file_type: str, shape: tuple[int, int, int], field
     return grey
 
 
-def as_messages(plan: ImagePlan, files: Sequence[bytes], start: int) -> list[pb.Image]:
+def as_messages(plan: ImagePlan[ServedModel], files: Sequence[bytes], start: int) -> list[pb.Image]:
     """The reply's Image of every image, the first being number `start` of the request."""
     return [
         pb.Image(index=index, seed=plan.seed_of(index), label=plan.label_of(index), data=data)

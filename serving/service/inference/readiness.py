@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas_core.cli import UserError
+from ganvas_core.requests.plans import slices
 from serving.options import ServeOptions
 from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
 from serving.repository.reader import ModelVersion, Rejected, Repository
@@ -20,7 +21,6 @@ from serving.service.errors import ServiceError, UnavailableError
 from serving.service.inference.catalog import ServedModel
 from serving.service.inference.triton_client import POLL_S, Deadline, TritonClient
 from serving.service.logs import logfmt
-from serving.service.requests.plans import slices
 
 __all__ = ["NothingToServeError", "Proven", "log_outcome", "prepare", "prove"]
 

@@ -9,21 +9,21 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.interface import Arrays
 from ganvas_core.names import triton_name
+from ganvas_core.requests.plans import EncodePlan, ImagePlan
+from ganvas_core.requests.validate import parse_decode, parse_encode, parse_sample, parse_walk
 from serving.service.inference.catalog import Catalog, ServedModel
 from serving.service.inference.concurrency import as_finished, in_order
 from serving.service.inference.dispatch import Batches, Dispatcher
 from serving.service.inference.image_files import ImageCoder, as_messages
 from serving.service.inference.triton_client import TritonClient
 from serving.service.metrics import Metrics
-from serving.service.requests.plans import EncodePlan, ImagePlan
-from serving.service.requests.validate import parse_decode, parse_encode, parse_sample, parse_walk
 from serving.service.rpc.calls import Call
 from serving.service.rpc.methods import Send
 from serving.service.tracing import Trace, part_of
@@ -31,6 +31,8 @@ from serving.service.tracing import Trace, part_of
 __all__ = ["Sampler"]
 
 T = TypeVar("T")
+Images: TypeAlias = ImagePlan[ServedModel]
+Plan: TypeAlias = ImagePlan[ServedModel] | EncodePlan[ServedModel]
 
 RECENT_CALLS = 100
 """Calls that GetModel's times are the mean of."""
@@ -71,25 +73,25 @@ class Sampler:
         self._dispatcher = dispatcher
 
     async def Sample(self, request: pb.SampleRequest, call: Call) -> pb.SampleResponse:
-        plan = parse_sample(request, self.catalog, stream=False)
+        plan = parse_sample(request, self._find(request), stream=False)
         images = await self._all_images(plan, call)
         return pb.SampleResponse(info=_info(plan), images=images, timing=call.timing())
 
     async def SampleStream(self, request: pb.SampleRequest, call: Call, send: Send) -> None:
-        plan = await _checked(parse_sample, request, self.catalog, stream=True)
+        plan = await _checked(parse_sample, request, self._find(request), stream=True)
         await self._stream(plan, call, send, as_finished, pb.SampleResponse)
 
     async def Decode(self, request: pb.DecodeRequest, call: Call) -> pb.DecodeResponse:
-        plan = await _checked(parse_decode, request, self.catalog)
+        plan = await _checked(parse_decode, request, self._find(request))
         images = await self._all_images(plan, call)
         return pb.DecodeResponse(info=_info(plan), images=images, timing=call.timing())
 
     async def Walk(self, request: pb.WalkRequest, call: Call, send: Send) -> None:
-        plan = await _checked(parse_walk, request, self.catalog)
+        plan = await _checked(parse_walk, request, self._find(request))
         await self._stream(plan, call, send, in_order, pb.WalkResponse)
 
     async def Encode(self, request: pb.EncodeRequest, call: Call) -> pb.EncodeResponse:
-        plan = parse_encode(request, self.catalog)
+        plan = parse_encode(request, self._find(request))
         name, version, outputs = triton_name(plan.model.name, "encode"), plan.model.version, ("mean", "logvar")
         with self._admitted(plan, name, call) as work:
             start_s = time.perf_counter()
@@ -117,16 +119,19 @@ class Sampler:
         return pb.ListModelsResponse(models=[self._describe(model) for model in self.catalog.current()])
 
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
-        model = self.catalog.find(request.model, request.version, request.digest)
+        model = self._find(request)
         certificate_json = model.entry.certificate.to_json()
         recent = _mean(self._recent.get((model.name, model.version)))
         return pb.GetModelResponse(model=self._describe(model), certificate_json=certificate_json, recent=recent)
+
+    def _find(self, request: Any) -> ServedModel:
+        return self.catalog.find(request.model, request.version, request.digest)
 
     def _describe(self, model: ServedModel) -> pb.Model:
         return model.describe(self.catalog.versions(model.name))
 
     def _admitted(
-        self, plan: ImagePlan | EncodePlan, triton_model: str, call: Call, *, stream: bool = False
+        self, plan: Plan, triton_model: str, call: Call, *, stream: bool = False
     ) -> AbstractContextManager[Batches[Any]]:
         """Let the call in, or refuse it; and note what it is, for the access log."""
         call.version, call.count = str(plan.model.version), plan.count
@@ -141,7 +146,7 @@ class Sampler:
             on_turn=partial(_trace_wait, call.trace),
         )
 
-    async def _all_images(self, plan: ImagePlan, call: Call) -> list[pb.Image]:
+    async def _all_images(self, plan: Images, call: Call) -> list[pb.Image]:
         """Every image of a unary call, in order.
 
         Its inference time ends with the last batch out of Triton; encoding done meanwhile is not counted.
@@ -153,7 +158,7 @@ class Sampler:
         self._note(plan, call, work, inference_s=inferred_s - start_s, encode_s=end_s - inferred_s)
         return [image for batch in batches for image in batch.images]
 
-    async def _stream(self, plan: ImagePlan, call: Call, send: Send, order: Any, reply: Any) -> None:
+    async def _stream(self, plan: Images, call: Call, send: Send, order: Any, reply: Any) -> None:
         """Send each batch as its own reply, in some order. A slow reader pauses the generator, and so the computing."""
         info = _info(plan)
         with self._admitted(plan, plan.triton_model, call, stream=True) as work:
@@ -167,7 +172,7 @@ class Sampler:
                     call.encode_us += timing.encode_us
                     await send(reply(info=info, images=batch.images, timing=timing))
 
-    def _render(self, plan: ImagePlan, call: Call) -> Callable[[int, int], Coroutine[Any, Any, Rendered]]:
+    def _render(self, plan: Images, call: Call) -> Callable[[int, int], Coroutine[Any, Any, Rendered]]:
         async def render(start: int, stop: int) -> Rendered:
             start, stop = plan.first + start, plan.first + stop
             sent_s = time.perf_counter()
@@ -195,9 +200,7 @@ class Sampler:
         self._metrics.inference_seconds.labels(triton_model).observe(time.perf_counter() - sent_s)
         return raw
 
-    def _note(
-        self, plan: ImagePlan | EncodePlan, call: Call, work: Batches[Any], *, inference_s: float, encode_s: float
-    ) -> None:
+    def _note(self, plan: Plan, call: Call, work: Batches[Any], *, inference_s: float, encode_s: float) -> None:
         """Where the time of a unary call went.
 
         Args:
@@ -209,11 +212,11 @@ class Sampler:
         recent.append(call.timing())
 
 
-async def _checked(check: Callable[..., T], request: Any, catalog: Catalog, **options: Any) -> T:
-    """check(request, catalog); of a long request in a thread, so that others are answered meanwhile."""
+async def _checked(check: Callable[..., T], request: Any, model: ServedModel, **options: Any) -> T:
+    """check(request, model); of a long request in a thread, so that others are answered meanwhile."""
     if request.ByteSize() <= LONG_BYTES:
-        return check(request, catalog, **options)
-    return await asyncio.to_thread(check, request, catalog, **options)
+        return check(request, model, **options)
+    return await asyncio.to_thread(check, request, model, **options)
 
 
 async def _all(work: Batches[T], render: Callable[[int, int], Coroutine[Any, Any, T]], width: int) -> list[T]:
@@ -225,7 +228,7 @@ async def _all(work: Batches[T], render: Callable[[int, int], Coroutine[Any, Any
         return [batch async for batch in batches if batch is not None]
 
 
-def _info(plan: ImagePlan) -> pb.ImageInfo:
+def _info(plan: Images) -> pb.ImageInfo:
     height, width, channels = plan.model.shape
     return pb.ImageInfo(
         model=plan.model.name,

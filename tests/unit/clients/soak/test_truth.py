@@ -7,7 +7,7 @@ import pytest
 
 from clients.soak.networks import TINY
 from clients.soak.truth import Truth, slerp
-from serving.service.requests.walk import walk_latents
+from ganvas_core.requests.walk import walk_latents
 
 
 @pytest.fixture(scope="module")

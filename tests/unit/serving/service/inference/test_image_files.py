@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.service.errors import InvalidFieldError
+from ganvas_core.requests.errors import InvalidFieldError
+from ganvas_core.requests.plans import DecodePlan, SamplePlan, WalkPlan
+from serving.service.inference.catalog import ServedModel
 from serving.service.inference.image_files import ImageCoder, as_messages, decode_image
-from serving.service.requests.plans import DecodePlan, SamplePlan, WalkPlan
 from tests.support.certificates import served_model
 
 COUNT = 5
 SEEDS = np.array([0, 1, 2**63, 2**64 - 1, 77], np.uint64)
 
 
-def plan_of(channels: int, image_format: pb.Format, **fields: Any) -> SamplePlan:
+def plan_of(channels: int, image_format: pb.Format, **fields: Any) -> SamplePlan[ServedModel]:
     model = served_model(height=24, width=40, channels=channels, **fields)
     labels = np.array([0, 1, 2, 0, 1], np.int64) if model.labels else None
     return SamplePlan(model=model, format=image_format, count=len(SEEDS), truncation=0.7, seeds=SEEDS, labels=labels)

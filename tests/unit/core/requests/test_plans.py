@@ -9,7 +9,7 @@ import pytest
 
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.noise import latents
-from serving.service.requests.plans import DecodePlan, SamplePlan, WalkPlan, slices
+from ganvas_core.requests.plans import DecodePlan, SamplePlan, WalkPlan, slices
 from tests.support.certificates import served_model
 
 MODEL = served_model()

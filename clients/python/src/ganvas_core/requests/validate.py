@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.service.errors import InvalidFieldError
-from serving.service.inference.catalog import MAX_LISTED, Catalog, ServedModel
-from serving.service.requests.plans import DecodePlan, EncodePlan, SamplePlan, SeedSpan, WalkPlan
+from ganvas_core.requests.errors import InvalidFieldError
+from ganvas_core.requests.model import RequestedModel
+from ganvas_core.requests.plans import DecodePlan, EncodePlan, M, SamplePlan, SeedSpan, WalkPlan
 
 __all__ = ["parse_decode", "parse_encode", "parse_sample", "parse_walk"]
 
@@ -24,16 +24,18 @@ Int64s = NDArray[np.int64]
 
 CHUNK = 8192
 
+MAX_LISTED = 20
+"""Labels that an error message lists."""
 
-def parse_sample(request: pb.SampleRequest, catalog: Catalog, *, stream: bool) -> SamplePlan:
+
+def parse_sample(request: pb.SampleRequest, model: M, *, stream: bool) -> SamplePlan[M]:
     """Check a SampleRequest.
 
     Args:
         stream: the limit of SampleStream holds, not Sample's.
     Raises:
-        InvalidFieldError, NotFoundError: names the field, the value and the limit.
+        InvalidFieldError: names the field, the value and the limit.
     """
-    model = catalog.find(request.model, request.version, request.digest)
     # Which seeds, listed or as a range.
     seeds: NDArray[np.uint64] | SeedSpan
     given, ranged = len(request.seeds), request.HasField("range")
@@ -60,9 +62,8 @@ def parse_sample(request: pb.SampleRequest, catalog: Catalog, *, stream: bool) -
     )
 
 
-def parse_decode(request: pb.DecodeRequest, catalog: Catalog) -> DecodePlan:
+def parse_decode(request: pb.DecodeRequest, model: M) -> DecodePlan[M]:
     """Check a DecodeRequest. Raises as `parse_sample`."""
-    model = catalog.find(request.model, request.version, request.digest)
     latent_shape, num_floats = model.latent_shape, len(request.latents)
     latent_size = math.prod(latent_shape)
     if num_floats % latent_size:
@@ -90,10 +91,9 @@ def parse_decode(request: pb.DecodeRequest, catalog: Catalog) -> DecodePlan:
     return DecodePlan(model=model, format=_format(request.format), count=count, latents=latents, labels=labels)
 
 
-def parse_walk(request: pb.WalkRequest, catalog: Catalog) -> WalkPlan:
+def parse_walk(request: pb.WalkRequest, model: M) -> WalkPlan[M]:
     """Check a WalkRequest. Raises as `parse_sample`."""
-    model = catalog.find(request.model, request.version, request.digest)
-    limit = model.options.max_stream_count
+    limit = model.max_stream_count
     num_seeds = len(request.seeds)
     if num_seeds < 2:
         raise InvalidFieldError("seeds", f"must hold 2 seeds or more to walk between; got {num_seeds}.")
@@ -109,7 +109,7 @@ def parse_walk(request: pb.WalkRequest, catalog: Catalog) -> WalkPlan:
             "first_frame", f"must be within [0, {num_frames - 1}], frames of this walk; got {request.first_frame}."
         )
     truncation = _truncation(request, model)
-    if model.entry.certificate.truncation == "network" and truncation != 1.0:
+    if model.network_truncates and truncation != 1.0:
         raise InvalidFieldError(
             "truncation",
             f"must be 1 in a walk through {model.name}, whose network truncates by itself; got {truncation:g}.",
@@ -129,13 +129,12 @@ def parse_walk(request: pb.WalkRequest, catalog: Catalog) -> WalkPlan:
     )
 
 
-def parse_encode(request: pb.EncodeRequest, catalog: Catalog) -> EncodePlan:
+def parse_encode(request: pb.EncodeRequest, model: M) -> EncodePlan[M]:
     """Check an EncodeRequest, but for the contents of image files, which take a while. Raises as `parse_sample`."""
-    model = catalog.find(request.model, request.version, request.digest)
-    if model.entry.encode is None:
+    if "encode" not in model.roles:
         raise InvalidFieldError(
             "model",
-            f"{model.name} cannot encode: it has no encoder (roles: {', '.join(model.entry.certificate.roles)}).",
+            f"{model.name} cannot encode: it has no encoder (roles: {', '.join(model.roles)}).",
         )
     _check_count("images", len(request.images), model, "images", stream=False)
     plan = EncodePlan(model=model, format=_format(request.format), images=request.images)
@@ -151,8 +150,8 @@ def parse_encode(request: pb.EncodeRequest, catalog: Catalog) -> EncodePlan:
     return plan
 
 
-def _check_count(field: str, count: int, model: ServedModel, what: str, *, stream: bool) -> None:
-    limit = model.options.max_stream_count if stream else model.max_count
+def _check_count(field: str, count: int, model: RequestedModel, what: str, *, stream: bool) -> None:
+    limit = model.max_stream_count if stream else model.max_count
     if 1 <= count <= limit:
         return
     step = "."
@@ -161,7 +160,7 @@ def _check_count(field: str, count: int, model: ServedModel, what: str, *, strea
     raise InvalidFieldError(field, f"must be within [1, {limit}] {what}; got {count}{step}")
 
 
-def _truncation(request: Any, model: ServedModel) -> float:
+def _truncation(request: Any, model: RequestedModel) -> float:
     """The request's, or 1."""
     if not request.HasField("truncation"):
         return 1.0
@@ -172,7 +171,7 @@ def _truncation(request: Any, model: ServedModel) -> float:
     return truncation
 
 
-def _labels(labels: Sequence[int], model: ServedModel, count: int) -> Int64s | None:
+def _labels(labels: Sequence[int], model: RequestedModel, count: int) -> Int64s | None:
     """[count] int64, or None when no label is given."""
     given, num_labels = len(labels), len(model.labels)
     if not given:
@@ -206,7 +205,7 @@ def _format(value: pb.Format) -> pb.Format:
     return value or pb.FORMAT_RAW
 
 
-def _listed(model: ServedModel) -> str:
+def _listed(model: RequestedModel) -> str:
     names = [f"{index} ({name})" if name != str(index) else name for index, name in enumerate(model.labels)]
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return f"Labels of {model.name}: {', '.join(names[:MAX_LISTED])}{more}."

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ganvas_core.noise import latents, truncated_latents
 from ganvas_core.prior import Mixture
-from serving.service.requests.walk import slerp, walk_latents
+from ganvas_core.requests.walk import slerp, walk_latents
 
 SEEDS = st.lists(st.integers(0, 2**64 - 1), min_size=2, max_size=5).map(lambda seeds: np.array(seeds, np.uint64))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_core.interface import Arrays, decode_inputs, sample_inputs
 from ganvas_core.names import Role, triton_name
-from serving.service.inference.catalog import ServedModel
-from serving.service.requests.walk import walk_latents
+from ganvas_core.requests.model import RequestedModel
+from ganvas_core.requests.walk import walk_latents
 
 __all__ = ["DecodePlan", "EncodePlan", "ImagePlan", "SamplePlan", "SeedSpan", "WalkPlan", "slices"]
+
+
+M = TypeVar("M", bound=RequestedModel)
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,13 @@ class SeedSpan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagePlan:
+class ImagePlan(Generic[M]):
     """Images of one model in one format."""
 
     role: ClassVar[Role] = "decode"
     """Which Triton model makes them."""
 
-    model: ServedModel
+    model: M
     format: pb.Format
     count: int
     """Images to make."""
@@ -75,7 +78,7 @@ class ImagePlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplePlan(ImagePlan):
+class SamplePlan(ImagePlan[M]):
     """Images of seeds."""
 
     role: ClassVar[Role] = "sample"
@@ -101,7 +104,7 @@ class SamplePlan(ImagePlan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodePlan(ImagePlan):
+class DecodePlan(ImagePlan[M]):
     """Images of latents."""
 
     latents: NDArray[np.float32]
@@ -115,7 +118,7 @@ class DecodePlan(ImagePlan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WalkPlan(ImagePlan):
+class WalkPlan(ImagePlan[M]):
     """Frames of a walk from seed to seed."""
 
     seeds: NDArray[np.uint64]
@@ -149,10 +152,10 @@ class WalkPlan(ImagePlan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodePlan:
+class EncodePlan(Generic[M]):
     """Posteriors of images."""
 
-    model: ServedModel
+    model: M
     format: pb.Format
     images: Sequence[bytes]
 

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganvas.v1 import sampler_pb2 as pb
+from ganvas_core.requests.errors import InvalidFieldError
+from ganvas_core.requests.validate import parse_decode, parse_sample, parse_walk
 from serving.options import ServeOptions
-from serving.service.errors import DigestError, InvalidFieldError, NotFoundError
-from serving.service.inference.catalog import Catalog
-from serving.service.requests.validate import parse_decode, parse_sample, parse_walk
+from serving.service.errors import NotFoundError
+from serving.service.inference.catalog import Catalog, ServedModel
 from tests.support.certificates import served_model
 
 LIMITS = ServeOptions(max_count=6, max_stream_count=20)
@@ -24,6 +25,12 @@ CATALOG = Catalog(
         served_model("plain", options=LIMITS, labels=()),
     ]
 )
+
+
+def find(request: Any) -> ServedModel:
+    return CATALOG.find(request.model, request.version, request.digest)
+
+
 INT64 = st.integers(-(2**63), 2**63 - 1)
 UINT64 = st.integers(0, 2**64 - 1)
 SMALL = st.integers(-2, 25)
@@ -66,7 +73,7 @@ def check_rejection(error: Exception) -> None:
 @given(request=samples, stream=st.booleans())
 def test_any_sample_request_is_planned_or_rejected(request: pb.SampleRequest, stream: bool) -> None:
     try:
-        plan = parse_sample(request, CATALOG, stream=stream)
+        plan = parse_sample(request, find(request), stream=stream)
     except (InvalidFieldError, NotFoundError) as error:
         check_rejection(error)
         return
@@ -84,7 +91,7 @@ def test_any_sample_request_is_planned_or_rejected(request: pb.SampleRequest, st
 @given(request=decodes)
 def test_any_decode_request_is_planned_or_rejected(request: pb.DecodeRequest) -> None:
     try:
-        plan = parse_decode(request, CATALOG)
+        plan = parse_decode(request, find(request))
     except (InvalidFieldError, NotFoundError) as error:
         check_rejection(error)
         return
@@ -96,7 +103,7 @@ def test_any_decode_request_is_planned_or_rejected(request: pb.DecodeRequest) ->
 @given(request=walks)
 def test_any_walk_request_is_planned_or_rejected(request: pb.WalkRequest) -> None:
     try:
-        plan = parse_walk(request, CATALOG)
+        plan = parse_walk(request, find(request))
     except (InvalidFieldError, NotFoundError) as error:
         check_rejection(error)
         return
@@ -105,39 +112,18 @@ def test_any_walk_request_is_planned_or_rejected(request: pb.WalkRequest) -> Non
     assert {plan.seed_of(index) for index in range(plan.count)} <= set(request.seeds)
 
 
-def test_empty_version_is_the_newest_by_number() -> None:
-    assert CATALOG.find("pets", "").version == 10
-    assert CATALOG.find("pets", "2").version == 2
-    assert CATALOG.versions("pets") == [2, 10]
-
-
-def test_digest_picks_the_newest_version_that_has_it() -> None:
-    catalog = Catalog(served_model(version=version, digest=letter * 64) for version, letter in enumerate("abbc", 1))
-    assert catalog.find("pets", "", "b" * 64).version == 3
-    assert catalog.find("pets", "2", "b" * 64).version == 2
-    with pytest.raises(DigestError, match=r"digest bbb.* 'pets'; there is: aaaaaaaaaaaaaaaa… in version 1\."):
-        catalog.find("pets", "1", "b" * 64)
-    with pytest.raises(DigestError, match=r"there is: ccc.* in version 4, bbb.* 3, bbb.* 2, aaa.* in version 1\."):
-        catalog.find("pets", "", "d" * 64)
-
-
-def test_unknown_version_lists_every_version() -> None:
-    with pytest.raises(NotFoundError, match=r"no version 3; there is: 2, 10"):
-        CATALOG.find("pets", "3")
-
-
 def test_large_images_lower_the_count_to_what_a_message_holds() -> None:
     model = served_model(height=4096, width=4096, channels=3, max_batch_size=16)
     assert model.max_count == 1
     assert model.batch_size == 1
     request = pb.SampleRequest(model="pets", range=pb.SeedRange(count=2))
     with pytest.raises(InvalidFieldError, match=r"within \[1, 1\] seeds; got 2. Use SampleStream"):
-        parse_sample(request, Catalog([model]), stream=False)
+        parse_sample(request, model, stream=False)
 
 
 def test_many_labels_are_listed_in_part() -> None:
     model = served_model(labels=tuple(f"class {i}" for i in range(1000)))
     with pytest.raises(InvalidFieldError) as caught:
-        parse_sample(pb.SampleRequest(model="pets", seeds=[1], labels=[1000]), Catalog([model]), stream=False)
+        parse_sample(pb.SampleRequest(model="pets", seeds=[1], labels=[1000]), model, stream=False)
     assert "0 (class 0), 1 (class 1)" in str(caught.value)
     assert "and 980 more" in str(caught.value)
