@@ -69,11 +69,11 @@ async def run_mixed(
     start_s = time.monotonic()
     result = MixedResult(start_s=start_s, end_s=start_s + seconds, ledger=Ledger(), kills=[])
     async with (
-        AsyncSampler(server.service) as sampler,
+        AsyncSampler(server.service, direct=False) as sampler,
         grpc.aio.insecure_channel(server.service, options=options) as channel,
         grpc.aio.insecure_channel(server.triton_grpc, options=options) as direct,
     ):
-        with Sampler(server.service) as sync_sampler, Watcher(server.pid) as watcher:
+        with Sampler(server.service, direct=False) as sync_sampler, Watcher(server.pid) as watcher:
             caller = Caller(
                 sampler=sampler, sync_sampler=sync_sampler, channel=channel, direct=direct, truths=truths, rng=rng
             )

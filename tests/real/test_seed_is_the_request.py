@@ -68,7 +68,7 @@ def test_streamed_seeds_have_the_bytes_of_bare_onnxruntime_when_eight_callers_us
         images = sampler.sample_stream(MODEL, seeds[places], truncation=TRUNCATION)
         return [(int(places[p.index]), p.seed, hashlib.sha256(p.bytes).digest()) for p in images]
 
-    with Sampler(served.service) as sampler, ThreadPoolExecutor(NUM_CALLERS) as callers:
+    with Sampler(served.service, direct=False) as sampler, ThreadPoolExecutor(NUM_CALLERS) as callers:
         answers = [answer for batch in callers.map(stream, cuts) for answer in batch]
     assert sorted(place for place, _, _ in answers) == list(range(NUM_SEEDS))
     different = [seed for place, seed, found in answers if found != bare_hashes[place] or seed != seeds[place]]

@@ -180,8 +180,8 @@ def test_version_may_be_given_or_left_out(sampler: Sampler, version: int | str |
     [
         (lambda s: s.sample("nope", 0), NotFoundError, "there is: plain-gan, tiny-gan, tiny-vae"),
         (lambda s: s.sample("tiny-gan", 0, version=9), NotFoundError, "has no version 9; there is: 1"),
-        (lambda s: s.sample("tiny-gan", []), InvalidArgumentError, r"within \[1, 256\] seeds; got 0"),
-        (lambda s: s.sample("tiny-gan", range(10**12)), InvalidArgumentError, r"got 1000000000000\. Use SampleStream"),
+        (lambda s: s.sample("tiny-gan", []), InvalidArgumentError, r"within \[1, \d+\] seeds; got 0"),
+        (lambda s: s.sample("tiny-gan", range(10**12)), InvalidArgumentError, r"seeds; got 1000000000000\."),
         (lambda s: s.sample("tiny-gan", 0, truncation=float("nan")), InvalidArgumentError, r"\[0, 1\.5\]; got nan"),
         (lambda s: s.sample("tiny-gan", 0, labels=10), InvalidArgumentError, r"within \[0, 9\]; got 10"),
         (lambda s: s.sample("tiny-gan", 0, labels="ten"), InvalidArgumentError, r"label must be .* got 'ten'"),

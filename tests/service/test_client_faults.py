@@ -30,7 +30,10 @@ from tests.support.service import LoopThread, Service, running_service
 @pytest.fixture
 def breakable(loop_thread: LoopThread, repository: Repository, peer: KServe) -> Iterator[Sampler]:
     """A client of a service whose Triton the test can block or stop."""
-    with running_service(loop_thread, repository, peer.address) as service, Sampler(service.address) as sampler:
+    with (
+        running_service(loop_thread, repository, peer.address) as service,
+        Sampler(service.address, direct=False) as sampler,
+    ):
         yield sampler
 
 
@@ -70,7 +73,7 @@ def test_batch_of_a_cancelled_task_is_waited_for_and_dropped(
 ) -> None:
     async def cancel(address: str) -> None:
         await peer.hold()
-        async with AsyncSampler(address) as client:
+        async with AsyncSampler(address, direct=False) as client:
             task = asyncio.ensure_future(anext(client.sample_stream("tiny-gan", range(4))))
             await peer.wait_running(1)
             task.cancel()
@@ -103,7 +106,7 @@ def test_full_queue_says_when_to_try_again(breakable: Sampler, peer: KServe) -> 
 def test_waiting_client_is_answered_once_the_service_is_up() -> None:
     with serving(Scripted()) as address:
         port = int(address.rpartition(":")[2])
-    with Sampler(f"127.0.0.1:{port}", wait_for_ready=True) as sampler, ThreadPoolExecutor(1) as thread:
+    with Sampler(f"127.0.0.1:{port}", wait_for_ready=True, direct=False) as sampler, ThreadPoolExecutor(1) as thread:
         call = thread.submit(sampler.sample, "m", 7, timeout_s=30)
         assert not wait([call], timeout=0.3).done
         with serving(Scripted(), port):
@@ -112,7 +115,7 @@ def test_waiting_client_is_answered_once_the_service_is_up() -> None:
 
 def test_another_grpc_server_at_the_address_is_named_as_such(peer: KServe) -> None:
     other = pytest.raises(UnimplementedError, match=f"what answers at {peer.address} is no sampling service")
-    with Sampler(peer.address) as sampler, other:
+    with Sampler(peer.address, direct=False) as sampler, other:
         sampler.models()
 
 
@@ -120,17 +123,17 @@ def test_nobody_at_the_address_says_what_to_start() -> None:
     with serving(Scripted()) as address:
         pass
     unreachable = pytest.raises(UnavailableError, match=f"no sampling service answers at {address} .*: ./ganvas serve")
-    with Sampler(address) as sampler, unreachable:
+    with Sampler(address, direct=False) as sampler, unreachable:
         sampler.models()
 
 
 def test_credentials_make_the_connection_secure(loop_thread: LoopThread) -> None:
     with serving(Scripted(), credentials=grpc.local_server_credentials()) as address:
-        with Sampler(address, credentials=grpc.local_channel_credentials()) as sampler:
+        with Sampler(address, credentials=grpc.local_channel_credentials(), direct=False) as sampler:
             assert sampler.sample("m", 7)[0].seed == 7
 
         async def ask() -> int | None:
-            async with AsyncSampler(address, credentials=grpc.local_channel_credentials()) as client:
+            async with AsyncSampler(address, credentials=grpc.local_channel_credentials(), direct=False) as client:
                 return (await client.sample("m", 7))[0].seed
 
         assert loop_thread.run(ask()) == 7

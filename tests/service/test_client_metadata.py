@@ -12,7 +12,7 @@ KEY = "gv-0123456789"
 
 def test_key_travels_with_every_call() -> None:
     handler = Scripted()
-    with serving(handler) as address, Sampler(address, api_key=KEY) as sampler:
+    with serving(handler) as address, Sampler(address, api_key=KEY, direct=False) as sampler:
         sampler.sample("m", 7)
         list(sampler.sample_stream("m", 7))
     assert [sent["authorization"] for sent in handler.metadata] == [f"Bearer {KEY}"] * 2
@@ -36,7 +36,7 @@ def test_metadata_of_the_application_is_asked_for_each_call() -> None:
     def traceparent() -> list[tuple[str, str]]:
         return [("traceparent", f"trace-{next(numbers)}")]
 
-    with serving(handler) as address, Sampler(address, metadata=traceparent) as sampler:
+    with serving(handler) as address, Sampler(address, metadata=traceparent, direct=False) as sampler:
         sampler.sample("m", 7)
         list(sampler.sample_stream("m", 7))
     assert [sent["traceparent"] for sent in handler.metadata] == ["trace-1", "trace-2"]
@@ -44,7 +44,7 @@ def test_metadata_of_the_application_is_asked_for_each_call() -> None:
 
 def test_attempts_of_a_call_share_its_request_id() -> None:
     handler = Scripted(failures=[Failure(), Failure()])
-    with serving(handler) as address, Sampler(address) as sampler:
+    with serving(handler) as address, Sampler(address, direct=False) as sampler:
         sampler.sample("m", 7)
         sampler.sample("m", 7)
     ids = [sent["x-request-id"] for sent in handler.metadata]
@@ -52,12 +52,12 @@ def test_attempts_of_a_call_share_its_request_id() -> None:
 
 
 def test_request_id_is_what_the_service_says() -> None:
-    with serving(Scripted()) as address, Sampler(address) as sampler:
+    with serving(Scripted()) as address, Sampler(address, direct=False) as sampler:
         assert sampler.sample("m", 7).info.request_id == "made-by-the-service"
 
 
 def test_error_carries_the_request_id() -> None:
     handler = Scripted(failures=[Failure(code=NotFoundError.code)], forever=True)
-    with serving(handler) as address, Sampler(address) as sampler, pytest.raises(NotFoundError) as caught:
+    with serving(handler) as address, Sampler(address, direct=False) as sampler, pytest.raises(NotFoundError) as caught:
         sampler.sample("m", 7)
     assert caught.value.request_id == handler.metadata[0]["x-request-id"]

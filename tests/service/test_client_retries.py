@@ -37,13 +37,13 @@ Ask = Callable[..., list[Any]]
 
 
 def ask(address: str, method: str, *args: Any, **kwargs: Any) -> list[Any]:
-    with Sampler(address) as sampler:
+    with Sampler(address, direct=False) as sampler:
         return list(getattr(sampler, method)(*args, **kwargs))
 
 
 def ask_async(address: str, method: str, *args: Any, **kwargs: Any) -> list[Any]:
     async def work() -> list[Any]:
-        async with AsyncSampler(address) as sampler:
+        async with AsyncSampler(address, direct=False) as sampler:
             call = getattr(sampler, method)(*args, **kwargs)
             return [image async for image in call] if hasattr(call, "__aiter__") else list(await call)
 
@@ -183,7 +183,10 @@ def test_stream_survives_a_restart_of_its_server(asked: Ask) -> None:
 @pytest.fixture
 def breaking(loop_thread: LoopThread, repository: Repository, peer: KServe) -> Iterator[tuple[Sampler, KServe]]:
     """Our service over a Triton that the test can break."""
-    with running_service(loop_thread, repository, peer.address) as service, Sampler(service.address) as sampler:
+    with (
+        running_service(loop_thread, repository, peer.address) as service,
+        Sampler(service.address, direct=False) as sampler,
+    ):
         sampler.models()
         yield sampler, peer
 
@@ -208,7 +211,7 @@ def test_closing_a_sampler_ends_a_call_that_waits() -> None:
     late = Failure(code=BUSY.code, metadata=(("grpc-retry-pushback-ms", "20000"),))
     handler = Scripted(failures=[late])
     with serving(handler) as address, ThreadPoolExecutor(1) as thread:
-        sampler = Sampler(address)
+        sampler = Sampler(address, direct=False)
         call = thread.submit(sampler.sample, "m", 7)
         while handler.attempts < 1:
             time.sleep(0.01)

@@ -132,7 +132,7 @@ def test_times_are_in_the_reply_its_metadata_and_the_model(service: Service) -> 
     recent_timing = service.stub.GetModel(pb.GetModelRequest(model=MODEL)).recent
     recent_timing.total_us = timing.total_us  # which goes on until the reply is made
     assert recent_timing == timing
-    with Sampler(service.address) as sampler:
+    with Sampler(service.address, direct=False) as sampler:
         recent = sampler.model(MODEL).recent
         assert recent is not None
         assert recent.inference_us == timing.inference_us

@@ -131,7 +131,7 @@ def _note(result: FuzzResult, case: Case, answer: str, words: str, took_s: float
 
 def _be_served(server: LocalServer, truth: Truth, result: FuzzResult, over: threading.Event) -> None:
     """One image after another, checked."""
-    with Sampler(server.service) as sampler:
+    with Sampler(server.service, direct=False) as sampler:
         while not over.wait(VICTIM_PAUSE_S):
             seeds = [result.victim_calls]
             try:

@@ -179,7 +179,7 @@ def test_request_leaves_out_what_was_not_given() -> None:
 def test_label_names_become_indices_once_the_model_is_known() -> None:
     call = calls.sample("m", range(3), labels=["cat", 0, "dog"])
     assert not call.request.labels
-    assert calls.label_lookup(call).request.model == "m"
+    assert calls.lookup(call).request.model == "m"
     info = model_info(labels=("dog", "cat"))
     calls.fill_labels(call, info)
     assert list(call.request.labels) == [1, 0, 0]

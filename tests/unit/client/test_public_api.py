@@ -44,11 +44,11 @@ def test_every_exception_is_public_and_in_the_tree() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", [Sampler, AsyncSampler])
-def test_method_has_the_signature_and_docstring_of_its_call(kind: type, method: str) -> None:
+def test_method_has_the_signature_of_its_call_and_a_docstring(kind: type, method: str) -> None:
     call = getattr(calls, method)
     bound = getattr(kind("127.0.0.1:1"), method)
     assert inspect.signature(bound).parameters == inspect.signature(call).parameters
-    assert bound.__doc__ == call.__doc__
+    assert bound.__doc__
     assert bound.__name__ == method
 
 

@@ -1,7 +1,7 @@
 """Every call of the service, described once: Sampler makes each at once, AsyncSampler makes it awaitable.
 
-Each function returns a description (rpc, request, how to read the reply); its signature and docstring are those of
-the method of the same name on both classes.
+Each function takes the arguments of the method of the same name, which has them explained, and returns a description:
+rpc, request, how to read the reply.
 """
 
 from __future__ import annotations
@@ -30,7 +30,19 @@ from ganvas_client.arguments import (
 from ganvas_client.errors import InvalidArgumentError
 from ganvas_client.results import Format, Images, ModelInfo, Posterior
 
-__all__ = ["StreamCall", "UnaryCall", "decode", "encode", "model", "models", "sample", "sample_stream", "walk"]
+__all__ = [
+    "StreamCall",
+    "UnaryCall",
+    "decode",
+    "encode",
+    "fill_labels",
+    "lookup",
+    "model",
+    "models",
+    "sample",
+    "sample_stream",
+    "walk",
+]
 
 T = TypeVar("T")
 Request: TypeAlias = Any
@@ -82,19 +94,6 @@ def sample(
     digest: str | None = None,
     timeout_s: float | None = 60.0,
 ) -> UnaryCall[Images]:
-    """The images of the seeds, in order, in one reply.
-
-    Args:
-        seeds: one or many whole numbers within [0, 2^64); a range of any size costs 16 bytes.
-        labels: one for all or one a seed, as index or name. None: of a conditional model, each image's label is its
-            seed modulo the number of labels.
-        truncation: how far from the mean latents may be: 1 (the default) leaves them, 0 gives the mean.
-        version: None is the newest.
-        digest: SHA-256 of the ONNX file that must answer, as in ImageInfo.digest. None: any.
-        timeout_s: None waits without limit. It includes further attempts, while the service is busy or unavailable.
-    Raises:
-        GanvasError: see ganvas_client.errors. NotFoundError and InvalidArgumentError say what there is.
-    """
     request, named = _sample_request(model, seeds, labels, truncation, format, version, digest)
     return UnaryCall(rpc="Sample", request=request, parse=replies.images, timeout_s=timeout_s, named_labels=named)
 
@@ -110,12 +109,6 @@ def sample_stream(
     digest: str | None = None,
     timeout_s: float | None = 600.0,
 ) -> StreamCall:
-    """The images of the seeds one by one, as batches finish: Image.index is the place among the seeds.
-
-    A stream that breaks off goes on with the images that are missing, of the same version and digest. Leaving the
-    iterator cancels what is not made yet. Arguments and errors are those of sample; a stream may ask for more images
-    (ModelInfo.limits.max_stream_count).
-    """
     request, named = _sample_request(model, seeds, labels, truncation, format, version, digest)
     return StreamCall(rpc="SampleStream", request=request, timeout_s=timeout_s, named_labels=named)
 
@@ -130,14 +123,6 @@ def decode(
     digest: str | None = None,
     timeout_s: float | None = 60.0,
 ) -> UnaryCall[Images]:
-    """The images of latents.
-
-    Args:
-        latents: [N, *latent_shape] float32, or one latent without N.
-        labels: as in sample, but a conditional model needs them: one for all, or one a latent.
-    Raises:
-        GanvasError: see ganvas_client.errors.
-    """
     array = latent_array(latents)
     indices, named = _labels(labels)
     request = sampler_pb2.DecodeRequest(
@@ -161,13 +146,6 @@ def encode(
     digest: str | None = None,
     timeout_s: float | None = 60.0,
 ) -> UnaryCall[Posterior]:
-    """The posterior of images, by the encoder of a VAE.
-
-    Args:
-        images: uint8 [N,H,W,C] or [H,W,C], what sample returned, Pillow images, or PNG, JPEG or WebP files as bytes.
-    Raises:
-        GanvasError: see ganvas_client.errors. InvalidArgumentError when the model has no encoder.
-    """
     data, kind = image_fields(images)
     request = sampler_pb2.EncodeRequest(model=model, version=_version(version), images=data, format=kind, digest=digest)
     return UnaryCall(
@@ -192,19 +170,6 @@ def walk(
     digest: str | None = None,
     timeout_s: float | None = 600.0,
 ) -> StreamCall:
-    """The frames of a walk through latent space from seed to seed, in order; Image.index is the frame number.
-
-    A walk that breaks off goes on after the last frame, with the same version and digest. Leaving the iterator cancels
-    the frames that are not made yet.
-
-    Args:
-        seeds: two or more to pass through.
-        steps: frames from one seed to the next. There are (seeds - 1) * steps + 1 frames, or seeds * steps in a loop.
-        loop: go back to the first seed.
-        label: of every frame. None: the first label.
-    Raises:
-        GanvasError: see ganvas_client.errors.
-    """
     indices, named = _labels(label)
     request = sampler_pb2.WalkRequest(
         model=model,
@@ -221,7 +186,6 @@ def walk(
 
 
 def models(*, timeout_s: float | None = 60.0) -> UnaryCall[list[ModelInfo]]:
-    """Every model that is ready, in its newest version."""
     request = sampler_pb2.ListModelsRequest()
     return UnaryCall(
         rpc="ListModels", request=request, parse=replies.models, digest_of=lambda reply: "", timeout_s=timeout_s
@@ -231,11 +195,6 @@ def models(*, timeout_s: float | None = 60.0) -> UnaryCall[list[ModelInfo]]:
 def model(
     name: str, *, version: int | str | None = None, digest: str | None = None, timeout_s: float | None = 60.0
 ) -> UnaryCall[ModelInfo]:
-    """One model: shapes, labels, limits, digest and certificate.
-
-    Raises:
-        NotFoundError: no such model or version; says what there is.
-    """
     request = sampler_pb2.GetModelRequest(model=name, version=_version(version), digest=digest)
     return UnaryCall(
         rpc="GetModel",
@@ -281,11 +240,8 @@ def _labels(labels: Labels | None) -> tuple[list[int], tuple[int | str, ...]]:
     return (indices, ()) if len(indices) == len(listed) else ([], tuple(listed))
 
 
-def label_lookup(call: UnaryCall[Any] | StreamCall) -> UnaryCall[ModelInfo]:
-    """The call that tells the names of the labels of a call's model.
-
-    It is asked anew each time, since a newer version of the model may have other labels.
-    """
+def lookup(call: UnaryCall[Any] | StreamCall) -> UnaryCall[ModelInfo]:
+    """The call that tells about the model of a call."""
     request = call.request
     return model(request.model, version=request.version, digest=request.digest or None, timeout_s=call.timeout_s)
 

@@ -1,198 +1,222 @@
 """Sampler and AsyncSampler: the calls of ganvas_client.calls over a gRPC channel, at once or awaitable.
 
 An image is a pure function of (model digest, seed, truncation, label), so every call is safe to repeat:
-ganvas_client.attempts says when, ganvas_client.streams from where.
-
-Each method is made from the function of the same name in ganvas_client.calls, which has the arguments and builds the
-request; _sync, _async and their stream forms add sending it.
+ganvas_client.attempts says when, ganvas_client.streams from where. What Triton itself can answer takes the shortest
+way: ganvas_client.direct.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
-import threading
-import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType, TracebackType
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import grpc
 import grpc.aio
+from numpy.typing import ArrayLike
 
-from ganvas.v1.sampler_pb2_grpc import SamplerStub
+from ganvas.kserve import v2_pb2 as kserve
 from ganvas_client import calls, tracing
-from ganvas_client.attempts import REQUEST_ID, Attempts, Connection
+from ganvas_client.arguments import ImagesLike, Labels, Seeds
 from ganvas_client.calls import StreamCall, UnaryCall
-from ganvas_client.errors import CallCancelledError, InvalidArgumentError
-from ganvas_client.results import Image
+from ganvas_client.direct import IN_FLIGHT, DirectCall, NotDirectError
+from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
 from ganvas_client.streams import Progress
-from ganvas_core.names import DEFAULT_ADDRESS, MAX_MESSAGE_BYTES
+from ganvas_client.transport import Client, Running
+from ganvas_core.names import DEFAULT_ADDRESS
 
 __all__ = ["DEFAULT_ADDRESS", "AsyncSampler", "Sampler"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-_CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.enable_retries", 0),  # they are ours, which know about streams and the service's hints
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # A call on a connection that died without a word must not wait for its deadline.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-)
 
 
-def _sync(describe: Callable[P, UnaryCall[T]]) -> Callable[Concatenate[Sampler, P], T]:
-    def method(self: Sampler, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._call(describe(*args, **kwargs))
-
-    return _named_after(describe, method, "{}")
-
-
-def _sync_stream(describe: Callable[P, StreamCall]) -> Callable[Concatenate[Sampler, P], Generator[Image, None, None]]:
-    def method(self: Sampler, /, *args: P.args, **kwargs: P.kwargs) -> Generator[Image, None, None]:
-        return self._stream(describe(*args, **kwargs))
-
-    return _named_after(describe, method, "Generator[Image, None, None]")
-
-
-def _async(describe: Callable[P, UnaryCall[T]]) -> Callable[Concatenate[AsyncSampler, P], Coroutine[Any, Any, T]]:
-    async def method(self: AsyncSampler, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._call(describe(*args, **kwargs))
-
-    return _named_after(describe, method, "{}")
-
-
-def _async_stream(
-    describe: Callable[P, StreamCall],
-) -> Callable[Concatenate[AsyncSampler, P], AsyncGenerator[Image, None]]:
-    def method(self: AsyncSampler, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Image, None]:
-        return self._stream(describe(*args, **kwargs))
-
-    return _named_after(describe, method, "AsyncGenerator[Image, None]")
-
-
-def _named_after(describe: Callable[..., Any], method: Method, returns: str) -> Method:
-    """Give a method the name, docstring and signature of its description, for help() and editors."""
-    signature = inspect.signature(describe)
-    result = str(signature.return_annotation).partition("[")[2].removesuffix("]")
-    parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *signature.parameters.values()]
-    method.__name__ = describe.__name__
-    method.__doc__ = describe.__doc__
-    vars(method)["__signature__"] = signature.replace(parameters=parameters, return_annotation=returns.format(result))
-    return method
-
-
-class _Client:
-    """What Sampler and AsyncSampler share: the channel, its credentials, and what each call sends along."""
-
-    _transport: ClassVar[ModuleType]
-    """Either grpc or grpc.aio."""
-
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        api_key: str | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        wait_for_ready: bool = False,
-        metadata: Callable[[], Iterable[tuple[str, str]]] | None = None,
-    ) -> None:
-        """
-        Args:
-            address: host:port of the sampling service.
-            api_key: of the gateway, sent as `authorization: Bearer KEY`. Over plaintext whoever listens can read it.
-            credentials: grpc.ssl_channel_credentials(…) for TLS, with key and certificate for mTLS. None: plaintext,
-                for loopback and trusted networks.
-            wait_for_ready: wait for a service that is not up yet, until the deadline, instead of failing at once.
-            metadata: asked before every call for metadata to send along, such as a traceparent.
-        """
-        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.split() == [api_key]):
-            raise InvalidArgumentError("api_key must be printable ASCII without spaces.")
-        self.address = address
-        self._api_key = api_key
-        self._credentials = credentials
-        self._wait_for_ready = wait_for_ready
-        self._metadata = metadata
-        self._connection = Connection(address=address, tls=credentials is not None)
-        self._closed = threading.Event()
-
-    @functools.cached_property
-    def _channel(self) -> Any:
-        """Made on first use: a channel of grpc.aio belongs to the event loop that runs then."""
-        if self._credentials is None:
-            return self._transport.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
-        return self._transport.secure_channel(self.address, self._credentials, options=_CHANNEL_OPTIONS)
-
-    @functools.cached_property
-    def _stub(self) -> SamplerStub:
-        return SamplerStub(self._channel)  # type: ignore[no-untyped-call]
-
-    def _begin(self, call: UnaryCall[Any] | StreamCall, headers: Iterable[tuple[str, str]]) -> _Running:
-        """A call that is about to be made.
-
-        Args:
-            headers: of its trace.
-        """
-        request_id = str(uuid.uuid4())
-        metadata = [(REQUEST_ID, request_id), *headers, *(self._metadata() if self._metadata else ())]
-        if self._api_key is not None:
-            metadata.append(("authorization", f"Bearer {self._api_key}"))
-        attempts = Attempts(self._connection, rpc=call.rpc, timeout_s=call.timeout_s, request_id=request_id)
-        return _Running(self, call.rpc, attempts, metadata, request_id)
-
-    def _check_open(self) -> None:
-        if self._closed.is_set():
-            raise CallCancelledError(f"the connection to {self.address} was closed before the call was done.")
-
-
-class _Running:
-    """One call over its attempts."""
-
-    def __init__(
-        self, client: _Client, rpc: str, attempts: Attempts, metadata: list[tuple[str, str]], request_id: str
-    ) -> None:
-        self.attempts = attempts
-        self._client = client
-        self._rpc = rpc
-        self._metadata = metadata
-        self._request_id = request_id
-
-    def start(self, request: Any, *, with_call: bool = False) -> Any:
-        """Make the next attempt."""
-        method = getattr(self._client._stub, self._rpc)
-        return (method.with_call if with_call else method)(
-            request,
-            timeout=self.attempts.remaining_s(),
-            metadata=self._metadata,
-            wait_for_ready=self._client._wait_for_ready,
-        )
-
-    def answered(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-        """Note that a reply came; gives the request id, the service's if it says one in its metadata."""
-        self.attempts.answered()
-        return next((str(value) for key, value in metadata or () if key == REQUEST_ID), self._request_id)
-
-
-class Sampler(_Client):
+class Sampler(Client):
     """A connection to the sampling service. Safe to share between threads; close it, or use it in a `with`."""
 
     _transport: ClassVar[ModuleType] = grpc
 
-    sample = _sync(calls.sample)
-    sample_stream = _sync_stream(calls.sample_stream)
-    decode = _sync(calls.decode)
-    encode = _sync(calls.encode)
-    walk = _sync_stream(calls.walk)
-    models = _sync(calls.models)
-    model = _sync(calls.model)
+    def sample(
+        self,
+        model: str,
+        seeds: Seeds,
+        *,
+        labels: Labels | None = None,
+        truncation: float | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> Images:
+        """The images of the seeds, in order, in one reply.
+
+        Args:
+            seeds: one or many whole numbers within [0, 2^64); a range of any size costs 16 bytes.
+            labels: one for all or one a seed, as index or name. None: of a conditional model, each image's label is its
+                seed modulo the number of labels.
+            truncation: how far from the mean latents may be: 1 (the default) leaves them, 0 gives the mean.
+            version: None is the newest.
+            digest: SHA-256 of the ONNX file that must answer, as in ImageInfo.digest. None: any.
+            timeout_s: None waits without limit. It includes further attempts, while the service is busy or unavailable.
+        Raises:
+            GanvasError: see ganvas_client.errors. NotFoundError and InvalidArgumentError say what there is.
+        """
+        return self._call(
+            calls.sample(
+                model,
+                seeds,
+                labels=labels,
+                truncation=truncation,
+                format=format,
+                version=version,
+                digest=digest,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def sample_stream(
+        self,
+        model: str,
+        seeds: Seeds,
+        *,
+        labels: Labels | None = None,
+        truncation: float | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 600.0,
+    ) -> Generator[Image, None, None]:
+        """The images of the seeds one by one, as batches finish: Image.index is the place among the seeds.
+
+        A stream that breaks off goes on with the images that are missing, of the same version and digest. Leaving the
+        iterator cancels what is not made yet. Arguments and errors are those of sample; a stream may ask for more
+        images (ModelInfo.limits.max_stream_count).
+        """
+        return self._stream(
+            calls.sample_stream(
+                model,
+                seeds,
+                labels=labels,
+                truncation=truncation,
+                format=format,
+                version=version,
+                digest=digest,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def decode(
+        self,
+        model: str,
+        latents: ArrayLike,
+        *,
+        labels: Labels | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> Images:
+        """The images of latents.
+
+        Args:
+            latents: [N, *latent_shape] float32, or one latent without N.
+            labels: as in sample, but a conditional model needs them: one for all, or one a latent.
+        Raises:
+            GanvasError: see ganvas_client.errors.
+        """
+        return self._call(
+            calls.decode(
+                model, latents, labels=labels, format=format, version=version, digest=digest, timeout_s=timeout_s
+            )
+        )
+
+    def encode(
+        self,
+        model: str,
+        images: ImagesLike,
+        *,
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> Posterior:
+        """The posterior of images, by the encoder of a VAE.
+
+        Args:
+            images: uint8 [N,H,W,C] or [H,W,C], what sample returned, Pillow images, or PNG, JPEG or WebP files as
+                bytes.
+        Raises:
+            GanvasError: see ganvas_client.errors. InvalidArgumentError when the model has no encoder.
+        """
+        return self._call(calls.encode(model, images, version=version, digest=digest, timeout_s=timeout_s))
+
+    def walk(
+        self,
+        model: str,
+        seeds: Seeds,
+        *,
+        steps: int = 16,
+        loop: bool = False,
+        label: int | str | None = None,
+        truncation: float | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 600.0,
+    ) -> Generator[Image, None, None]:
+        """The frames of a walk through latent space from seed to seed, in order; Image.index is the frame number.
+
+        A walk that breaks off goes on after the last frame, with the same version and digest. Leaving the iterator
+        cancels the frames that are not made yet.
+
+        Args:
+            seeds: two or more to pass through.
+            steps: frames from one seed to the next. There are (seeds - 1) * steps + 1 frames, or seeds * steps in a
+                loop.
+            loop: go back to the first seed.
+            label: of every frame. None: the first label.
+        Raises:
+            GanvasError: see ganvas_client.errors.
+        """
+        return self._stream(
+            calls.walk(
+                model,
+                seeds,
+                steps=steps,
+                loop=loop,
+                label=label,
+                truncation=truncation,
+                format=format,
+                version=version,
+                digest=digest,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def models(
+        self,
+        *,
+        timeout_s: float | None = 60.0,
+    ) -> list[ModelInfo]:
+        """Every model that is ready, in its newest version."""
+        return self._call(calls.models(timeout_s=timeout_s))
+
+    def model(
+        self,
+        name: str,
+        *,
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> ModelInfo:
+        """One model: shapes, labels, limits, digest and certificate.
+
+        Raises:
+            NotFoundError: no such model or version; says what there is.
+        """
+        return self._call(calls.model(name, version=version, digest=digest, timeout_s=timeout_s))
 
     def close(self) -> None:
         """End the connection and every call on it."""
@@ -208,10 +232,18 @@ class Sampler(_Client):
         self.close()
 
     def _call(self, call: UnaryCall[T]) -> T:
-        if call.named_labels:
-            calls.fill_labels(call, self._call(calls.label_lookup(call)))
         with tracing.span(call.rpc, self.address) as headers:
             running = self._begin(call, headers)
+            direct = self._prepare(running)
+            if direct is not None:
+                try:
+                    result: T = direct.result([reply for _, reply in self._batches(direct, running)])
+                    return result
+                except NotDirectError:
+                    pass
+            if (parts := running.in_parts()) is not None:
+                gathered: T = running.gathered(list(self._from_service(running, parts)))
+                return gathered
             while True:
                 try:
                     reply, done = running.start(call.request, with_call=True)
@@ -221,42 +253,239 @@ class Sampler(_Client):
                     return call.read(reply, running.answered(done.trailing_metadata()))
 
     def _stream(self, call: StreamCall) -> Generator[Image, None, None]:
-        if call.named_labels:
-            calls.fill_labels(call, self._call(calls.label_lookup(call)))
-        progress = Progress(call.request)
         with tracing.span(call.rpc, self.address) as headers:
             running = self._begin(call, headers)
-            while True:
-                replies = running.start(progress.request)
+            direct = self._prepare(running)
+            progress = Progress(call.request)
+            if direct is not None:
                 try:
-                    for reply in replies:
-                        yield from progress.take(reply, running.answered(replies.initial_metadata()))
+                    for span, reply in self._batches(direct, running):
+                        yield from progress.take_images(direct.images(*span, reply))
                     return progress.finish()
-                except grpc.RpcError as error:
-                    if progress.done:
-                        return None
-                    self._wait(running.attempts.wait_s(error))
+                except NotDirectError:
                     progress.resume()
-                finally:
-                    replies.cancel()
+            yield from self._from_service(running, progress)
+
+    def _from_service(self, running: Running, progress: Progress) -> Generator[Image, None, None]:
+        """What is missing of a stream."""
+        while True:
+            replies = running.start(progress.request)
+            try:
+                for reply in replies:
+                    yield from progress.take(reply, running.answered(replies.initial_metadata()))
+                return progress.finish()
+            except grpc.RpcError as error:
+                if progress.done:
+                    return None
+                self._wait(running.attempts.wait_s(error))
+                progress.resume()
+            finally:
+                replies.cancel()
+
+    def _prepare(self, running: Running) -> DirectCall | None:
+        if (lookup := running.lookup()) is None:
+            return running.prepare(None)
+        return running.prepare(self._call(lookup))
+
+    def _batches(
+        self, direct: DirectCall, running: Running
+    ) -> Generator[tuple[tuple[int, int], kserve.ModelInferResponse], None, None]:
+        """Every batch of a call with Triton's reply, in order.
+
+        Those under way are left alone when the caller has seen enough: Triton takes a cancellation at the wrong moment
+        badly.
+
+        Raises:
+            NotDirectError: Triton did not answer one of them.
+        """
+        spans = direct.spans()
+        if direct.is_one:
+            only = next(spans)
+            yield only, self._answer(running, direct.request(*only))
+            return
+        under_way: deque[tuple[tuple[int, int], Any]] = deque()
+        while True:
+            while len(under_way) < IN_FLIGHT and (span := next(spans, None)) is not None:
+                under_way.append((span, running.infer_meanwhile(direct.request(*span))))
+            if not under_way:
+                return
+            first, future = under_way.popleft()
+            try:
+                reply = future.result()
+                running.answered(None)
+            except grpc.RpcError as error:
+                self._wait(running.direct_wait_s(error))
+                reply = self._answer(running, direct.request(*first))
+            yield first, reply
+
+    def _answer(self, running: Running, request: kserve.ModelInferRequest) -> kserve.ModelInferResponse:
+        """Triton's reply to one batch, at this attempt or a later one."""
+        while True:
+            try:
+                reply: kserve.ModelInferResponse = running.infer(request)
+            except grpc.RpcError as error:
+                self._wait(running.direct_wait_s(error))
+            else:
+                running.answered(None)
+                return reply
 
     def _wait(self, wait_s: float) -> None:
         self._closed.wait(wait_s)
         self._check_open()
 
 
-class AsyncSampler(_Client):
-    """A connection to the sampling service for asyncio. Close it, or use it in an `async with`."""
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """A batch that was sent to Triton by grpc.aio."""
+
+    call: Any
+    ended: asyncio.Future[None]
+    """To wait for: the end of a task that awaits the call itself would cancel it."""
+
+
+class AsyncSampler(Client):
+    """A connection to the sampling service for asyncio. Close it, or use it in an `async with`.
+
+    The methods are Sampler's, awaitable.
+    """
 
     _transport: ClassVar[ModuleType] = grpc.aio
 
-    sample = _async(calls.sample)
-    sample_stream = _async_stream(calls.sample_stream)
-    decode = _async(calls.decode)
-    encode = _async(calls.encode)
-    walk = _async_stream(calls.walk)
-    models = _async(calls.models)
-    model = _async(calls.model)
+    @cached_property
+    def _under_way(self) -> set[_Batch]:
+        """Garbage collection would cancel them."""
+        return set()
+
+    async def sample(
+        self,
+        model: str,
+        seeds: Seeds,
+        *,
+        labels: Labels | None = None,
+        truncation: float | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> Images:
+        """As Sampler.sample."""
+        return await self._call(
+            calls.sample(
+                model,
+                seeds,
+                labels=labels,
+                truncation=truncation,
+                format=format,
+                version=version,
+                digest=digest,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def sample_stream(
+        self,
+        model: str,
+        seeds: Seeds,
+        *,
+        labels: Labels | None = None,
+        truncation: float | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 600.0,
+    ) -> AsyncGenerator[Image, None]:
+        """As Sampler.sample_stream."""
+        return self._stream(
+            calls.sample_stream(
+                model,
+                seeds,
+                labels=labels,
+                truncation=truncation,
+                format=format,
+                version=version,
+                digest=digest,
+                timeout_s=timeout_s,
+            )
+        )
+
+    async def decode(
+        self,
+        model: str,
+        latents: ArrayLike,
+        *,
+        labels: Labels | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> Images:
+        """As Sampler.decode."""
+        return await self._call(
+            calls.decode(
+                model, latents, labels=labels, format=format, version=version, digest=digest, timeout_s=timeout_s
+            )
+        )
+
+    async def encode(
+        self,
+        model: str,
+        images: ImagesLike,
+        *,
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> Posterior:
+        """As Sampler.encode."""
+        return await self._call(calls.encode(model, images, version=version, digest=digest, timeout_s=timeout_s))
+
+    def walk(
+        self,
+        model: str,
+        seeds: Seeds,
+        *,
+        steps: int = 16,
+        loop: bool = False,
+        label: int | str | None = None,
+        truncation: float | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 600.0,
+    ) -> AsyncGenerator[Image, None]:
+        """As Sampler.walk."""
+        return self._stream(
+            calls.walk(
+                model,
+                seeds,
+                steps=steps,
+                loop=loop,
+                label=label,
+                truncation=truncation,
+                format=format,
+                version=version,
+                digest=digest,
+                timeout_s=timeout_s,
+            )
+        )
+
+    async def models(
+        self,
+        *,
+        timeout_s: float | None = 60.0,
+    ) -> list[ModelInfo]:
+        """As Sampler.models."""
+        return await self._call(calls.models(timeout_s=timeout_s))
+
+    async def model(
+        self,
+        name: str,
+        *,
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> ModelInfo:
+        """As Sampler.model."""
+        return await self._call(calls.model(name, version=version, digest=digest, timeout_s=timeout_s))
 
     async def close(self) -> None:
         """End the connection and every call on it."""
@@ -272,10 +501,18 @@ class AsyncSampler(_Client):
         await self.close()
 
     async def _call(self, call: UnaryCall[T]) -> T:
-        if call.named_labels:
-            calls.fill_labels(call, await self._call(calls.label_lookup(call)))
         with tracing.span(call.rpc, self.address) as headers:
             running = self._begin(call, headers)
+            direct = await self._prepare(running)
+            if direct is not None:
+                try:
+                    result: T = direct.result([reply async for _, reply in self._batches(direct, running)])
+                    return result
+                except NotDirectError:
+                    pass
+            if (parts := running.in_parts()) is not None:
+                gathered: T = running.gathered([image async for image in self._from_service(running, parts)])
+                return gathered
             while True:
                 try:
                     attempt = running.start(call.request)
@@ -285,26 +522,85 @@ class AsyncSampler(_Client):
                     await self._wait(running.attempts.wait_s(error))
 
     async def _stream(self, call: StreamCall) -> AsyncGenerator[Image, None]:
-        if call.named_labels:
-            calls.fill_labels(call, await self._call(calls.label_lookup(call)))
-        progress = Progress(call.request)
         with tracing.span(call.rpc, self.address) as headers:
             running = self._begin(call, headers)
-            while True:
-                replies = running.start(progress.request)
+            direct = await self._prepare(running)
+            progress = Progress(call.request)
+            if direct is not None:
                 try:
-                    async for reply in replies:
-                        for image in progress.take(reply, running.answered(await replies.initial_metadata())):
+                    async for span, reply in self._batches(direct, running):
+                        for image in progress.take_images(direct.images(*span, reply)):
                             yield image
                     progress.finish()
                     return
-                except grpc.RpcError as error:
-                    if progress.done:
-                        return
-                    await self._wait(running.attempts.wait_s(error))
+                except NotDirectError:
                     progress.resume()
-                finally:
-                    replies.cancel()
+            async for image in self._from_service(running, progress):
+                yield image
+
+    async def _from_service(self, running: Running, progress: Progress) -> AsyncGenerator[Image, None]:
+        """What is missing of a stream."""
+        while True:
+            replies = running.start(progress.request)
+            try:
+                async for reply in replies:
+                    for image in progress.take(reply, running.answered(await replies.initial_metadata())):
+                        yield image
+                progress.finish()
+                return
+            except grpc.RpcError as error:
+                if progress.done:
+                    return
+                await self._wait(running.attempts.wait_s(error))
+                progress.resume()
+            finally:
+                replies.cancel()
+
+    async def _prepare(self, running: Running) -> DirectCall | None:
+        if (lookup := running.lookup()) is None:
+            return running.prepare(None)
+        info = await self._call(lookup)
+        return running.prepare(info)
+
+    async def _batches(
+        self, direct: DirectCall, running: Running
+    ) -> AsyncGenerator[tuple[tuple[int, int], kserve.ModelInferResponse], None]:
+        """Every batch of a call with Triton's reply, in order.
+
+        Raises:
+            NotDirectError: Triton did not answer one of them.
+        """
+        spans = direct.spans()
+        under_way: deque[tuple[tuple[int, int], _Batch]] = deque()
+        while True:
+            while len(under_way) < IN_FLIGHT and (span := next(spans, None)) is not None:
+                under_way.append((span, self._send(running, direct.request(*span))))
+            if not under_way:
+                return
+            first, attempt = under_way.popleft()
+            while True:
+                try:
+                    await attempt.ended
+                    reply = await attempt.call
+                    break
+                except grpc.RpcError as error:
+                    await self._wait(running.direct_wait_s(error))
+                    attempt = self._send(running, direct.request(*first))
+            running.answered(None)
+            yield first, reply
+
+    def _send(self, running: Running, request: kserve.ModelInferRequest) -> _Batch:
+        """Send a batch, which ends even if nobody waits for it: see Sampler._batches."""
+        batch = _Batch(running.infer(request), asyncio.get_running_loop().create_future())
+        self._under_way.add(batch)
+
+        def end(_: Any) -> None:
+            self._under_way.discard(batch)
+            if not batch.ended.done():
+                batch.ended.set_result(None)
+
+        batch.call.add_done_callback(end)
+        return batch
 
     async def _wait(self, wait_s: float) -> None:
         await asyncio.sleep(wait_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ganvas.v1 import sampler_pb2
@@ -10,7 +10,7 @@ from ganvas_client import replies
 from ganvas_client.errors import InternalError
 from ganvas_client.results import Image
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "num_images"]
 
 
 class Progress:
@@ -24,7 +24,7 @@ class Progress:
         self.request = request
         """What to send next."""
         self._asked = request
-        self._num_images = _num_images(request)
+        self._num_images = num_images(request)
         self._next = 0
         """Every image before this one has arrived."""
         self._ahead: set[int] = set()
@@ -47,13 +47,17 @@ class Progress:
         """
         wanted = self._asked.digest if self._pinned is None else self._pinned[1]
         replies.check_digest(wanted, reply.info.digest)
-        self._pinned = reply.info.version, reply.info.digest
         if self._offset:
             for message in reply.images:
                 message.index += self._offset
-        for image in replies.images(reply, request_id):
+        return self.take_images(replies.images(reply, request_id))
+
+    def take_images(self, images: Iterable[Image]) -> Iterator[Image]:
+        """Those that are new."""
+        for image in images:
             if image.index < self._next or image.index in self._ahead:
                 continue
+            self._pinned = image.info.version, image.info.digest
             self._ahead.add(image.index)
             while self._next in self._ahead:
                 self._ahead.remove(self._next)
@@ -84,7 +88,7 @@ class Progress:
             raise InternalError(f"the stream ended at image {self._next} of {self._num_images}.")
 
 
-def _num_images(request: Any) -> int:
+def num_images(request: Any) -> int:
     """How many images answer a request; if the request is wrong, the service says so."""
     if isinstance(request, sampler_pb2.WalkRequest):
         seeds = len(request.seeds)

@@ -1,0 +1,299 @@
+"""The shortest way: raw images and posteriors by KServe v2, past the service and straight to Triton.
+
+The same checks and plans as the service's make the batches, so the bytes and the words of an error are the same. What
+the service alone can do (image files, another version's labels, a model that went away) stays its own: a call that
+Triton does not answer goes to the service, from the first missing image on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, TypeAlias
+
+import grpc
+import numpy as np
+
+from ganvas.kserve import v2_pb2 as kserve
+from ganvas.v1 import sampler_pb2
+from ganvas_client.calls import StreamCall, UnaryCall
+from ganvas_client.errors import InternalError, InvalidArgumentError
+from ganvas_client.results import Image, ImageInfo, Images, ModelInfo, Posterior, Timing
+from ganvas_core.interface import kserve_datatype
+from ganvas_core.names import Role, triton_name
+from ganvas_core.prior import Mixture
+from ganvas_core.requests.errors import InvalidFieldError
+from ganvas_core.requests.plans import EncodePlan, ImagePlan, slices
+from ganvas_core.requests.validate import parse_decode, parse_encode, parse_sample, parse_walk
+
+__all__ = [
+    "IN_FLIGHT",
+    "MODEL_INFER",
+    "DirectCall",
+    "KnownModel",
+    "KnownModels",
+    "NotDirectError",
+    "can_go",
+    "is_final",
+]
+
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+IN_FLIGHT = 4
+"""Batches of one call that are under way at the same time: Triton has the next one when it ends one."""
+
+FRESH_S = 2.0
+"""How long what the service said of a model is taken for true. So long may an older version still answer after a swap,
+if it is still loaded."""
+
+MOST_KNOWN = 1000
+
+RAW = (sampler_pb2.FORMAT_UNSPECIFIED, sampler_pb2.FORMAT_RAW)
+
+_PARSERS: dict[str, Callable[..., Any]] = {
+    "Sample": partial(parse_sample, stream=False),
+    "SampleStream": partial(parse_sample, stream=True),
+    "Decode": parse_decode,
+    "Encode": parse_encode,
+    "Walk": parse_walk,
+}
+
+AnyCall: TypeAlias = UnaryCall[Any] | StreamCall
+Spans: TypeAlias = Iterator[tuple[int, int]]
+
+
+def can_go(call: AnyCall) -> bool:
+    """Whether a call asks for nothing but what Triton itself gives."""
+    return call.rpc in _PARSERS and call.request.format in RAW
+
+
+class NotDirectError(Exception):
+    """Triton did not answer a call: the service will."""
+
+
+def is_final(error: grpc.RpcError) -> bool:
+    """Whether the service would not do better: there is no time left, or the gateway refuses the caller."""
+    return error.code() in (
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    )
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A ModelInfo as the checks and plans of requests want it."""
+
+    info: ModelInfo
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        return self.info.latent_shape
+
+    @cached_property
+    def prior(self) -> Mixture | None:
+        return self.info.certificate().prior
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.info.labels
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.info.height, self.info.width, self.info.channels
+
+    @cached_property
+    def image_bytes(self) -> int:
+        return self.info.height * self.info.width * self.info.channels
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return ("sample", "decode", "encode") if self.info.can_encode else ("sample", "decode")
+
+    @property
+    def truncation_max(self) -> float:
+        return self.info.limits.truncation_max
+
+    @cached_property
+    def network_truncates(self) -> bool:
+        return self.info.certificate().truncation == "network"
+
+    @property
+    def max_count(self) -> int:
+        """The service's limit holds for one message; this client splits calls of any size."""
+        return self.info.limits.max_stream_count
+
+    @property
+    def max_stream_count(self) -> int:
+        return self.info.limits.max_stream_count
+
+
+class KnownModels:
+    """What the service has said of models, while it is fresh."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], tuple[float, KnownModel]] = {}
+
+    def get(self, request: Any) -> KnownModel | None:
+        """The model that a request means; None: ask the service."""
+        asked_s, model = self._known.get(_key(request), (0.0, None))
+        return model if time.monotonic() - asked_s < FRESH_S else None
+
+    def put(self, request: Any, info: ModelInfo) -> KnownModel:
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        model = KnownModel(info)
+        self._known[_key(request)] = time.monotonic(), model
+        return model
+
+    def forget(self, request: Any) -> None:
+        self._known.pop(_key(request), None)
+
+
+def _key(request: Any) -> tuple[str, str, str]:
+    return request.model, request.version, request.digest
+
+
+class DirectCall:
+    """A call as batches for Triton.
+
+    Args:
+        model: what the call's request means.
+    Raises:
+        InvalidArgumentError: a field is wrong, in the service's words.
+    """
+
+    def __init__(self, call: AnyCall, model: KnownModel, request_id: str) -> None:
+        try:
+            self._plan: ImagePlan[KnownModel] | EncodePlan[KnownModel] = _PARSERS[call.rpc](call.request, model)
+        except InvalidFieldError as error:
+            raise InvalidArgumentError(str(error)) from None
+        self._info = model.info
+        self._request_id = request_id
+        self._started_s = time.perf_counter()
+        role: Role = "encode"
+        self._outputs: tuple[str, ...] = ("mean", "logvar")
+        if isinstance(self._plan, ImagePlan):
+            role, self._outputs = self._plan.role, ("image",)
+            height, width, channels = model.shape
+            self._image_info = ImageInfo(
+                model=model.name,
+                version=self._info.version,
+                digest=self._info.digest,
+                format="raw",
+                height=height,
+                width=width,
+                channels=channels,
+                truncation=self._plan.truncation,
+                request_id=request_id,
+            )
+        self._triton_model = triton_name(model.name, role)
+
+    def spans(self) -> Spans:
+        """(start, stop) of every batch."""
+        return slices(self._plan.count, self._info.limits.max_batch_size)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether one batch is all."""
+        return self._plan.count <= self._info.limits.max_batch_size
+
+    def request(self, start: int, stop: int) -> kserve.ModelInferRequest:
+        """One batch."""
+        plan = self._plan
+        if isinstance(plan, ImagePlan):
+            inputs = plan.inputs(plan.first + start, plan.first + stop)
+        else:
+            pixels = np.frombuffer(b"".join(plan.images[start:stop]), np.uint8)
+            inputs = {"image": pixels.reshape(-1, *plan.model.shape)}
+        return kserve.ModelInferRequest(
+            model_name=self._triton_model,
+            model_version=self._info.version,
+            inputs=[
+                kserve.InferTensor(name=name, datatype=kserve_datatype(array.dtype), shape=array.shape)
+                for name, array in inputs.items()
+            ],
+            outputs=[kserve.InferOutput(name=name) for name in self._outputs],
+            raw_input_contents=[array.tobytes() for array in inputs.values()],
+        )
+
+    def images(self, start: int, stop: int, reply: kserve.ModelInferResponse) -> list[Image]:
+        """The images of one batch.
+
+        Raises:
+            InternalError: the reply holds something else.
+        """
+        assert isinstance(self._plan, ImagePlan)
+        plan, size = self._plan, self._plan.model.image_bytes
+        (pixels,) = self._contents(reply, (stop - start) * size)
+        first = plan.first + start
+        of_latents = plan.role == "decode" and not hasattr(plan, "seeds")
+        return [
+            Image(
+                index=first + place,
+                seed=None if of_latents else plan.seed_of(first + place),
+                label=plan.label_of(first + place),
+                bytes=pixels[place * size : (place + 1) * size],
+                info=self._image_info,
+            )
+            for place in range(stop - start)
+        ]
+
+    def all_images(self, replies: Sequence[kserve.ModelInferResponse]) -> Images:
+        """The result of a unary call that asks for images."""
+        made = [
+            image
+            for (start, stop), reply in zip(self.spans(), replies, strict=True)
+            for image in self.images(start, stop, reply)
+        ]
+        return Images(info=self._image_info, timing=self._timing(), images=tuple(made))
+
+    def posterior(self, replies: Sequence[kserve.ModelInferResponse]) -> Posterior:
+        """The result of encode."""
+        shape = self._info.latent_shape
+        size = 4 * int(np.prod(shape))
+        parts = [
+            self._contents(reply, (stop - start) * size)
+            for (start, stop), reply in zip(self.spans(), replies, strict=True)
+        ]
+        mean, logvar = (
+            np.frombuffer(b"".join(contents), np.float32).reshape(-1, *shape).copy()
+            for contents in zip(*parts, strict=True)
+        )
+        return Posterior(
+            model=self._info.name,
+            version=self._info.version,
+            digest=self._info.digest,
+            mean=mean,
+            logvar=logvar,
+            timing=self._timing(),
+            request_id=self._request_id,
+        )
+
+    def result(self, replies: Sequence[kserve.ModelInferResponse]) -> Any:
+        """Of a unary call."""
+        return self.all_images(replies) if isinstance(self._plan, ImagePlan) else self.posterior(replies)
+
+    def _contents(self, reply: kserve.ModelInferResponse, size: int) -> list[bytes]:
+        """The raw outputs of one batch, in the order of `_outputs`."""
+        found = {output.name: raw for output, raw in zip(reply.outputs, reply.raw_output_contents, strict=False)}
+        contents = [found.get(name, b"") for name in self._outputs]
+        for name, raw in zip(self._outputs, contents, strict=True):
+            if len(raw) != size:
+                raise InternalError(
+                    f"output {name} of {self._triton_model} must have {size} bytes; got {len(raw)}. What answers is no "
+                    "model of the sampler contract."
+                )
+        return contents
+
+    def _timing(self) -> Timing:
+        total_us = int((time.perf_counter() - self._started_s) * 1e6)
+        return Timing(total_us=total_us, queue_us=0, inference_us=total_us, encode_us=0)

@@ -1,0 +1,224 @@
+"""What Sampler and AsyncSampler share: the channel, its credentials, and one call over its attempts."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any, ClassVar
+
+import grpc
+import grpc.aio
+
+from ganvas.kserve import v2_pb2 as kserve
+from ganvas.v1.sampler_pb2_grpc import SamplerStub
+from ganvas_client import calls
+from ganvas_client.attempts import REQUEST_ID, Attempts, Connection
+from ganvas_client.calls import StreamCall, UnaryCall
+from ganvas_client.direct import MODEL_INFER, DirectCall, KnownModel, KnownModels, NotDirectError, can_go, is_final
+from ganvas_client.errors import CallCancelledError, InvalidArgumentError
+from ganvas_client.results import Image, Images, ModelInfo, Timing
+from ganvas_client.streams import Progress, num_images
+from ganvas_core.names import DEFAULT_ADDRESS, MAX_MESSAGE_BYTES
+
+__all__ = ["Client", "Running"]
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_retries", 0),  # they are ours, which know about streams and the service's hints
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A call on a connection that died without a word must not wait for its deadline.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+
+MANY = 256
+"""A Sample of more images asks first how many the service puts into one reply."""
+
+
+class Client:
+    """A channel to one address, and what every call on it sends along."""
+
+    _transport: ClassVar[ModuleType]
+    """Either grpc or grpc.aio."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        api_key: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        wait_for_ready: bool = False,
+        metadata: Callable[[], Iterable[tuple[str, str]]] | None = None,
+        direct: bool = True,
+    ) -> None:
+        """
+        Args:
+            address: host:port of the gateway, or of the sampling service itself.
+            api_key: of the gateway, sent as `authorization: Bearer KEY`. Over plaintext whoever listens can read it.
+            credentials: grpc.ssl_channel_credentials(…) for TLS, with key and certificate for mTLS. None: plaintext,
+                for loopback and trusted networks.
+            wait_for_ready: wait for a service that is not up yet, until the deadline, instead of failing at once.
+            metadata: asked before every call for metadata to send along, such as a traceparent.
+            direct: take raw images and posteriors from Triton, through the same address, where it answers there: the
+                same bytes, sooner. False: everything from the service.
+        """
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.split() == [api_key]):
+            raise InvalidArgumentError("api_key must be printable ASCII without spaces.")
+        self.address = address
+        self._api_key = api_key
+        self._credentials = credentials
+        self._wait_for_ready = wait_for_ready
+        self._metadata = metadata
+        self._direct = direct
+        """Whether Triton answers at the address; set to False once it did not."""
+        self._models = KnownModels()
+        self._connection = Connection(address=address, tls=credentials is not None)
+        self._closed = threading.Event()
+
+    @functools.cached_property
+    def _channel(self) -> Any:
+        """Made on first use: a channel of grpc.aio belongs to the event loop that runs then."""
+        if self._credentials is None:
+            return self._transport.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        return self._transport.secure_channel(self.address, self._credentials, options=CHANNEL_OPTIONS)
+
+    @functools.cached_property
+    def _stub(self) -> SamplerStub:
+        return SamplerStub(self._channel)  # type: ignore[no-untyped-call]
+
+    @functools.cached_property
+    def _infer(self) -> Any:
+        """Triton's ModelInfer."""
+        return self._channel.unary_unary(
+            MODEL_INFER,
+            request_serializer=kserve.ModelInferRequest.SerializeToString,
+            response_deserializer=kserve.ModelInferResponse.FromString,
+        )
+
+    def _begin(self, call: UnaryCall[Any] | StreamCall, headers: Iterable[tuple[str, str]]) -> Running:
+        """A call that is about to be made.
+
+        Args:
+            headers: of its trace.
+        """
+        request_id = str(uuid.uuid4())
+        metadata = [(REQUEST_ID, request_id), *headers, *(self._metadata() if self._metadata else ())]
+        if self._api_key is not None:
+            metadata.append(("authorization", f"Bearer {self._api_key}"))
+        attempts = Attempts(self._connection, rpc=call.rpc, timeout_s=call.timeout_s, request_id=request_id)
+        return Running(self, call, attempts, metadata, request_id)
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise CallCancelledError(f"the connection to {self.address} was closed before the call was done.")
+
+
+class Running:
+    """One call over its attempts."""
+
+    def __init__(
+        self,
+        client: Client,
+        call: UnaryCall[Any] | StreamCall,
+        attempts: Attempts,
+        metadata: list[tuple[str, str]],
+        request_id: str,
+    ) -> None:
+        self.attempts = attempts
+        self.request_id = request_id
+        self._call: UnaryCall[Any] | StreamCall = call
+        self._client = client
+        self._goes_direct = client._direct and can_go(call)
+        self._model: KnownModel | None = None
+        self._started_s = time.perf_counter()
+        self._options = {"metadata": metadata, "wait_for_ready": client._wait_for_ready}
+
+    def lookup(self) -> UnaryCall[ModelInfo] | None:
+        """The call that tells what must be known of the model first; None: nothing must, or all is known."""
+        call, client = self._call, self._client
+        is_large = call.rpc == "Sample" and num_images(call.request) > MANY
+        if not (self._goes_direct or is_large or call.named_labels):
+            return None
+        self._model = client._models.get(call.request)
+        if self._model is not None:
+            return None
+        return dataclasses.replace(calls.lookup(call), timeout_s=self.attempts.remaining_s())
+
+    def prepare(self, info: ModelInfo | None) -> DirectCall | None:
+        """Make the call ready to be sent; gives it as batches for Triton, if that may answer it.
+
+        Args:
+            info: what `lookup` told.
+        Raises:
+            InvalidArgumentError: a field is wrong.
+        """
+        call, client = self._call, self._client
+        if info is not None:
+            self._model = client._models.put(call.request, info)
+        if call.named_labels:
+            assert self._model is not None
+            calls.fill_labels(call, self._model.info)
+        if not self._goes_direct:
+            return None
+        assert self._model is not None
+        return DirectCall(call, self._model, self.request_id)
+
+    def in_parts(self) -> Progress | None:
+        """Turn a Sample of more images than the service puts into one reply into a stream; None: it is none."""
+        call = self._call
+        if self._model is None or call.rpc != "Sample":
+            return None
+        if num_images(call.request) <= self._model.info.limits.max_count:
+            return None
+        self._call = StreamCall(rpc="SampleStream", request=call.request, timeout_s=call.timeout_s)
+        return Progress(call.request)
+
+    def gathered(self, images: list[Image]) -> Any:
+        """The result of a Sample that came in parts."""
+        total_us = int((time.perf_counter() - self._started_s) * 1e6)
+        timing = Timing(total_us=total_us, queue_us=0, inference_us=0, encode_us=0)
+        images.sort(key=lambda image: image.index)
+        return Images(info=images[0].info, timing=timing, images=tuple(images))
+
+    def start(self, request: Any, *, with_call: bool = False) -> Any:
+        """Make the next attempt at the service."""
+        method = getattr(self._client._stub, self._call.rpc)
+        return (method.with_call if with_call else method)(
+            request, timeout=self.attempts.remaining_s(), **self._options
+        )
+
+    def infer(self, request: kserve.ModelInferRequest) -> Any:
+        """Send one batch to Triton: its reply, or with grpc.aio the call to await."""
+        return self._client._infer(request, timeout=self.attempts.remaining_s(), **self._options)
+
+    def infer_meanwhile(self, request: kserve.ModelInferRequest) -> Any:
+        """The same as a future, without waiting for it."""
+        return self._client._infer.future(request, timeout=self.attempts.remaining_s(), **self._options)
+
+    def direct_wait_s(self, error: grpc.RpcError) -> float:
+        """How long to wait before a batch is sent to Triton again.
+
+        Raises:
+            NotDirectError: the service is to answer instead.
+            GanvasError: there is no further attempt.
+        """
+        if is_final(error):
+            return self.attempts.wait_s(error)
+        self._client._models.forget(self._call.request)
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            self._client._direct = False
+        raise NotDirectError from None
+
+    def answered(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+        """Note that a reply came; gives the request id, the service's if it says one in its metadata."""
+        self.attempts.answered()
+        return next((str(value) for key, value in metadata or () if key == REQUEST_ID), self.request_id)

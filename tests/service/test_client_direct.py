@@ -1,0 +1,240 @@
+"""The client's shortest way: from Triton what Triton can answer, from the service what is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from ganvas.kserve import v2_pb2 as kserve
+from ganvas.v1 import sampler_pb2 as pb
+from ganvas_client import (
+    AsyncSampler,
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    ResourceExhaustedError,
+    Sampler,
+    direct,
+)
+from tests.support.scripted import BATCH_SIZE, DIGEST, Failure, Scripted, serving
+
+Ask = Callable[..., list[Any]]
+
+MAX_COUNT = 300
+MODEL = pb.Model(
+    name="m",
+    version="3",
+    digest=DIGEST,
+    height=1,
+    width=2,
+    channels=4,
+    latent_shape=[2],
+    labels=["a", "b", "c"],
+    can_encode=True,
+    limits=pb.Limits(truncation_max=1.5, max_count=MAX_COUNT, max_stream_count=1000, max_batch_size=BATCH_SIZE),
+)
+
+
+@dataclass(kw_only=True)
+class Gateway(Scripted):
+    """The scripted service with a Triton beside it, whose images are the eight bytes of their seeds."""
+
+    triton: list[Failure] = field(default_factory=list)
+    """Of its requests, one after another; the next ones succeed."""
+    gone_from: int = 0
+    """Requests for seeds before this one succeed in any case."""
+    infers: list[kserve.ModelInferRequest] = field(default_factory=list)
+    lookups: int = 0
+    pixels: int = 8
+    """Bytes of an image."""
+
+    def service(self, details: Any) -> Any:
+        method = details.method.rpartition("/")[2]
+        if method == "GetModel":
+            return grpc.unary_unary_rpc_method_handler(
+                self._model, pb.GetModelRequest.FromString, pb.GetModelResponse.SerializeToString
+            )
+        if details.method == direct.MODEL_INFER:
+            return grpc.unary_unary_rpc_method_handler(
+                self._infer, kserve.ModelInferRequest.FromString, kserve.ModelInferResponse.SerializeToString
+            )
+        return super().service(details)
+
+    def _model(self, request: Any, context: Any) -> pb.GetModelResponse:
+        self.lookups += 1
+        return pb.GetModelResponse(model=MODEL)
+
+    def _infer(self, request: kserve.ModelInferRequest, context: Any) -> kserve.ModelInferResponse:
+        number = len(self.infers)
+        self.infers.append(request)
+        failure = self.triton[number] if number < len(self.triton) else None
+        if int.from_bytes(request.raw_input_contents[0][:8], "little") < self.gone_from:
+            failure = None
+        if failure is not None:
+            self._fail(failure, context)
+        reply = kserve.ModelInferResponse(model_name=request.model_name, model_version=request.model_version)
+        first = np.frombuffer(
+            request.raw_input_contents[0], np.uint64 if request.inputs[0].name == "seed" else np.uint8
+        )
+        for name in (output.name for output in request.outputs):
+            reply.outputs.add(name=name)
+            content = first.view(np.uint8) if name == "image" else np.zeros(2 * request.inputs[0].shape[0], np.float32)
+            reply.raw_output_contents.append(content.tobytes()[: self.pixels * request.inputs[0].shape[0]])
+        return reply
+
+
+def ask(address: str, method: str, *args: Any, **kwargs: Any) -> list[Any]:
+    with Sampler(address) as sampler:
+        return list(getattr(sampler, method)(*args, **kwargs))
+
+
+def ask_async(address: str, method: str, *args: Any, **kwargs: Any) -> list[Any]:
+    async def work() -> list[Any]:
+        async with AsyncSampler(address) as sampler:
+            call = getattr(sampler, method)(*args, **kwargs)
+            return [image async for image in call] if hasattr(call, "__aiter__") else list(await call)
+
+    return asyncio.run(work())
+
+
+@pytest.fixture(params=[ask, ask_async], ids=["sync", "async"])
+def asked(request: pytest.FixtureRequest) -> Ask:
+    chosen: Ask = request.param
+    return chosen
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    return Gateway()
+
+
+@pytest.fixture
+def address(gateway: Gateway) -> Iterator[str]:
+    with serving(gateway) as address:
+        yield address
+
+
+@pytest.mark.parametrize("method", ["sample", "sample_stream"])
+@pytest.mark.parametrize("count", [1, BATCH_SIZE, 10, MAX_COUNT + 1])
+def test_raw_images_of_any_count_come_from_triton(
+    asked: Ask, gateway: Gateway, address: str, method: str, count: int
+) -> None:
+    images = asked(address, method, "m", range(5, 5 + count), labels="b", truncation=0.5)
+    assert [(image.index, image.seed, image.label) for image in images] == [(i, 5 + i, 1) for i in range(count)]
+    assert [int.from_bytes(image.bytes, "little") for image in images] == list(range(5, 5 + count))
+    assert {(image.info.version, image.info.digest, image.info.truncation) for image in images} == {("3", DIGEST, 0.5)}
+    assert (gateway.lookups, gateway.attempts) == (1, 0)
+    sizes = sorted(infer.inputs[0].shape[0] for infer in gateway.infers)
+    assert sizes == [*([count % BATCH_SIZE] if count % BATCH_SIZE else []), *[BATCH_SIZE] * (count // BATCH_SIZE)]
+    assert {(infer.model_name, infer.model_version) for infer in gateway.infers} == {("m", "3")}
+
+
+def test_decode_and_encode_go_to_the_models_of_their_roles(gateway: Gateway, address: str) -> None:
+    with Sampler(address) as sampler:
+        sampler._models.put(pb.GetModelRequest(model="m"), sampler.model("m"))
+        posterior = sampler.encode("m", np.zeros((6, 1, 2, 4), np.uint8))
+        decoded = sampler.decode("m", np.arange(4, dtype=np.float32).reshape(2, 2), labels=0)
+    assert posterior.mean.shape == posterior.logvar.shape == (6, 2)
+    assert (posterior.version, posterior.digest) == ("3", DIGEST)
+    assert np.frombuffer(b"".join(decoded.bytes), np.float32).tolist() == [0, 1, 2, 3]
+    assert [(image.seed, image.label) for image in decoded] == [(None, 0)] * 2
+    assert [infer.model_name for infer in gateway.infers] == ["m-encode", "m-encode", "m-decode"]
+
+
+def test_image_files_come_from_the_service(asked: Ask, gateway: Gateway, address: str) -> None:
+    assert [image.seed for image in asked(address, "sample", "m", [7, 8], format="png")] == [7, 8]
+    assert (gateway.lookups, gateway.attempts, gateway.infers) == (0, 1, [])
+
+
+def test_address_without_kserve_is_asked_once(gateway: Gateway, address: str) -> None:
+    gateway.triton = [Failure(code=grpc.StatusCode.UNIMPLEMENTED, details="unknown method")]
+    with Sampler(address) as sampler:
+        for _ in range(3):
+            assert [image.seed for image in sampler.sample("m", [7, 8])] == [7, 8]
+    assert (len(gateway.infers), gateway.attempts) == (1, 3)
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
+def test_stream_goes_on_at_the_service_where_triton_left_it(
+    asked: Ask, gateway: Gateway, address: str, code: grpc.StatusCode
+) -> None:
+    gateway.gone_from = 8
+    gateway.triton = [Failure(code=code, details="model is gone")] * 20
+    images = asked(address, "sample_stream", "m", range(20), labels=2)
+    assert sorted((image.index, image.seed) for image in images) == [(i, i) for i in range(20)]
+    (request,) = gateway.requests
+    assert (request.range.first, request.range.count) == (8, 12)
+    assert (request.version, request.digest, list(request.labels)) == ("3", DIGEST, [2])
+
+
+def test_quota_of_the_gateway_is_waited_for(asked: Ask, gateway: Gateway, address: str) -> None:
+    slower = Failure(code=grpc.StatusCode.RESOURCE_EXHAUSTED, metadata=(("grpc-retry-pushback-ms", "10"),))
+    gateway.triton = [slower, slower, slower]
+    assert [image.seed for image in asked(address, "sample", "m", range(10))] == list(range(10))
+    assert (gateway.attempts, len(gateway.infers)) == (0, 6)
+
+
+def test_quota_without_a_hint_is_an_error(asked: Ask, gateway: Gateway, address: str) -> None:
+    gateway.triton = [Failure(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="too large")]
+    with pytest.raises(ResourceExhaustedError, match="too large"):
+        asked(address, "sample", "m", 1)
+
+
+def test_deadline_is_an_error_at_once(asked: Ask, gateway: Gateway, address: str) -> None:
+    gateway.triton = [Failure(code=grpc.StatusCode.DEADLINE_EXCEEDED)]
+    with pytest.raises(DeadlineExceededError):
+        asked(address, "sample", "m", 1)
+    assert gateway.attempts == 0
+
+
+def test_bad_field_is_refused_in_the_words_of_the_service_before_it_is_sent(
+    asked: Ask, gateway: Gateway, address: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^truncation must be within \[0, 1\.5\]; got 2\.$"):
+        asked(address, "sample", "m", 1, truncation=2)
+    with pytest.raises(
+        InvalidArgumentError, match=r"^labels\[0\] must be within \[0, 2\]; got 9\. Labels of m: 0 \(a\)"
+    ):
+        asked(address, "sample_stream", "m", 1, labels=9)
+    assert (gateway.attempts, gateway.infers) == (0, [])
+
+
+def test_reply_of_another_size_is_an_error(asked: Ask, gateway: Gateway, address: str) -> None:
+    gateway.pixels = 3
+    with pytest.raises(InternalError, match=r"output image of m must have 8 bytes; got 3"):
+        asked(address, "sample", "m", 1)
+
+
+def test_model_is_looked_up_again_once_it_is_not_fresh(
+    gateway: Gateway, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sampler(address) as sampler:
+        sampler.sample("m", 1)
+        sampler.sample("m", 2)
+        assert gateway.lookups == 1
+        monkeypatch.setattr(direct, "FRESH_S", 0.0)
+        sampler.sample("m", 3)
+    assert gateway.lookups == 2
+
+
+def test_sample_of_more_than_one_reply_holds_is_put_together_from_a_stream(gateway: Gateway, address: str) -> None:
+    with Sampler(address, direct=False) as sampler:
+        images = sampler.sample("m", range(MAX_COUNT + 1))
+    assert [image.seed for image in images] == list(range(MAX_COUNT + 1))
+    assert isinstance(gateway.requests[0], pb.SampleRequest)
+    assert images.info.version == "3"
+
+
+def test_batches_that_nobody_waits_for_are_not_cancelled(gateway: Gateway, address: str) -> None:
+    with Sampler(address) as sampler:
+        for image in sampler.sample_stream("m", range(100)):
+            assert image.seed == 0
+            break
+        sampler.sample("m", 1)
+    assert len(gateway.infers) <= direct.IN_FLIGHT + 2
