@@ -68,7 +68,10 @@ def _run(out: Path, *, seed: int, console: Console) -> None:
     console.rule("serve: Triton and the sampling service")
     images: list[Path] = []
     figures: list[ModelFigures] = []
-    with local_server(repository, log_file=out / "serve.log") as server, Sampler(server.service, direct=False) as sampler:
+    with (
+        local_server(repository, log_file=out / "serve.log") as server,
+        Sampler(server.service, direct=False) as sampler,
+    ):
         for name in MODELS:
             images += make_gallery(out / name, name, sampler, server, examples=out / "runs" / name / "examples")
         for name in MODELS:

@@ -35,13 +35,8 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 @pytest.fixture(scope="module")
 def serve(model_repository: Path, key: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """A server that has answered calls of several kinds."""
-<<<<<<< HEAD
     with running_serve(model_repository, tmp_path_factory.mktemp("serve"), f"--keys-file={key[1]}") as serve:
-        with Sampler(serve.ready["service"], api_key=key[0]) as sampler:
-=======
-    with running_serve(model_repository, tmp_path_factory.mktemp("serve")) as serve:
-        with Sampler(serve.ready["service"], direct=False) as sampler:
->>>>>>> 0b120c1 (Sampler takes raw images and posteriors straight from Triton, through the gateway; its methods are ordinary ones)
+        with Sampler(serve.ready["service"], api_key=key[0], direct=False) as sampler:
             sampler.sample("tiny-gan", range(20), format="png")
             assert len(list(sampler.sample_stream("tiny-gan", range(50)))) == 50
             sampler.encode("tiny-vae", sampler.sample("tiny-vae", range(3)))
@@ -102,11 +97,7 @@ def test_part_that_was_killed_leaves_a_gap_and_is_counted(serve: Serve, key: tup
     while 'ganvas_restarts_total{part="service"} 1.0' not in (text := read(serve)):
         assert time.monotonic() < end
     assert "nv_inference_request_success" in text
-<<<<<<< HEAD
-    with Sampler(serve.ready["service"], api_key=key[0]) as sampler:
-=======
-    with Sampler(serve.ready["service"], direct=False) as sampler:
->>>>>>> 0b120c1 (Sampler takes raw images and posteriors straight from Triton, through the gateway; its methods are ordinary ones)
+    with Sampler(serve.ready["service"], api_key=key[0], direct=False) as sampler:
         assert len(sampler.sample("tiny-gan", range(4), timeout_s=WAIT_S)) == 4
     while "ganvas_requests_total" not in read(serve):
         assert time.monotonic() < end
