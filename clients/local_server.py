@@ -29,6 +29,8 @@ class LocalServer:
     service: str
     triton_grpc: str
     triton_http: str
+    studio: str | None
+    """Of `--http`, as a URL; None without it."""
     pid: int
 
 
@@ -87,7 +89,7 @@ def _wait_ready(process: subprocess.Popen[bytes], ready_file: Path, log_path: Pa
             raise LocalServerError(f"./ganvas serve was not ready within {timeout_s:.0f} s:\n{_tail(log_path)}")
         time.sleep(0.05)
     ready = json.loads(ready_file.read_text())
-    return LocalServer(**{field: ready[field] for field in ("service", "triton_grpc", "triton_http", "pid")})
+    return LocalServer(**{field: ready[field] for field in ("service", "triton_grpc", "triton_http", "studio", "pid")})
 
 
 def _tail(path: Path, num_lines: int = 20) -> str:

@@ -1,9 +1,10 @@
-"""`python -m export export …`, which `./ganvas export` runs."""
+"""`python -m export VERB …`, which `./ganvas export` and `./ganvas directions` run."""
 
 import sys
 from pathlib import Path
 
 from export.cli import export
+from export.directions import directions
 from ganvas_core.cli import run_verbs
 
 EXPLANATION = """\
@@ -21,4 +22,4 @@ if __name__ == "__main__":
         example = (Path(__file__).parent / "adapters" / "example.py").read_text(encoding="utf-8")
         print(EXPLANATION.format(example="".join(f"    {line}".rstrip() + "\n" for line in example.splitlines())))
         sys.exit(0)
-    run_verbs(export)
+    run_verbs(export, directions)

@@ -107,6 +107,8 @@ class GatewayOptions(NetworkOptions):
 class ServeOptions(GatewayOptions):
     """Options of `serve`. The service process gets them as JSON."""
 
+    http: Port | None = None
+    """Start the studio too, on this port: images by HTTP at addresses of their own, and a page; 0: a free one."""
     config_name: Annotated[str | None, Cli(shown_default="config.pbtxt")] = None
     """The models' configuration: cpu, gpu, gpu-fp16 or tensorrt."""
     max_count: Count = 256
@@ -146,9 +148,17 @@ class ServeOptions(GatewayOptions):
     log_level: LogLevel = "info"
     """Of the service's log; info has a line for every call."""
 
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        return super().addresses() | ({} if self.http is None else {"--http": (self.host, self.http)})
+
     def __post_init__(self) -> None:
         if problem := self.exposure_problem():
             raise ValueError(problem)
+        if self.http is not None and self.tls_cert is not None:
+            raise ValueError(
+                "--http speaks no TLS. Leave it out and start the studio beside: ./ganvas studio --address HOST:PORT "
+                "--tls-ca CA --tls-cert CERTIFICATE --tls-key KEY."
+            )
         taken: dict[int, str] = {}
         for option, (_, port) in self.addresses().items():
             if port and port in taken:

@@ -30,6 +30,8 @@ def print_results(
         console.print(f"  {path}", highlight=False, soft_wrap=True)
     console.print(f"Both paths gave the same bytes. Everything is stopped; {elapsed_s:.0f} s in all.")
     console.print(f"Serve them again: ./ganvas serve --repository {repository}", highlight=False, soft_wrap=True)
+    studio = f"./ganvas studio --repository {repository}"
+    console.print(f"Choose, vary and blend their images on a page: {studio}", highlight=False, soft_wrap=True)
 
 
 def _latency(result: LoadResult) -> str:

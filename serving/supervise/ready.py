@@ -44,6 +44,8 @@ class Ready:
     rejected: Sequence[dict[str, Any]]
     out: Sequence[dict[str, Any]] = ()
     """Pinned versions that cannot be served, with name, version and reason: their models have no default."""
+    studio: str | None = None
+    """Address of the page and of images by HTTP; None: it was not asked for."""
 
 
 def print_start(console: Console, options: ServeOptions, names: Sequence[str]) -> None:
@@ -73,6 +75,8 @@ def print_ready(console: Console, ready: Ready) -> None:
     else:
         table.add_row("clients", f"[bold]{escape(ready.service)}[/]  ganvas.v1.Sampler and KServe v2")
         table.add_row("", "by gRPC, gRPC-Web and HTTP, through the gateway")
+    if ready.studio is not None:
+        table.add_row("studio", f"[bold]{escape(ready.studio)}[/]  images by HTTP, and a page")
     table.add_row("Triton", f"{escape(ready.triton_grpc)}  gRPC, KServe v2")
     table.add_row("", f"http://{escape(ready.triton_http)}  HTTP, KServe v2")
     table.add_row("metrics", f"http://{escape(ready.metrics)}/metrics  Prometheus, of every part")

@@ -36,6 +36,7 @@ from serving.supervise.ready import Ready, claimed_ready_file, print_ready, prin
 from serving.supervise.run_folder import RunFolder, open_run_folder
 from serving.supervise.service_part import ServicePart
 from serving.supervise.staging import Staging
+from serving.supervise.studio_part import StudioPart
 from serving.supervise.triton_part import TritonPart
 from serving.supervise.versions import Versions
 from serving.triton.ports import choose_ports
@@ -89,6 +90,7 @@ def supervise(options: ServeOptions, console: Console) -> int:
             triton_grpc_port=ports["--triton-grpc-port"],
             triton_http_port=ports["--triton-http-port"],
             metrics_port=ports["--metrics-port"],
+            http=ports.get("--http"),
         )
         source = options.repository.resolve()
         return asyncio.run(Supervisor(resolved, console, source, staging, repository, run, log).run())
@@ -174,6 +176,10 @@ class Supervisor:
             settings = settings_of(options, service=[socket])
             self._gateway = GatewayPart(settings, run.path, keys_file=options.keys_file)
             parts.append(self._gateway)
+        self._studio: StudioPart | None = None
+        if options.http is not None:
+            self._studio = StudioPart(options, source=source, folder=run.path, environ=run.environ, log=log)
+            parts.append(self._studio)
         self.keepers = [Keeper(part, say=logger.warning, up=self._on_up) for part in parts]
         """Started together, in any order; each copes with the others being away."""
         self.medic = Medic(
@@ -300,6 +306,7 @@ class Supervisor:
             service_pid=self._service.pid or 0,
             triton_pid=self._triton.pid or 0,
             gateway_pid=self._gateway.pid if self._gateway else None,
+            studio=self._studio.url if self._studio else None,
             models=self._service.models,
             rejected=[*map(dataclasses.asdict, self.versions.rejected.values()), *self._service.rejected],
             out=[
@@ -314,6 +321,8 @@ class Supervisor:
             self._cut_s = min(self._loop.time(), self._cut_s or math.inf)
             self._hurried.set()
             self._service.hurry()
+            if self._studio is not None:
+                self._studio.hurry()
             if self._gateway is not None:
                 self._gateway.hurry()
         if self._cut_s is None:
@@ -333,6 +342,9 @@ class Supervisor:
         if self._options.ready_file is not None:
             self._options.ready_file.unlink(missing_ok=True)  # before the port turns calls away
         self._tell(f"stopping: accepted calls have up to {self._options.drain_s:g} s; a second Ctrl-C stops at once")
+        if self._studio is not None:  # its callers are answered while the service still takes calls
+            self._studio.grace_s = self._left_s(0.0)
+            await self._studio.stop()
         self._service.drain()
         await self._until_drained_or_cut()
         if self._gateway is not None:

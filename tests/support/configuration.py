@@ -9,6 +9,8 @@ from clients.bench.__main__ import BenchVerbOptions
 from clients.cli.sample import SampleOptions
 from clients.demo.__main__ import DemoOptions
 from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, StreamsOptions, SwapsOptions
+from clients.studio.options import StudioOptions
+from export.directions import DirectionsOptions
 from export.options import CheckpointExportOptions
 from ganvas_core.cli import options_of
 from serving.cli.doctor import DoctorOptions
@@ -31,11 +33,13 @@ VERBS: dict[str, type] = {
     "data": DataVerbOptions,
     "evaluate": EvaluateOptions,
     "export": CheckpointExportOptions,
+    "directions": DirectionsOptions,
     "verify": VerifyOptions,
     "models": ModelsOptions,
     "serve": ServeOptions,
     "keys": KeysOptions,
     "sample": SampleOptions,
+    "studio": StudioOptions,
     "bench": BenchVerbOptions,
     "python -m clients.soak mixed": MixedOptions,
     "python -m clients.soak overload": OverloadOptions,

@@ -1,0 +1,1 @@
+"""What the addresses answer, by kind: models, single images, several in one, latents."""
