@@ -168,7 +168,7 @@ def _towards(latents: Floats, scores: Floats) -> Floats:
     Args:
         latents: [N, D], of mean 0.  scores: [N].
     """
-    vector = latents.T @ (scores - scores.mean())
+    vector: Floats = latents.T @ (scores - scores.mean())
     length = float(np.linalg.norm(vector))
     if length == 0.0:
         return vector

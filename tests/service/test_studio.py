@@ -18,7 +18,7 @@ from PIL import Image
 
 from clients.studio.app import STATIC
 from ganvas_client import AsyncSampler, Sampler, latents
-from ganvas_core.interpolation import slerp
+from ganvas_core.requests.walk import slerp
 from serving.repository.reader import Repository
 from tests.support.kserve import KServe
 from tests.support.service import LoopThread, Service, running_service

@@ -49,12 +49,12 @@ class Studio:
         finally:
             connection.close()
         if follow and reply.status == 307:
-            return self.ask(reply.headers["location"], method=method, body=body, **headers)
+            return self.ask(reply.headers["location"], method=method, body=body, follow=False, **headers)
         return reply
 
     def post(self, path: str, content: Any, **headers: str) -> Reply:
         body = json.dumps(content).encode()
-        return self.ask(path, method="POST", body=body, content_type="application/json", **headers)
+        return self.ask(path, method="POST", body=body, follow=True, content_type="application/json", **headers)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ from clients.studio.endpoints.shared import Shared
 from clients.studio.sheets import animation_file, check_pixels, sheet_file
 from ganvas_client import InvalidArgumentError, ModelInfo, NotFoundError
 from ganvas_core.formats import FileFormat
-from ganvas_core.interpolation import slerp
 from ganvas_core.provenance import image_text
+from ganvas_core.requests.walk import slerp
 
 __all__ = ["SeveralImages"]
 
@@ -190,8 +190,7 @@ class SeveralImages:
 
 def _walk_format(suffix: str) -> FileFormat | Animation:
     if suffix in get_args(Animation):
-        animation: Any = suffix
-        return animation
+        return cast("Animation", suffix)
     if suffix in ("png", "jpg", "jpeg"):
         return addresses.file_format(suffix, None)
     raise NotFoundError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -51,7 +52,7 @@ class Shared:
         request: Request,
         address: str,
         file_format: FileFormat | Animation,
-        make: Callable[[], Awaitable[bytes]],
+        make: Callable[[], Coroutine[Any, Any, bytes]],
         *,
         vary: bool = False,
     ) -> Response:

@@ -21,7 +21,7 @@ export function look(main) {
   main.append(
     h("div", { class: "controls" },
       ...newImageControls(() => refill()),
-      h("label", {}, h("span", { class: "quiet" }, "From seed"), seed),
+      h("div", { class: "field" }, h("label", { for: "seed", class: "quiet" }, "From seed"), seed),
       h("span", { id: "seed-help", class: "hidden" }, "A whole number from 0 to 18446744073709551615"),
       h("button", { onclick: () => goTo(String(randomSeed())) }, icon("dice"), "Anywhere"),
       h("div", { class: "range" }, h("label", { for: "size", class: "quiet" }, "Size"), h("span"), size),
@@ -153,7 +153,7 @@ export function newImageControls(apply) {
     const select = h("select", { id: "label", onchange: () => { state.label = select.value === "" ? null : Number(select.value); apply(); changed("label"); } },
       h("option", { value: "" }, "all labels"),
       ...model.labels.map((name, i) => h("option", { value: String(i), selected: state.label === i }, name)));
-    controls.unshift(h("label", {}, h("span", { class: "quiet" }, "Label"), select));
+    controls.unshift(h("div", { class: "field" }, h("label", { for: "label", class: "quiet" }, "Label"), select));
   }
   return controls;
 }

@@ -13,7 +13,7 @@ const TEXT = "ganvas:";
 export function uploads() {
   const file = h("input", { type: "file", accept: "image/*", hidden: true, "aria-label": "Image to upload", onchange: () => document.dispatchEvent(new CustomEvent("take", { detail: [...file.files] })) });
   return h("div", { class: "drop-zone" },
-    h("h3", {}, "Your own image"),
+    h("h2", {}, "Your own image"),
     h("p", { class: "quiet" }, "Drop one anywhere on this page: the model shows what it makes of it, and the sliders change it. It stays in memory only."),
     h("button", { onclick: () => file.click() }, "Choose a file"), file);
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from export.directions import DirectionsOptions, directions, find_directions
@@ -65,7 +66,7 @@ def write_decoder(folder: Path) -> None:
     )
 
 
-def vector(direction: Direction) -> np.ndarray:
+def vector(direction: Direction) -> NDArray[np.float32]:
     return np.frombuffer(base64.b64decode(direction.vector), "<f4")
 
 

@@ -93,7 +93,7 @@ class Directions:
             found = TypeAdapter(cls).validate_python(data)
         except FileNotFoundError:
             raise DirectionsError(f"there is no {path}.") from None
-        except (OSError, ValueError, KeyError, AttributeError, RecursionError, ValidationError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise DirectionsError(f"{path} is not a directions file: {reason}.") from None
         if found.sha256 != expected:
