@@ -199,7 +199,7 @@ def test_three_are_chosen_a_fourth_is_bred_and_all_come_out_the_same_elsewhere(
     assert any(len(entry["parents"]) == 3 for entry in entries)
 
     # Another browser: the recipe gives the same bytes, and an image of ours its own recipe.
-    with opened(chromium, url) as other:
+    with opened(chromium, url, expected=("status of 400",)) as other:
         drawn(other)
         other.get_by_label("Open files").set_input_files(recipe)
         expect(other.locator("#said")).to_contain_text("5 of them came out with the very same bytes")
