@@ -11,7 +11,6 @@ import socket
 import webbrowser
 from pathlib import Path
 
-import grpc
 import uvloop
 from rich.console import Console
 
@@ -21,7 +20,7 @@ from clients.studio.local import LocalService, has_models
 from clients.studio.options import DEMO_REPOSITORY, StudioOptions, is_loopback
 from clients.studio.server import bound_socket, make_server, serve_until_signal
 from ganvas_client import AsyncSampler, GanvasError, UnauthenticatedError, UnavailableError
-from ganvas_core.cli import UsageError, UserError, run_verbs
+from ganvas_core.cli import UserError, run_verbs
 from ganvas_core.files import write_atomic
 from ganvas_core.names import DEFAULT_HOST, DEFAULT_REPOSITORY
 
@@ -46,7 +45,7 @@ def studio(options: StudioOptions) -> int:
 
 async def _run(options: StudioOptions, sock: socket.socket, console: Console) -> int:
     repository = _repository(options)
-    sampler = AsyncSampler(options.address, credentials=_credentials(options.tls_ca), metadata=metadata)
+    sampler = AsyncSampler(options.address, credentials=options.credentials(), metadata=metadata(options.api_key))
     local = await _local_service(options, sampler, repository)
     settings = Settings(
         repository=repository,
@@ -117,16 +116,6 @@ def _repository(options: StudioOptions) -> Path:
     if not has_models(DEFAULT_REPOSITORY) and has_models(DEMO_REPOSITORY):
         return DEMO_REPOSITORY.absolute()
     return DEFAULT_REPOSITORY.absolute()
-
-
-def _credentials(tls_ca: Path | None) -> grpc.ChannelCredentials | None:
-    """For TLS; None: plaintext."""
-    if tls_ca is None:
-        return None
-    try:
-        return grpc.ssl_channel_credentials(root_certificates=tls_ca.read_bytes())
-    except OSError as error:
-        raise UsageError(f"--tls-ca {tls_ca}: {error.strerror or error}.") from None
 
 
 def _hosts(options: StudioOptions) -> frozenset[str] | None:

@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.cli.seeds import parse_seeds
+from clients.cli.seeds import list_seeds, parse_seeds
 from ganvas_client import InvalidArgumentError, ModelInfo, NotFoundError
 from ganvas_core.formats import SUFFIXES, FileFormat
 from ganvas_core.names import is_model_name
@@ -252,7 +252,7 @@ def parse_seed_list(text: str, *, most: int) -> list[int]:
         InvalidArgumentError: of another form, out of range, or more than `most`.
     """
     try:
-        return list(parse_seeds(text, max_count=most))
+        return list(list_seeds(parse_seeds(text), max_count=most))
     except ValueError as error:
         raise InvalidArgumentError(str(error).replace("--seeds", "seeds")) from None
 

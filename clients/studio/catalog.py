@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import time
+from collections.abc import Callable
 
 from clients.studio.addresses import Reference
 from clients.studio.memory import Remembered
@@ -26,10 +27,19 @@ TIMEOUT_S = 10.0
 MAX_ENTRIES = 4096
 
 
-def metadata() -> list[tuple[str, str]]:
-    """What a call to the service sends along, for AsyncSampler(metadata=…)."""
-    caller = CALLER.get()
-    return [] if caller is None else [("authorization", caller)]
+def metadata(api_key: str | None = None) -> Callable[[], list[tuple[str, str]]]:
+    """What calls to the service send along, for AsyncSampler(metadata=…).
+
+    Args:
+        api_key: for callers without a key of their own.
+    """
+    ours = None if api_key is None else f"Bearer {api_key}"
+
+    def of_caller() -> list[tuple[str, str]]:
+        caller = CALLER.get() or ours
+        return [] if caller is None else [("authorization", caller)]
+
+    return of_caller
 
 
 class Catalog:

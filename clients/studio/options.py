@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from ganvas_core.cli import OPTIONS, Cli
 from ganvas_core.names import DEFAULT_ADDRESS, DEFAULT_HOST, DEFAULT_REPOSITORY
+from ganvas_core.tls_options import CallerOptions
 
 __all__ = ["DEMO_REPOSITORY", "StudioOptions", "is_loopback"]
 
@@ -19,7 +20,7 @@ DEFAULT_STUDIO_PORT = 8080
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class StudioOptions:
+class StudioOptions(CallerOptions):
     """Options of `studio`."""
 
     env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
@@ -32,8 +33,6 @@ class StudioOptions:
     """HOST:PORT of the sampling service, or unix:PATH."""
     serve: bool = True
     """Start ./ganvas serve where no service answers on this machine."""
-    tls_ca: Annotated[Path | None, Cli(env="GANVAS_TLS_CA")] = None
-    """Speak TLS with the service, and trust the certificate authorities of this PEM file."""
     host: str = DEFAULT_HOST
     """Where the studio listens. Beyond loopback it takes TLS and a service that asks for keys, or --insecure."""
     port: Annotated[int, Field(ge=0, le=65535)] = DEFAULT_STUDIO_PORT
@@ -62,6 +61,8 @@ class StudioOptions:
             raise ValueError("--tls-cert and --tls-key belong together; give both.")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("--tls-client-ca needs --tls-cert and --tls-key.")
+        if not is_loopback(self.host) and self.api_key is not None and not self.insecure:
+            raise ValueError("GANVAS_API_KEY would let everybody call with your key; unset it, or add --insecure.")
         if not is_loopback(self.host) and self.tls_cert is None and not self.insecure:
             raise ValueError(f"--host {self.host} is beyond loopback: add --tls-cert and --tls-key; or --insecure.")
 

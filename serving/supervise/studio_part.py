@@ -40,6 +40,8 @@ class StudioPart:
     def __init__(
         self, options: ServeOptions, *, source: Path, folder: Path, environ: Mapping[str, str], log: Output
     ) -> None:
+        self.grace_s = STOP_S
+        """How long stop waits for requests under way."""
         self.url: str | None = None
         """Known once it answers."""
         self._options = options
@@ -97,12 +99,18 @@ class StudioPart:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(process.wait(), STOP_S)
+                await asyncio.wait_for(process.wait(), self.grace_s)
             except TimeoutError:
-                process.kill()
+                self.hurry()
                 await process.wait()
         await asyncio.wait([self._reader], timeout=STOP_S)
         self._process = None
+
+    def hurry(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
