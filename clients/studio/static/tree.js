@@ -4,7 +4,8 @@ import { h } from "./dom.js";
 import { imageAt } from "./store.js";
 import { arrows, tile } from "./tile.js";
 
-export function familyTree(images, open) {
+// current: who the next generation is of.
+export function familyTree(images, current, open) {
   // The generation of an image is the longest way from it back to one without parents.
   const generation = new Map();
   const depth = (image) => {
@@ -19,7 +20,7 @@ export function familyTree(images, open) {
   const rows = [];
   for (const [address, number] of generation) (rows[number] ??= []).push(imageAt(address));
   if (rows.length < 2) return null;
-  const here = new Set(images.map((image) => image.address));
+  const here = new Set(current.map((image) => image.address));
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("aria-hidden", "true");
   const tree = h("div", { class: "tree", role: "group", "aria-label": "Family tree" },

@@ -70,7 +70,7 @@ export function varyRoom(main) {
       ? `Children of ${state.parents.length} images: their latents blended in changing parts, then varied. Click one to go on with it; its heart keeps it.`
       : "Neighbours of this image, from near to far. Click one to go on with it; its heart keeps it. Mark two or more in the tray to breed them.";
     parents.replaceChildren(...state.parents.map((image) => tile(image, { open: inspect, tag: "div" })));
-    const family = familyTree(lineage(state.parents), (image) => { state.parents = [image]; fill(); });
+    const family = familyTree(lineage(state.parents), state.parents, (image) => { state.parents = [image]; fill(); });
     tree.replaceChildren(family ?? h("p", { class: "quiet" }, "It begins with the first child."));
     const children = await offspring(state.parents, amount, draw);
     if (number !== turn || !main.contains(wall)) return;
