@@ -17,7 +17,12 @@ export function inspect(image, { along = false } = {}) {
   const served = modelOf(image);
   const proof = h("p", { class: "proof", role: "status" });
   const field = h("input", { type: "text", readOnly: true, value: new URL(image.address, location.href).href, "aria-label": "Address of this image", onfocus: () => field.select() });
-  const heart = h("button", { class: "primary", onclick: () => { toggle(image); heart.replaceChildren(icon("heart"), isChosen(image) ? "Chosen" : "Choose"); } }, icon("heart"), isChosen(image) ? "Chosen" : "Choose");
+  const heart = h("button", { class: "primary", onclick: () => { toggle(image); drawHeart(); } });
+  const drawHeart = () => {
+    heart.setAttribute("aria-pressed", String(isChosen(image)));
+    heart.replaceChildren(icon("heart"), isChosen(image) ? "Chosen" : "Choose");
+  };
+  drawHeart();
   const go = (room, prepare = () => {}) => () => {
     state.parents = [image];
     prepare();

@@ -47,7 +47,8 @@ export function varyRoom(main) {
     ),
   );
   const { width, height } = state.model;
-  const size = width < 128 ? Math.max(1, Math.round(128 / width)) * width : 128;
+  const target = matchMedia("(width < 760px)").matches ? 104 : 128;
+  const size = width < 128 ? Math.max(1, Math.round(target / width)) * width : target;
   wall.style.setProperty("--tile", `${size}px`);
   wall.style.setProperty("--tile-height", `${Math.round((size * height) / width)}px`);
   arrows(wall);
