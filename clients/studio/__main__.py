@@ -45,7 +45,12 @@ def studio(options: StudioOptions) -> int:
 
 async def _run(options: StudioOptions, sock: socket.socket, console: Console) -> int:
     repository = _repository(options)
-    sampler = AsyncSampler(options.address, credentials=options.credentials(), metadata=metadata(options.api_key))
+    sampler = AsyncSampler(
+        options.address,
+        credentials=options.credentials(),
+        metadata=metadata(options.api_key),
+        direct=False,  # each call is made as its own caller, and its batches are ours
+    )
     local = await _local_service(options, sampler, repository)
     settings = Settings(
         repository=repository,

@@ -69,7 +69,7 @@ def running_studio(
     """
 
     async def start() -> tuple[Any, Any, AsyncSampler]:
-        connection = sampler(address, metadata=metadata())
+        connection = sampler(address, metadata=metadata(), direct=False)
         server = make_server(make_app(connection, Settings(**settings)))
         running = asyncio.create_task(server.serve(sockets=[sock]))
         while not server.started:
