@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.core.v3.health_check_pb2 import HealthCheck
 from envoy.config.core.v3.protocol_pb2 import Http1ProtocolOptions, Http2ProtocolOptions
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
@@ -39,22 +40,20 @@ STREAM_WINDOW_BYTES = 256 * 1024
 CONNECTION_WINDOW_BYTES = 2**30
 """Streams that nobody reads keep their own windows; all of them together must never fill the connection's."""
 PING_EVERY_S, PING_TIMEOUT_S = 30.0, 20.0
+PROBE_EVERY_S, PROBE_TIMEOUT_S = 1.0, 2.0
+PROBES_MISSED = 2
+"""In a row, until what is probed counts as unhealthy."""
+TRITON_READY = "/v2/health/ready"
 
 
 def upstream_clusters(settings: GatewaySettings, folder: Path) -> list[Any]:
     """The three that requests end at. A Triton that is at its bound refuses at once instead of queueing."""
     direct = settings.max_direct_requests
-    return [
-        _cluster(SERVICE, settings.service, folder, protocol=_http2(), bound=NO_BOUND),
-        _cluster(TRITON_GRPC, settings.triton_grpc, folder, protocol=_http2(), bound=direct),
-        _cluster(
-            TRITON_HTTP,
-            settings.triton_http,
-            folder,
-            protocol=_http1(),
-            bound=direct,
-        ),
-    ]
+    service = _cluster(SERVICE, settings.service, folder, protocol=_http2(), bound=NO_BOUND)
+    service.health_checks.append(_probe(grpc_health_check={}))
+    triton = _cluster(TRITON_HTTP, settings.triton_http, folder, protocol=_http1(), bound=direct)
+    triton.health_checks.append(_probe(http_health_check={"path": TRITON_READY}))
+    return [service, _cluster(TRITON_GRPC, settings.triton_grpc, folder, protocol=_http2(), bound=direct), triton]
 
 
 def key_cluster(key: Key) -> str | None:
@@ -107,6 +106,19 @@ def _cluster(name: str, where: Sequence[str], folder: Path, *, protocol: Any, bo
             ]
         },
         typed_extension_protocol_options={"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed(protocol)},
+    )
+
+
+def _probe(**how: Any) -> Any:
+    """Asked whether it is well, so that the gateway can say so. Requests go to the unhealthy too, where all are: what
+    is stopping or has just come back answers better than we could."""
+    return HealthCheck(
+        timeout=seconds(PROBE_TIMEOUT_S),
+        interval=seconds(PROBE_EVERY_S),
+        no_traffic_interval=seconds(PROBE_EVERY_S),
+        unhealthy_threshold=count(PROBES_MISSED),
+        healthy_threshold=count(1),
+        **how,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from envoy.extensions.access_loggers.stats.v3.stats_pb2 import Config as StatsAc
 from envoy.extensions.filters.http.buffer.v3.buffer_pb2 import Buffer
 from envoy.extensions.filters.http.grpc_json_transcoder.v3.transcoder_pb2 import GrpcJsonTranscoder
 from envoy.extensions.filters.http.grpc_web.v3.grpc_web_pb2 import GrpcWeb
+from envoy.extensions.filters.http.health_check.v3.health_check_pb2 import HealthCheck
 from envoy.extensions.filters.http.local_ratelimit.v3.local_rate_limit_pb2 import LocalRateLimit
 from envoy.extensions.filters.http.lua.v3.lua_pb2 import Lua
 from envoy.extensions.filters.http.router.v3.router_pb2 import Router
@@ -26,10 +28,20 @@ from envoy.extensions.request_id.uuid.v3.uuid_pb2 import UuidRequestIdConfig
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
 
 from ganvas.v1 import sampler_pb2
 from ganvas_core.names import MAX_MESSAGE_BYTES
-from serving.gateway.clusters import COLLECTOR, INNER_SOCKET, NO_BOUND, PING_EVERY_S, PING_TIMEOUT_S
+from serving.gateway.clusters import (
+    COLLECTOR,
+    INNER_SOCKET,
+    NO_BOUND,
+    PING_EVERY_S,
+    PING_TIMEOUT_S,
+    SERVICE,
+    TRITON_HTTP,
+    TRITON_READY,
+)
 from serving.gateway.messages import address, count, packed, seconds
 from serving.gateway.replies import local_replies
 from serving.gateway.routes import ACCESS, BODY, RATE, ROUTES_NAME, SIZE, inner_routes
@@ -142,6 +154,7 @@ def _request_ids() -> Any:
 def _filters(settings: GatewaySettings) -> list[Any]:
     """In the order in which a request passes them; access, rate and body have their settings in the routes."""
     return [
+        _filter("envoy.filters.http.health_check", _ready()),
         _filter("envoy.filters.http.grpc_web", GrpcWeb()),
         _filter(ACCESS, Lua(stat_prefix="access", clear_route_cache={"value": True})),
         _filter(RATE, LocalRateLimit(stat_prefix="quota")),
@@ -152,13 +165,28 @@ def _filters(settings: GatewaySettings) -> list[Any]:
     ]
 
 
+def _ready() -> Any:
+    """The probe of a load balancer, which has no key: 200 while a service and a Triton are healthy, else 503."""
+    path = rf"{re.escape(TRITON_READY)}(\?.*)?"
+    return HealthCheck(
+        pass_through_mode={"value": False},
+        headers=[
+            {"name": ":path", "string_match": {"safe_regex": {"regex": path}}},
+            {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}},
+        ],
+        cluster_min_healthy_percentages={name: {"value": 1} for name in (SERVICE, TRITON_HTTP)},
+    )
+
+
 def _json(settings: GatewaySettings) -> Any:
-    """The Sampler's calls as JSON by HTTP: POST /ganvas.v1.Sampler/Sample."""
+    """The calls of the Sampler and of gRPC's health as JSON by HTTP: POST /ganvas.v1.Sampler/Sample."""
     described = FileDescriptorSet()
-    sampler_pb2.DESCRIPTOR.CopyToProto(described.file.add())
+    files = (sampler_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR)
+    for file in files:
+        file.CopyToProto(described.file.add())
     return GrpcJsonTranscoder(
         proto_descriptor_bin=described.SerializeToString(),
-        services=[service.full_name for service in sampler_pb2.DESCRIPTOR.services_by_name.values()],
+        services=[service.full_name for file in files for service in file.services_by_name.values()],
         auto_mapping=True,
         match_incoming_request_route=True,
         convert_grpc_status=True,

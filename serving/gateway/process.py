@@ -138,7 +138,8 @@ class GatewayProcess:
         return self._running().wait()
 
     def update(self, **changes: object) -> None:
-        """Change keys, addresses behind it or limits of requests while it runs; connections and streams stay.
+        """Change keys, addresses behind it or limits of requests while it runs; connections and streams stay. New
+        addresses take over once they have answered a probe.
 
         Args:
             changes: fields of GatewaySettings. host, port, tls, connections and logs cannot change.

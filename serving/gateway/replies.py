@@ -21,6 +21,7 @@ LIMITED = "the key's rate quota is used up. Send fewer requests a second."
 FULL = "too many requests at the same time: the limit is the key's --concurrency, or --max-direct-requests. Retry soon."
 SHORT = "the gateway's memory is full (--gateway-memory-mib). Try again in a moment."
 AWAY = "the server behind the gateway is starting, restarting or stopping. Try again in a moment."
+NOT_READY = "not ready: the sampling service or Triton is away, starting or stopping."
 TOO_LARGE = "the request is larger than the limit of this call, which docs/security.md lists."
 
 
@@ -32,6 +33,7 @@ def local_replies() -> Any:
             _mapper(_status(429), 429, RESOURCE_EXHAUSTED, LIMITED, hint=True),
             _mapper(_flags("UO"), 429, RESOURCE_EXHAUSTED, FULL, hint=True),
             _mapper(_flags("UF", "UC", "UH", "UR", "LR", "NC", "UT"), 503, UNAVAILABLE, AWAY),
+            _mapper(_flags("LH"), 503, UNAVAILABLE, NOT_READY),
             # Of the overload manager, whose flag comes too late as well: nothing else gives 503.
             _mapper(_status(503), 503, RESOURCE_EXHAUSTED, SHORT, hint=True),
             _mapper(_status(413), 413, RESOURCE_EXHAUSTED, TOO_LARGE),

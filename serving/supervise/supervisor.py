@@ -18,7 +18,7 @@ from rich.console import Console
 
 from ganvas_core.cli import UserError
 from serving.options import ServeOptions, address_of
-from serving.repository.pins import not_kept
+from serving.repository.pins import not_kept, read_pins
 from serving.repository.reader import (
     ModelVersion,
     Rejected,
@@ -71,6 +71,7 @@ def supervise(options: ServeOptions, console: Console) -> int:
         UserError: a part could not start.
     """
     with ExitStack() as stack:
+        read_pins(options.repository)  # what is unreadable must not become the newest version
         check_config_name(options.repository, options.config_name)
         stack.enter_context(claimed_ready_file(options.ready_file))
         ports = choose_ports(options.addresses())

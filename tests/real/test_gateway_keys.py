@@ -99,7 +99,7 @@ def test_no_path_is_open_without_a_key_but_health(gateway: GatewayProcess, studi
             assert kserve(opened).ModelInfer(infer_request([5]), metadata=good).outputs
         assert health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest()).status
         assert kserve(opened).ServerLive(service_pb2.ServerLiveRequest()).live
-    assert ask(port, "GET", "/v2/health/ready")[0] == 200
+    eventually(lambda: ask(port, "GET", "/v2/health/ready")[0] == 200)
     assert ask(port, "GET", f"/v2/models/{MODEL}")[0] == 401
     infer = f"/v2/models/{MODEL}/infer"
     assert ask(port, "POST", infer, infer_json([5]))[0] == 401
