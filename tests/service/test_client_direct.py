@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 from ganvas.kserve import v2_pb2 as kserve
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_client import (
-    AsyncSampler,
     DeadlineExceededError,
     InternalError,
     InvalidArgumentError,
@@ -22,9 +20,8 @@ from ganvas_client import (
     Sampler,
     direct,
 )
+from tests.support.asking import CLIENTS, Ask
 from tests.support.scripted import BATCH_SIZE, DIGEST, Failure, Scripted, serving
-
-Ask = Callable[..., list[Any]]
 
 MAX_COUNT = 300
 MODEL = pb.Model(
@@ -89,21 +86,7 @@ class Gateway(Scripted):
         return reply
 
 
-def ask(address: str, method: str, *args: Any, **kwargs: Any) -> list[Any]:
-    with Sampler(address) as sampler:
-        return list(getattr(sampler, method)(*args, **kwargs))
-
-
-def ask_async(address: str, method: str, *args: Any, **kwargs: Any) -> list[Any]:
-    async def work() -> list[Any]:
-        async with AsyncSampler(address) as sampler:
-            call = getattr(sampler, method)(*args, **kwargs)
-            return [image async for image in call] if hasattr(call, "__aiter__") else list(await call)
-
-    return asyncio.run(work())
-
-
-@pytest.fixture(params=[ask, ask_async], ids=["sync", "async"])
+@pytest.fixture(params=CLIENTS.values(), ids=CLIENTS)
 def asked(request: pytest.FixtureRequest) -> Ask:
     chosen: Ask = request.param
     return chosen

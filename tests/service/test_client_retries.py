@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +12,6 @@ import grpc
 import pytest
 
 from ganvas_client import (
-    AsyncSampler,
     CallCancelledError,
     DeadlineExceededError,
     FailedPreconditionError,
@@ -25,6 +23,7 @@ from ganvas_client import (
     UnavailableError,
 )
 from serving.repository.reader import Repository
+from tests.support.asking import THROUGH_THE_SERVICE, Ask
 from tests.support.kserve import KServe
 from tests.support.scripted import DIGEST, Failure, Scripted, serving
 from tests.support.service import LoopThread, running_service
@@ -33,24 +32,8 @@ AWAY = Failure()
 BUSY = Failure(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="busy.", metadata=(("grpc-retry-pushback-ms", "30"),))
 LIMITED = Failure(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="slow down.", metadata=(("retry-after", "0"),))
 
-Ask = Callable[..., list[Any]]
 
-
-def ask(address: str, method: str, *args: Any, **kwargs: Any) -> list[Any]:
-    with Sampler(address, direct=False) as sampler:
-        return list(getattr(sampler, method)(*args, **kwargs))
-
-
-def ask_async(address: str, method: str, *args: Any, **kwargs: Any) -> list[Any]:
-    async def work() -> list[Any]:
-        async with AsyncSampler(address, direct=False) as sampler:
-            call = getattr(sampler, method)(*args, **kwargs)
-            return [image async for image in call] if hasattr(call, "__aiter__") else list(await call)
-
-    return asyncio.run(work())
-
-
-@pytest.fixture(params=[ask, ask_async], ids=["sync", "async"])
+@pytest.fixture(params=THROUGH_THE_SERVICE.values(), ids=THROUGH_THE_SERVICE)
 def asked(request: pytest.FixtureRequest) -> Ask:
     chosen: Ask = request.param
     return chosen
@@ -69,7 +52,7 @@ def test_hint_of_the_service_is_waited_for() -> None:
     hint = Failure(code=BUSY.code, metadata=(("grpc-retry-pushback-ms", "400"),))
     with serving(Scripted(failures=[hint])) as address:
         start = time.monotonic()
-        ask(address, "sample", "m", 7)
+        THROUGH_THE_SERVICE["sync"](address, "sample", "m", 7)
         assert time.monotonic() - start >= 0.4
 
 
@@ -85,7 +68,7 @@ def test_hint_beyond_the_deadline_ends_the_call_at_once() -> None:
     late = Failure(code=BUSY.code, details="busy.", metadata=(("grpc-retry-pushback-ms", "90000"),))
     handler = Scripted(failures=[late], forever=True)
     with serving(handler) as address, pytest.raises(ResourceExhaustedError, match=r"^busy\.$") as caught:
-        ask(address, "sample", "m", 7, timeout_s=60)
+        THROUGH_THE_SERVICE["sync"](address, "sample", "m", 7, timeout_s=60)
     assert caught.value.retry_after_s == 90
     assert handler.attempts == 1
 

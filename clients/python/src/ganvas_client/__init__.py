@@ -5,6 +5,7 @@ with Sampler("127.0.0.1:50051") as sampler:
     images.array      # uint8 [64, 32, 32, 1]
 """
 
+from ganvas_client.async_sampler import AsyncSampler
 from ganvas_client.errors import (
     CallCancelledError,
     DeadlineExceededError,
@@ -19,8 +20,9 @@ from ganvas_client.errors import (
     UnimplementedError,
 )
 from ganvas_client.results import Format, Image, ImageInfo, Images, Limits, ModelInfo, Posterior, Timing
-from ganvas_client.sampler import DEFAULT_ADDRESS, AsyncSampler, Sampler
+from ganvas_client.sampler import Sampler
 from ganvas_core.certificate import Certificate, CertificateError
+from ganvas_core.names import DEFAULT_ADDRESS
 from ganvas_core.noise import latents
 
 __all__ = [

@@ -1,0 +1,301 @@
+"""AsyncSampler: the calls of ganvas_client.calls over a channel of grpc.aio. ganvas_client.sampler says more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType, TracebackType
+from typing import Any, ClassVar, TypeVar
+
+import grpc
+import grpc.aio
+from numpy.typing import ArrayLike
+
+from ganvas.kserve import v2_pb2 as kserve
+from ganvas_client import calls, tracing
+from ganvas_client.arguments import ImagesLike, Labels, Seeds
+from ganvas_client.calls import StreamCall, UnaryCall
+from ganvas_client.direct import IN_FLIGHT, DirectCall, NotDirectError
+from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
+from ganvas_client.streams import Progress
+from ganvas_client.transport import Client, Running
+
+__all__ = ["AsyncSampler"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """A batch that was sent to Triton by grpc.aio."""
+
+    call: Any
+    ended: asyncio.Future[None]
+    """To wait for: the end of a task that awaits the call itself would cancel it."""
+
+
+class AsyncSampler(Client):
+    """A connection to the sampling service for asyncio. Close it, or use it in an `async with`.
+
+    The methods are Sampler's, awaitable.
+    """
+
+    _transport: ClassVar[ModuleType] = grpc.aio
+
+    @cached_property
+    def _under_way(self) -> set[_Batch]:
+        """Garbage collection would cancel them."""
+        return set()
+
+    async def sample(
+        self,
+        model: str,
+        seeds: Seeds,
+        *,
+        labels: Labels | None = None,
+        truncation: float | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> Images:
+        """As Sampler.sample."""
+        return await self._call(
+            calls.sample(
+                model,
+                seeds,
+                labels=labels,
+                truncation=truncation,
+                format=format,
+                version=version,
+                digest=digest,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def sample_stream(
+        self,
+        model: str,
+        seeds: Seeds,
+        *,
+        labels: Labels | None = None,
+        truncation: float | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 600.0,
+    ) -> AsyncGenerator[Image, None]:
+        """As Sampler.sample_stream."""
+        return self._stream(
+            calls.sample_stream(
+                model,
+                seeds,
+                labels=labels,
+                truncation=truncation,
+                format=format,
+                version=version,
+                digest=digest,
+                timeout_s=timeout_s,
+            )
+        )
+
+    async def decode(
+        self,
+        model: str,
+        latents: ArrayLike,
+        *,
+        labels: Labels | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> Images:
+        """As Sampler.decode."""
+        return await self._call(
+            calls.decode(
+                model, latents, labels=labels, format=format, version=version, digest=digest, timeout_s=timeout_s
+            )
+        )
+
+    async def encode(
+        self,
+        model: str,
+        images: ImagesLike,
+        *,
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> Posterior:
+        """As Sampler.encode."""
+        return await self._call(calls.encode(model, images, version=version, digest=digest, timeout_s=timeout_s))
+
+    def walk(
+        self,
+        model: str,
+        seeds: Seeds,
+        *,
+        steps: int = 16,
+        loop: bool = False,
+        label: int | str | None = None,
+        truncation: float | None = None,
+        format: Format = "raw",
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 600.0,
+    ) -> AsyncGenerator[Image, None]:
+        """As Sampler.walk."""
+        return self._stream(
+            calls.walk(
+                model,
+                seeds,
+                steps=steps,
+                loop=loop,
+                label=label,
+                truncation=truncation,
+                format=format,
+                version=version,
+                digest=digest,
+                timeout_s=timeout_s,
+            )
+        )
+
+    async def models(
+        self,
+        *,
+        timeout_s: float | None = 60.0,
+    ) -> list[ModelInfo]:
+        """As Sampler.models."""
+        return await self._call(calls.models(timeout_s=timeout_s))
+
+    async def model(
+        self,
+        name: str,
+        *,
+        version: int | str | None = None,
+        digest: str | None = None,
+        timeout_s: float | None = 60.0,
+    ) -> ModelInfo:
+        """As Sampler.model."""
+        return await self._call(calls.model(name, version=version, digest=digest, timeout_s=timeout_s))
+
+    async def close(self) -> None:
+        """End the connection and every call on it."""
+        self._closed.set()
+        await self._channel.close()
+
+    async def __aenter__(self) -> AsyncSampler:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(self, call: UnaryCall[T]) -> T:
+        with tracing.span(call.rpc, self.address) as headers:
+            running = self._begin(call, headers)
+            direct = await self._prepare(running)
+            if direct is not None:
+                try:
+                    result: T = direct.result([reply async for _, reply in self._batches(direct, running)])
+                    return result
+                except NotDirectError:
+                    pass
+            if (parts := running.in_parts()) is not None:
+                gathered: T = running.gathered([image async for image in self._from_service(running, parts)])
+                return gathered
+            while True:
+                try:
+                    attempt = running.start(call.request)
+                    reply = await attempt
+                    return call.read(reply, running.answered(await attempt.trailing_metadata()))
+                except grpc.RpcError as error:
+                    await self._wait(running.attempts.wait_s(error))
+
+    async def _stream(self, call: StreamCall) -> AsyncGenerator[Image, None]:
+        with tracing.span(call.rpc, self.address) as headers:
+            running = self._begin(call, headers)
+            direct = await self._prepare(running)
+            progress = Progress(call.request)
+            if direct is not None:
+                try:
+                    async for span, reply in self._batches(direct, running):
+                        for image in progress.take_images(direct.images(*span, reply)):
+                            yield image
+                    progress.finish()
+                    return
+                except NotDirectError:
+                    progress.resume()
+            async for image in self._from_service(running, progress):
+                yield image
+
+    async def _from_service(self, running: Running, progress: Progress) -> AsyncGenerator[Image, None]:
+        """What is missing of a stream."""
+        while True:
+            replies = running.start(progress.request)
+            try:
+                async for reply in replies:
+                    for image in progress.take(reply, running.answered(await replies.initial_metadata())):
+                        yield image
+                progress.finish()
+                return
+            except grpc.RpcError as error:
+                if progress.done:
+                    return
+                await self._wait(running.attempts.wait_s(error))
+                progress.resume()
+            finally:
+                replies.cancel()
+
+    async def _prepare(self, running: Running) -> DirectCall | None:
+        if (lookup := running.lookup()) is None:
+            return running.prepare(None)
+        info = await self._call(lookup)
+        return running.prepare(info)
+
+    async def _batches(
+        self, direct: DirectCall, running: Running
+    ) -> AsyncGenerator[tuple[tuple[int, int], kserve.ModelInferResponse], None]:
+        """Every batch of a call with Triton's reply, in order.
+
+        Raises:
+            NotDirectError: Triton did not answer one of them.
+        """
+        spans = direct.spans()
+        under_way: deque[tuple[tuple[int, int], _Batch]] = deque()
+        while True:
+            while len(under_way) < IN_FLIGHT and (span := next(spans, None)) is not None:
+                under_way.append((span, self._send(running, direct.request(*span))))
+            if not under_way:
+                return
+            first, attempt = under_way.popleft()
+            while True:
+                try:
+                    await attempt.ended
+                    reply = await attempt.call
+                    break
+                except grpc.RpcError as error:
+                    await self._wait(running.direct_wait_s(error))
+                    attempt = self._send(running, direct.request(*first))
+            running.answered(None)
+            yield first, reply
+
+    def _send(self, running: Running, request: kserve.ModelInferRequest) -> _Batch:
+        """Send a batch, which ends even if nobody waits for it: see Sampler._batches."""
+        batch = _Batch(running.infer(request), asyncio.get_running_loop().create_future())
+        self._under_way.add(batch)
+
+        def end(_: Any) -> None:
+            self._under_way.discard(batch)
+            if not batch.ended.done():
+                batch.ended.set_result(None)
+
+        batch.call.add_done_callback(end)
+        return batch
+
+    async def _wait(self, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
+        self._check_open()
