@@ -64,7 +64,7 @@ def test_wrong_checkpoint_to_start_from_leaves_no_run_behind(tmp_path: Path) -> 
     save_tiny(tmp_path / "vae", "vae")
     for source, code, message in (
         (tmp_path / "vae", 2, "is a vae, and digits-gan is a dcgan: only one family has the same networks"),
-        (tmp_path / "nothing", 1, "is not a checkpoint folder"),
+        (tmp_path / "nothing", 2, "is not a checkpoint folder"),
     ):
         result = run(train_verb, ["digits-gan", "--from", str(source), "--out", str(tmp_path / "run")])
         assert (result.exit_code, result.stdout) == (code, "")
