@@ -86,7 +86,7 @@ class Gateway(Scripted):
         return reply
 
 
-@pytest.fixture(params=CLIENTS.values(), ids=CLIENTS)
+@pytest.fixture(params=list(CLIENTS.values()), ids=list(CLIENTS))
 def asked(request: pytest.FixtureRequest) -> Ask:
     chosen: Ask = request.param
     return chosen

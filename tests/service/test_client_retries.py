@@ -33,7 +33,7 @@ BUSY = Failure(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="busy.", metadat
 LIMITED = Failure(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="slow down.", metadata=(("retry-after", "0"),))
 
 
-@pytest.fixture(params=THROUGH_THE_SERVICE.values(), ids=THROUGH_THE_SERVICE)
+@pytest.fixture(params=list(THROUGH_THE_SERVICE.values()), ids=list(THROUGH_THE_SERVICE))
 def asked(request: pytest.FixtureRequest) -> Ask:
     chosen: Ask = request.param
     return chosen
