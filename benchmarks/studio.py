@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import re
 import statistics
 import sys
@@ -46,8 +45,7 @@ class Caller(asyncio.Protocol):
         self._rest = b""
         self._missing = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         self._send()
 
@@ -119,9 +117,9 @@ def main(model: str, repository: Path, seconds: float = 5.0, rounds: int = 5) ->
             service = closed_loop(target, concurrency=CALLERS, seconds=seconds, warmup_s=WARM_UP_S).images_per_s
             distinct = http_rate(port, [_distinct(base, fresh) for _ in range(CALLERS)], seconds)
             same = [f"{base}{seed}.png".encode() for seed in range(CALLERS)]
-            before = _computed(server.triton_http)
+            before = _computed(server.metrics)
             repeated = http_rate(port, [itertools.cycle(same) for _ in range(CALLERS)], seconds)
-            asked = _computed(server.triton_http) - before
+            asked = _computed(server.metrics) - before
             figures.append((service, distinct, repeated))
             print(
                 f"round {index + 1}: service {service:,.0f}, distinct {distinct:,.0f} ({distinct / service:.2f}), "
@@ -137,11 +135,11 @@ def _distinct(base: str, fresh: Iterator[int]) -> Iterator[bytes]:
     return (f"{base}{seed}.png".encode() for seed in fresh)
 
 
-def _computed(triton_http: str) -> int:
-    """Requests that Triton has run."""
-    with urllib.request.urlopen(f"http://{triton_http}/v2/models/stats") as response:
-        stats = json.load(response)["model_stats"]
-    return sum(int(entry["inference_stats"]["success"]["count"]) for entry in stats)
+def _computed(metrics: str) -> int:
+    """Images that Triton has computed."""
+    with urllib.request.urlopen(f"http://{metrics}/metrics") as response:
+        text = response.read().decode()
+    return sum(int(float(value)) for value in re.findall(r"^nv_inference_count\{.*\} (\S+)$", text, re.MULTILINE))
 
 
 def _compare(service: str, port: int, model: str, base: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from ganvas_core.cli import UserError
 
 STOP_TIMEOUT_S = 60.0
+_FIELDS = ("service", "triton_grpc", "triton_http", "metrics", "studio", "pid")
 
 
 class LocalServerError(UserError):
@@ -29,6 +30,7 @@ class LocalServer:
     service: str
     triton_grpc: str
     triton_http: str
+    metrics: str
     studio: str | None
     """Of `--http`, as a URL; None without it."""
     pid: int
@@ -89,7 +91,7 @@ def _wait_ready(process: subprocess.Popen[bytes], ready_file: Path, log_path: Pa
             raise LocalServerError(f"./ganvas serve was not ready within {timeout_s:.0f} s:\n{_tail(log_path)}")
         time.sleep(0.05)
     ready = json.loads(ready_file.read_text())
-    return LocalServer(**{field: ready[field] for field in ("service", "triton_grpc", "triton_http", "studio", "pid")})
+    return LocalServer(**{field: ready[field] for field in _FIELDS})
 
 
 def _tail(path: Path, num_lines: int = 20) -> str:
