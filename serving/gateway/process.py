@@ -24,7 +24,7 @@ from serving.gateway.install import find_envoy
 from serving.gateway.settings import GatewaySettings, Tls
 from serving.keys.store import Key, read_keys
 
-__all__ = ["GatewayError", "GatewayProcess"]
+__all__ = ["GatewayError", "GatewayProcess", "check_tls"]
 
 GUARD = Path(__file__).resolve().parents[1] / "guard.py"
 POLL_S = 0.05
@@ -78,7 +78,7 @@ class GatewayProcess:
             raise RuntimeError("this gateway was started before; make a new GatewayProcess.")
         envoy = find_envoy()
         if self.settings.tls is not None:
-            _check_tls(self.settings.tls)
+            check_tls(self.settings.tls)
         if self.keys_file is not None:
             self._keys_seen = _fingerprint(self.keys_file)
             self.settings = dataclasses.replace(self.settings, keys=read_keys(self.keys_file))
@@ -322,11 +322,11 @@ def _fingerprint(path: Path) -> tuple[int, int, int] | None:
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
-def _check_tls(tls: Tls) -> None:
+def check_tls(tls: Tls) -> None:
     """Envoy would wait for files that it cannot use until they are there.
 
     Raises:
-        GatewayError: names the file.
+        UsageError: names the file.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:

@@ -15,7 +15,7 @@ from ganvas.v1 import sampler_pb2
 from serving.gateway.clusters import SERVICE, TRITON_GRPC, TRITON_HTTP
 from serving.gateway.messages import count, inline, packed, seconds
 from serving.gateway.rates import rate_limits
-from serving.gateway.scripts import access_script, frames_script, json_script
+from serving.gateway.scripts import access_script, direct_script, json_script
 from serving.gateway.settings import GatewaySettings
 
 __all__ = ["PUBLIC_PATHS", "ROUTES_NAME", "inner_routes", "routes"]
@@ -27,15 +27,8 @@ ACCESS, BODY, SIZE, RATE = "ganvas.access", "ganvas.body", "ganvas.size", "ganva
 
 SAMPLER = sampler_pb2.DESCRIPTOR.services_by_name["Sampler"]
 KSERVE = "/inference.GRPCInferenceService/"
-UNARY_KSERVE = (
-    "ServerLive",
-    "ServerReady",
-    "ModelReady",
-    "ServerMetadata",
-    "ModelMetadata",
-    "ModelConfig",
-    "ModelInfer",
-)
+SERVER_KSERVE = ("ServerLive", "ServerReady", "ServerMetadata")
+MODEL_KSERVE = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelInfer")
 STREAM_KSERVE = "ModelStreamInfer"
 REFLECTION = tuple(f"/grpc.reflection.{v}.ServerReflection/ServerReflectionInfo" for v in ("v1", "v1alpha"))
 HEALTH, WATCH, HEALTH_LIST = (f"/grpc.health.v1.Health/{method}" for method in ("Check", "Watch", "List"))
@@ -58,7 +51,9 @@ PUBLIC_PATHS = (
 
 
 def routes(settings: GatewaySettings) -> Any:
-    """The whole list. What depends on keys is in here too, so that a change of keys is a change of routes alone."""
+    """The whole list. What depends on keys and on default versions is in here too, so that a change of either is a
+    change of routes alone."""
+    script = access_script(settings.keys, PUBLIC_PATHS, settings.default_versions)
     host = VirtualHost(
         name="gateway",
         domains=["*"],
@@ -79,7 +74,7 @@ def routes(settings: GatewaySettings) -> Any:
             ),
         ],
         typed_per_filter_config={
-            ACCESS: packed(LuaPerRoute(source_code=inline(access_script(settings.keys, PUBLIC_PATHS)))),
+            ACCESS: packed(LuaPerRoute(source_code=inline(script))),
             **({RATE: packed(limits)} if (limits := rate_limits(settings.keys or ())) else {}),
         },
     )
@@ -128,10 +123,16 @@ def _infrastructure_routes(settings: GatewaySettings) -> list[Any]:
 def _triton_routes(settings: GatewaySettings) -> list[Any]:
     infer = {"safe_regex": {"regex": HTTP_INFER}}
     json = packed(LuaPerRoute(source_code=inline(json_script(settings.max_json_depth))))
-    frames = packed(LuaPerRoute(source_code=inline(frames_script(settings.max_direct_bytes))))
+    direct = packed(
+        LuaPerRoute(source_code=inline(direct_script(settings.max_direct_bytes, settings.default_versions)))
+    )
     return [
-        *(_route({"path": KSERVE + method}, "POST", max_bytes=settings.max_direct_bytes) for method in UNARY_KSERVE),
-        _route({"path": KSERVE + STREAM_KSERVE}, "POST", body=frames),
+        *(_route({"path": KSERVE + method}, "POST", max_bytes=settings.max_direct_bytes) for method in SERVER_KSERVE),
+        *(
+            _route({"path": KSERVE + method}, "POST", max_bytes=settings.max_direct_bytes, body=direct)
+            for method in MODEL_KSERVE
+        ),
+        _route({"path": KSERVE + STREAM_KSERVE}, "POST", body=direct),
         *(_route({"safe_regex": {"regex": path}}, "GET", max_bytes=settings.max_sample_bytes) for path in HTTP_GET),
         _refuse(infer, "content-encoding", 415, "a request must not be compressed: send it without content-encoding."),
         _route(infer, "POST", max_bytes=settings.max_direct_bytes, body=json),

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from serving.gateway.clusters import key_cluster
 from serving.keys.store import Key
 
-__all__ = ["access_script", "frames_script", "json_script"]
+__all__ = ["access_script", "direct_script", "json_script"]
 
 FOLDER = Path(__file__).parent / "lua"
 
 
-def access_script(keys: Sequence[Key] | None, public: Iterable[str]) -> str:
+def access_script(keys: Sequence[Key] | None, public: Iterable[str], defaults: Mapping[str, int] | None) -> str:
     """Who calls, and where the request goes.
 
     Args:
         keys: None asks nobody for a key.
+        defaults: as GatewaySettings.default_versions.
     """
     table = "nil" if keys is None else "{\n" + "".join(map(_entry, keys)) + "}"
     paths = ", ".join(f'["{path}"] = true' for path in public)
-    head = f"local keys = {table}\nlocal public = {{ {paths} }}\n"
+    head = f"local keys = {table}\nlocal public = {{ {paths} }}\n{_versions(defaults)}"
     return _read("sha256") + head + _read("access")
 
 
@@ -30,15 +31,22 @@ def json_script(max_depth: int) -> str:
     return f"local max_depth = {max_depth}\n" + _read("json")
 
 
-def frames_script(max_bytes: int) -> str:
-    """The bound of each message in a stream."""
-    return f"local max_bytes = {max_bytes}\n" + _read("frames")
+def direct_script(max_bytes: int, defaults: Mapping[str, int] | None) -> str:
+    """The bound of each message to Triton, and the version that it means when it names none."""
+    return f"local max_bytes = {max_bytes}\n{_versions(defaults)}" + _read("direct")
 
 
 def _entry(key: Key) -> str:
     """One line of the table. Names and digests hold no character that Lua could take for its own."""
     cluster = f'"{name}"' if (name := key_cluster(key)) else "nil"
     return f'  ["{key.id}"] = {{ name = "{key.name}", digest = "{key.sha256}", cluster = {cluster} }},\n'
+
+
+def _versions(defaults: Mapping[str, int] | None) -> str:
+    if defaults is None:
+        return "local defaults = nil\n"
+    entries = ", ".join(f'["{model}"] = "{version}"' for model, version in defaults.items())
+    return f"local defaults = {{ {entries} }}\n"
 
 
 def _read(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,9 @@ class GatewaySettings:
     tls: Tls | None = None
     keys: Sequence[Key] | None = None
     """None: nobody is asked for a key."""
+    default_versions: Mapping[str, int] | None = None
+    """Of each Triton model, the version that a direct call means when it names none; one that is not here has none.
+    None: Triton's newest, whatever it is."""
 
     max_connections: int = 4096
     max_connection_streams: int = 256

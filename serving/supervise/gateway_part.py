@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import http.client
+import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ganvas_core.cli import UserError
-from serving.gateway.process import GatewayProcess
+from ganvas_core.names import companions
+from serving.gateway.process import GatewayError, GatewayProcess
 from serving.gateway.settings import GatewaySettings, Tls
 from serving.options import ServeOptions, address_of
+from serving.service.logs import logfmt
 from serving.supervise.service_part import describe_end
 from serving.supervise.triton_part import wait_for_end
+from serving.triton.ports import PortError, port_problem
 
-__all__ = ["GatewayPart", "settings_of"]
+__all__ = ["GatewayPart", "settings_of", "tls_of"]
 
 READY_S = 30.0
 GRACE_S = 2.0
 MIB = 2**20
+AGAIN_S = 0.5
 REQUEST_BYTES, SAMPLE_BYTES, STREAM_BYTES = 64 * 1024, 64, 32
 """A request without its images, and what each image adds: seed, label and room."""
+
+logger = logging.getLogger("ganvas.supervisor")
 
 
 class GatewayPart:
@@ -44,6 +53,8 @@ class GatewayPart:
         self._keys_file = keys_file
         self._process: GatewayProcess | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._directing: asyncio.Task[None] | None = None
+        self._directed = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
@@ -54,6 +65,17 @@ class GatewayPart:
         """Whether the keys in use are those of the keys file as it is now; None: there is none, or no gateway."""
         return None if self._keys_file is None or self._process is None else self._process.keys_ok
 
+    def direct(self, defaults: Mapping[str, int]) -> None:
+        """Send direct calls that name no version to these versions from now on.
+
+        Args:
+            defaults: model name to version; a model that is not here has no version to send them to.
+        """
+        versions = {model: version for name, version in defaults.items() for model in (name, *companions(name))}
+        if versions != self._settings.default_versions:
+            self._settings = dataclasses.replace(self._settings, default_versions=versions)
+            self._directed.set()
+
     async def start(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         process = GatewayProcess(self._settings, self._folder, keys_file=self._keys_file)
@@ -61,9 +83,15 @@ class GatewayPart:
         self._starting = asyncio.create_task(asyncio.to_thread(process.start))
         self._process = process
         await asyncio.shield(self._starting)
+        self._directing = asyncio.create_task(self._follow(process))
 
     async def wait_ready(self) -> None:
-        await asyncio.to_thread(self._running().wait_ready, READY_S)
+        try:
+            await asyncio.to_thread(self._running().wait_ready, READY_S)
+        except GatewayError:
+            if problem := self._port_problem():
+                raise PortError(problem) from None
+            raise
 
     async def wait(self) -> str:
         process = self._running()
@@ -71,7 +99,8 @@ class GatewayPart:
         await wait_for_end(process.pid)
         while (code := process.poll()) is None:
             await asyncio.sleep(0.01)
-        return f"{describe_end(code)}.\nIts log ends:\n{process.log_tail()}"
+        how = self._port_problem() or f"{describe_end(code)}."
+        return f"{how}\nIts log ends:\n{process.log_tail()}"
 
     def read_metrics(self) -> str:
         """Envoy's, in Prometheus' text format; empty while it is away. It asks over a socket, so not on the loop."""
@@ -83,12 +112,30 @@ class GatewayPart:
             self._process.hurry()
 
     async def stop(self) -> None:
+        if self._directing is not None:
+            self._directing.cancel()
         if self._starting is not None:
             with contextlib.suppress(UserError):
                 await self._starting
         if self._process is not None:
             await asyncio.to_thread(self._process.stop, self.grace_s)
             self._process = None
+
+    async def _follow(self, process: GatewayProcess) -> None:
+        """Have a running gateway take over what `direct` says. Never returns."""
+        while True:
+            await self._directed.wait()
+            self._directed.clear()
+            try:
+                await asyncio.to_thread(process.update, default_versions=self._settings.default_versions)
+            except (UserError, OSError, http.client.HTTPException) as error:
+                logger.warning(logfmt(event="default-not-routed", reason=str(error)))
+                self._directed.set()
+                await asyncio.sleep(AGAIN_S)
+
+    def _port_problem(self) -> str | None:
+        """Of a gateway that has ended: who else has its port."""
+        return port_problem("--port", self._settings.host, self._settings.port)
 
     def _running(self) -> GatewayProcess:
         if self._process is None:
@@ -102,16 +149,13 @@ def settings_of(options: ServeOptions, *, service: Sequence[str]) -> GatewaySett
     Args:
         service: where the sampling service answers.
     """
-    tls = None
-    if options.tls_cert is not None and options.tls_key is not None:
-        tls = Tls(certificate=options.tls_cert, key=options.tls_key, client_ca=options.tls_client_ca)
     return GatewaySettings(
         host="127.0.0.1" if options.host == "localhost" else options.host,
         port=options.port,
         service=service,
         triton_grpc=[address_of("127.0.0.1", options.triton_grpc_port)],
         triton_http=[address_of("127.0.0.1", options.triton_http_port)],
-        tls=tls,
+        tls=tls_of(options),
         max_connections=options.max_connections,
         max_connection_streams=options.max_connection_streams,
         max_direct_requests=options.max_direct_requests,
@@ -125,3 +169,10 @@ def settings_of(options: ServeOptions, *, service: Sequence[str]) -> GatewaySett
         otlp_endpoint=options.otlp_endpoint,
         trace_fraction=options.trace_fraction,
     )
+
+
+def tls_of(options: ServeOptions) -> Tls | None:
+    """None without TLS."""
+    if options.tls_cert is None or options.tls_key is None:
+        return None
+    return Tls(certificate=options.tls_cert, key=options.tls_key, client_ca=options.tls_client_ca)

@@ -17,6 +17,9 @@ from typing import Any
 from rich.console import Console
 
 from ganvas_core.cli import UserError
+from ganvas_core.files import locked
+from serving.gateway.process import check_tls
+from serving.keys.store import read_keys
 from serving.options import ServeOptions, address_of
 from serving.repository.pins import not_kept, read_pins
 from serving.repository.reader import (
@@ -27,7 +30,7 @@ from serving.repository.reader import (
     list_versions,
 )
 from serving.service.logs import logfmt, set_up_logging
-from serving.supervise.gateway_part import GatewayPart, settings_of
+from serving.supervise.gateway_part import GatewayPart, settings_of, tls_of
 from serving.supervise.medic import Medic
 from serving.supervise.metrics import MetricsServer, read_http, supervisor_metrics
 from serving.supervise.output import Output, TextOutput
@@ -73,6 +76,10 @@ def supervise(options: ServeOptions, console: Console) -> int:
     with ExitStack() as stack:
         read_pins(options.repository)  # what is unreadable must not become the newest version
         check_config_name(options.repository, options.config_name)
+        if (tls := tls_of(options)) is not None:
+            check_tls(tls)
+        if options.keys_file is not None:
+            read_keys(options.keys_file)
         stack.enter_context(claimed_ready_file(options.ready_file))
         ports = choose_ports(options.addresses())
         log = stack.enter_context(_log_output(options))
@@ -162,6 +169,12 @@ class Supervisor:
             environ=run.environ,
             log=log,
         )
+        self._gateway: GatewayPart | None = None
+        parts: list[Part] = [self._triton, self._service]
+        if socket is not None:
+            settings = settings_of(options, service=[socket])
+            self._gateway = GatewayPart(settings, run.path, keys_file=options.keys_file)
+            parts.append(self._gateway)
         self.versions = Versions(
             source,
             staging,
@@ -170,13 +183,10 @@ class Supervisor:
             self._service,
             load_s=options.start_s,
             retire_s=options.drain_s,
+            direct=self._gateway.direct if self._gateway else lambda _: None,
         )
-        self._gateway: GatewayPart | None = None
-        parts: list[Part] = [self._triton, self._service]
-        if socket is not None:
-            settings = settings_of(options, service=[socket])
-            self._gateway = GatewayPart(settings, run.path, keys_file=options.keys_file)
-            parts.append(self._gateway)
+        if self._gateway is not None:
+            self._gateway.direct(self.versions.wanted().defaults)
         self._studio: StudioPart | None = None
         if options.http is not None:
             self._studio = StudioPart(options, source=source, folder=run.path, environ=run.environ, log=log)
@@ -393,13 +403,19 @@ def _log_output(options: ServeOptions) -> Iterator[Output]:
         with _output(STDERR) as output:
             yield output
         return
-    try:
-        options.log_dir.mkdir(parents=True, exist_ok=True)
-        file = (options.log_dir / "service.log").open("ab")
-    except OSError as error:
-        raise ServeError(f"--log-dir {options.log_dir}: {error.strerror}.") from None
-    with file, _output(file.fileno()) as output:
-        yield output
+    path = options.log_dir / "service.log"
+    with ExitStack() as stack:
+        try:
+            options.log_dir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path))
+            file = stack.enter_context(path.open("ab"))
+        except BlockingIOError:
+            raise ServeError(
+                f"--log-dir {options.log_dir} belongs to another ./ganvas serve that is running. Choose another folder."
+            ) from None
+        except OSError as error:
+            raise ServeError(f"--log-dir {options.log_dir}: {error.strerror}.") from None
+        yield stack.enter_context(_output(file.fileno()))
 
 
 @contextmanager

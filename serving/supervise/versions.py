@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -42,6 +42,7 @@ class Versions:
         repository: what is staged at the start.
         load_s: how long Triton and the service get for one version.
         retire_s: how long calls that have a version may go on with it once it is retired.
+        direct: takes the default version of each model whenever something changes.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Versions:
         *,
         load_s: float,
         retire_s: float,
+        direct: Callable[[Mapping[str, int]], None] = lambda _: None,
     ) -> None:
         self.entries: dict[VersionId, ModelVersion] = {
             (entry.name, entry.version): entry for entry in repository.versions
@@ -71,6 +73,7 @@ class Versions:
         self._service = service
         self._load_s = load_s
         self._retire_s = retire_s
+        self._direct = direct
         self._loads = dict.fromkeys(self.entries, 1)
         self._proven = set(self.entries)
         self.pins_ok = True
@@ -134,8 +137,10 @@ class Versions:
             verdict.set_result(reason)
 
     def tell(self) -> None:
-        """Let the service know what is wanted."""
-        self._service.command("serve", **self.wanted().to_command())
+        """Let the service and the gateway know what is wanted."""
+        wanted = self.wanted()
+        self._service.command("serve", **wanted.to_command())
+        self._direct(wanted.defaults)
 
     async def follow(self) -> None:
         """Follow the repository. Never returns."""

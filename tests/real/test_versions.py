@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import threading
 import time
@@ -19,6 +20,7 @@ from onnx import numpy_helper
 from ganvas.v1 import sampler_pb2_grpc
 from ganvas_core.certificate import Certificate, file_sha256
 from serving.repository.pins import write_pins
+from tests.support.gateway import channel, eventually, infer_json, infer_request, kserve
 from tests.support.serve import BACK_S, Serve, running_serve
 from tests.support.service import CHANNEL_OPTIONS, sample_request
 
@@ -149,3 +151,28 @@ def test_damaged_pin_takes_the_default_out_and_a_restored_one_brings_it_back(rep
             except grpc.RpcError:
                 assert time.monotonic() < end
                 time.sleep(0.1)
+
+
+def test_direct_calls_follow_the_pin(repository: Path, tmp_path: Path) -> None:
+    publish(repository, 2)
+    write_pins(repository, {MODEL: 1})
+    with (
+        running_serve(repository, tmp_path) as serve,
+        channel(int(serve.ready["service"].rpartition(":")[2])) as opened,
+    ):
+
+        def answering() -> tuple[str, str]:
+            """The versions that answer by gRPC and by HTTP when none is named."""
+            with urllib.request.urlopen(
+                urllib.request.Request(f"http://{serve.ready['service']}/v2/models/{MODEL}/infer", infer_json([5]))
+            ) as reply:
+                head = json.loads(reply.read()[: int(reply.headers["Inference-Header-Content-Length"])])
+            return kserve(opened).ModelInfer(infer_request([5]), timeout=BACK_S).model_version, head["model_version"]
+
+        assert answering() == ("1", "1")
+        write_pins(repository, {})
+        eventually(lambda: answering() == ("2", "2"), BACK_S)
+        with channel(int(serve.ready["triton_grpc"].rpartition(":")[2])) as direct:
+            write_pins(repository, {MODEL: 1})
+            eventually(lambda: answering() == ("1", "1"), BACK_S)
+            assert kserve(direct).ModelInfer(infer_request([5])).model_version == "2"  # as docs/protocol.md says

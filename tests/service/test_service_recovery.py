@@ -159,3 +159,25 @@ def test_version_that_is_out_fails_at_once_and_is_served_when_it_is_not(
     loop_thread.run(want(Wanted(versions=versions)))
     assert len(accepted.result(TIMEOUT_S).images) == 4
     assert len(service.stub.Sample(sample_request(4), timeout=TIMEOUT_S).images) == 4
+
+
+def test_list_says_what_is_out(service: Service, loop_thread: LoopThread, repository: Repository) -> None:
+    versions = {(entry.name, entry.version): 1 for entry in repository.versions}
+    without = {key: loads for key, loads in versions.items() if key != ("tiny-gan", 1)}
+
+    async def want(wanted: Wanted) -> None:
+        service.server.models.want(wanted)
+
+    def listed() -> dict[str, pb.Model]:
+        return {model.name: model for model in service.stub.ListModels(pb.ListModelsRequest()).models}
+
+    before = listed()
+    loop_thread.run(want(Wanted(versions=without, out={("tiny-gan", 1): "is being loaded again"})))
+    out = pb.Model(name="tiny-gan", version="1", out="is being loaded again")
+    assert listed() == before | {"tiny-gan": out}
+    # A pin that cannot be kept: the other version is there for those who name it.
+    pinned = Wanted(versions=versions, defaults={"tiny-gan": 2}, out={("tiny-gan", 2): "is pinned"})
+    loop_thread.run(want(pinned))
+    assert listed() == before | {"tiny-gan": pb.Model(name="tiny-gan", version="2", versions=["1"], out="is pinned")}
+    loop_thread.run(want(Wanted(versions=versions)))
+    assert listed() == before

@@ -1,6 +1,7 @@
--- Who calls, and which cluster gets the request. Before this text stand sha256.lua and two tables from our options:
+-- Who calls, and which cluster gets the request. Before this text stand sha256.lua and three tables:
 --   keys = nil (none are asked for), or {[id] = {name = "…", digest = "64 hex digits", cluster = "…" or nil}}
 --   public = {[path] = true}: what needs no key
+--   defaults = nil (Triton's newest), or {[model] = "version"}: what a direct call means that names no version
 local SERVICE, TRITON_GRPC, TRITON_HTTP = "service", "triton-grpc", "triton-http"
 local NOBODY = { 0, 0, 0, 0, 0, 0, 0, 0 }
 
@@ -52,6 +53,13 @@ local function cluster_of(path)
   return nil
 end
 
+-- By gRPC direct.lua does the same. No version has the number 0, so it is not found.
+local function with_version(path)
+  local model, rest = string.match(path, "^/v2/models/([%w_.-]+)(.*)$")
+  if not model or string.find(rest, "^/versions/") then return path end
+  return "/v2/models/" .. model .. "/versions/" .. (defaults[model] or "0") .. rest
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local path = string.match(headers:get(":path") or "", "^[^?]*")
@@ -78,6 +86,7 @@ function envoy_on_request(handle)
   headers:remove("x-api-key")
   headers:replace("x-ganvas-caller", caller or anonymous(handle))
   headers:replace("x-ganvas-cluster", cluster)
+  if defaults then headers:replace(":path", with_version(headers:get(":path"))) end
 end
 
 -- A model whose process has died, or which is being loaded anew, is away for a while: Triton calls the first its own

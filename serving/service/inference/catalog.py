@@ -162,12 +162,21 @@ class Catalog:
         """Every version of every model, by name, oldest first."""
         return [model for versions in self._models.values() for model in versions.values()]
 
-    def current(self) -> list[ServedModel]:
-        """Of every model the version that an empty version means, by name; the newest if that one is out."""
-        return [versions.get(self._default(name), versions[max(versions)]) for name, versions in self._models.items()]
+    def describe(self) -> list[pb.Model]:
+        """Of every model the version that an empty version means, by name; of one that is out, no more than that."""
+        found = []
+        for name in sorted({*self._models, *(name for name, _ in self._out)}):
+            version, versions = self._default(name), self.versions(name)
+            if version in versions:
+                found.append(self._models[name][version].describe(versions))
+            else:
+                ready = [str(number) for number in versions]
+                found.append(pb.Model(name=name, version=str(version), versions=ready, out=self._out[name, version]))
+        return found
 
     def versions(self, name: str) -> list[int]:
-        return list(self._models[name])
+        """Those that are ready."""
+        return list(self._models.get(name, ()))
 
     def find(self, name: str, version: str, digest: str = "") -> ServedModel:
         """The model that a request names; an empty version is the default, or the newest that has the digest.

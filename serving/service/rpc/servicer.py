@@ -116,19 +116,17 @@ class Sampler:
         )
 
     async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
-        return pb.ListModelsResponse(models=[self._describe(model) for model in self.catalog.current()])
+        return pb.ListModelsResponse(models=self.catalog.describe())
 
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
         model = self._find(request)
         certificate_json = model.entry.certificate.to_json()
+        described = model.describe(self.catalog.versions(model.name))
         recent = _mean(self._recent.get((model.name, model.version)))
-        return pb.GetModelResponse(model=self._describe(model), certificate_json=certificate_json, recent=recent)
+        return pb.GetModelResponse(model=described, certificate_json=certificate_json, recent=recent)
 
     def _find(self, request: Any) -> ServedModel:
         return self.catalog.find(request.model, request.version, request.digest)
-
-    def _describe(self, model: ServedModel) -> pb.Model:
-        return model.describe(self.catalog.versions(model.name))
 
     def _admitted(
         self, plan: Plan, triton_model: str, call: Call, *, stream: bool = False

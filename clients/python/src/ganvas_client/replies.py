@@ -101,6 +101,7 @@ def _model(entry: sampler_pb2.Model, certificate_json: str, recent: Timing | Non
         golden=entry.golden,
         certificate_json=certificate_json,
         recent=recent,
+        out=entry.out,
     )
 
 

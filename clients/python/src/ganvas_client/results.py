@@ -177,7 +177,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """A model that is ready."""
+    """A model, in the version that an empty one means or in the one that was asked for."""
 
     name: str
     version: str
@@ -203,6 +203,9 @@ class ModelInfo:
     """certificate.json as exported; empty in a list of models."""
     recent: Timing | None = None
     """The mean of this version's last calls, of at most 100; None before the first, and in a list of models."""
+    out: str = ""
+    """In a list of models, why this version is out, so that calls without a version get UNAVAILABLE: all but name,
+    version and versions is empty then. Empty: it is served."""
 
     def certificate(self) -> Certificate:
         """The proof of export, parsed.

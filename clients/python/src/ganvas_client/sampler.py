@@ -196,7 +196,7 @@ class Sampler(Client):
         *,
         timeout_s: float | None = 60.0,
     ) -> list[ModelInfo]:
-        """Every model that is ready, in its newest version."""
+        """Every model, in the version that an empty one means; `out` says why one is not served."""
         return self._call(calls.models(timeout_s=timeout_s))
 
     def model(

@@ -227,7 +227,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., certificate_json: _Optional[str] = ..., recent: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "versions", "digest", "family", "height", "width", "channels", "latent_shape", "labels", "can_encode", "precision", "limits", "golden")
+    __slots__ = ("name", "version", "versions", "digest", "family", "height", "width", "channels", "latent_shape", "labels", "can_encode", "precision", "limits", "golden", "out")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -242,6 +242,7 @@ class Model(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     GOLDEN_FIELD_NUMBER: _ClassVar[int]
+    OUT_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     versions: _containers.RepeatedScalarFieldContainer[str]
@@ -256,7 +257,8 @@ class Model(_message.Message):
     precision: str
     limits: Limits
     golden: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., versions: _Optional[_Iterable[str]] = ..., digest: _Optional[str] = ..., family: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., latent_shape: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[str]] = ..., can_encode: _Optional[bool] = ..., precision: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., golden: _Optional[str] = ...) -> None: ...
+    out: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., versions: _Optional[_Iterable[str]] = ..., digest: _Optional[str] = ..., family: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., latent_shape: _Optional[_Iterable[int]] = ..., labels: _Optional[_Iterable[str]] = ..., can_encode: _Optional[bool] = ..., precision: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., golden: _Optional[str] = ..., out: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("truncation_max", "max_count", "max_stream_count", "max_batch_size")

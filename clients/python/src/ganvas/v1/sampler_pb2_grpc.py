@@ -110,7 +110,7 @@ class SamplerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Every model that is ready, newest version only.
+        """Every model, in the version that an empty one means.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
