@@ -117,6 +117,8 @@ def main(model: str, repository: Path, seconds: float = 5.0, rounds: int = 5) ->
             service = closed_loop(target, concurrency=CALLERS, seconds=seconds, warmup_s=WARM_UP_S).images_per_s
             distinct = http_rate(port, [_distinct(base, fresh) for _ in range(CALLERS)], seconds)
             same = [f"{base}{seed}.png".encode() for seed in range(CALLERS)]
+            for path in same:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path.decode()}").close()
             before = _computed(server.metrics)
             repeated = http_rate(port, [itertools.cycle(same) for _ in range(CALLERS)], seconds)
             asked = _computed(server.metrics) - before

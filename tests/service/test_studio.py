@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -278,6 +279,33 @@ def test_client_that_leaves_in_the_middle_harms_nobody(studio: Studio) -> None:
     with socket.create_connection(("127.0.0.1", studio.port)) as connection:
         connection.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
     assert studio.ask(f"{GAN}/images/1.png").status == 200
+
+
+def test_idle_connections_by_the_hundred_keep_nobody_out_and_silent_ones_are_closed(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clients.studio.server.SILENT_S", 1.0)
+    idle = [socket.create_connection(("127.0.0.1", studio.port)) for _ in range(400)]
+    try:
+        idle[0].sendall(b"GET /v1/models HTTP/1.1\r\nHost: local")  # a head that never ends
+        assert studio.ask(f"{GAN}/images/1.png").status == 200
+        for connection in idle:
+            connection.settimeout(30)
+            assert connection.recv(1) == b""
+    finally:
+        for connection in idle:
+            connection.close()
+    assert studio.ask("/v1/models").status == 200
+
+
+def test_connections_beyond_the_limit_are_refused_at_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clients.studio.server.MAX_CONNECTIONS", 0)
+    with socket.create_connection(("127.0.0.1", studio.port)) as connection:
+        connection.settimeout(30)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+    monkeypatch.undo()
+    assert studio.ask("/v1/models").status == 200
 
 
 def test_page_and_problems_allow_no_script_but_the_files_of_the_page(studio: Studio) -> None:
