@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,7 @@ def check_source(source: Source) -> None:
     _check_same("network", images, call_network("network", source.generator, inputs))
 
     # Every seed of the proof is checked like these, so that only what is plain is found here.
-    check_images(images.numpy(), source.image_range)
+    check_images(images.numpy(), source)
     if source.labels:
         last = len(source.labels) - 1
         call_network(
@@ -63,9 +64,7 @@ def check_source(source: Source) -> None:
         _check_encoder(source.encoder, images, source)
 
 
-def check_images(
-    images: NDArray[np.float32], image_range: tuple[float, float], describe: Callable[[int], str] | None = None
-) -> None:
+def check_images(images: NDArray[np.float32], source: Source, describe: Callable[[int], str] | None = None) -> None:
     """Hold a network's images against its image range.
 
     Args:
@@ -74,10 +73,10 @@ def check_images(
     Raises:
         InputError: one leaves the range, or is not finite.
     """
-    low, high = image_range
-    slack = _RANGE_SLACK * (high - low)
+    low, high = source.image_range
+    slack = math.inf if source.may_leave_range else _RANGE_SLACK * (high - low)
     by_image = images.reshape(len(images), -1)
-    outside = ~((by_image >= low - slack) & (by_image <= high + slack)).all(axis=1)
+    outside = ~(np.isfinite(by_image) & (by_image >= low - slack) & (by_image <= high + slack)).all(axis=1)
     if not outside.any():
         return
     first = int(np.argmax(outside))

@@ -43,6 +43,7 @@ def load_checkpoint(folder: Path, *, prior: Literal["auto", "normal", "mixture"]
         latent_shape=info.network.latent_shape,
         image=(info.image.height, info.image.width, info.image.channels),
         image_range=info.image.range,
+        may_leave_range=True,  # a family without a last tanh
         labels=info.labels,
         prior=mixture,
         family=info.family,

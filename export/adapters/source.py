@@ -35,6 +35,8 @@ class Source:
     """Height, width, channels."""
     image_range: tuple[float, float]
     """What the network makes for black and for white: (-1, 1) of a tanh, (0, 1) of a sigmoid."""
+    may_leave_range: bool = False
+    """Whether values beyond the range are the network's way, to be clamped, and no mistake in a spec."""
     labels: tuple[str, ...] = ()
     """Empty: unconditional."""
     truncation: Truncation = "latent"

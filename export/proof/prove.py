@@ -99,7 +99,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
     alone = network.run_in_batches(inputs, 1)
     parity.check_batch_invariance(network, inputs, alone, cases, batches, what="the network")
     floats, reference = torch_reference(source, cases)
-    check_images(floats, source.image_range, cases.describe)
+    check_images(floats, source, cases.describe)
     float_parity = parity.check_floats(network, inputs, reference, cases, batches)
     del network  # one session at a time: each may hold a copy of the weights
 
@@ -146,7 +146,7 @@ def expect_half(source: Source, cases: Cases, images: NDArray[np.uint8]) -> Half
     inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels)
     inputs["latent"] = source.network_latents(cases.seeds, cases.truncation, cases.labels)
     floats = torch_outputs(wrap_generator(source), _generator_rows(source, inputs), batch=_TORCH_BATCH)
-    check_images(floats[0], source.image_range, cases.describe)
+    check_images(floats[0], source, cases.describe)
     made = Expected(cases=cases, inputs=inputs, outputs=floats, image_range=source.image_range)
     if source.encoder is None:
         return HalfExpected(images=made, posterior=None)

@@ -40,6 +40,6 @@ def test_served_samples_are_those_of_the_client(served: LocalServer) -> None:
 
 def test_unknown_model_is_said_in_one_line(served: LocalServer) -> None:
     result = run(evaluate, ["--model", "nothing", "--url", served.service, "--data", "digits"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "nothing" in result.stderr
     assert result.stderr.count("\n") == 1

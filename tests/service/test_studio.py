@@ -135,6 +135,18 @@ def test_latents_of_seeds_are_those_of_the_noise(studio: Studio) -> None:
     assert [base64.b64decode(row) for row in found["latents"]] == [row.tobytes() for row in expected]
 
 
+@pytest.mark.parametrize(("query", "labels"), [("?label=7", [7, 7]), ("", [3, 4])])
+def test_latents_of_seeds_decode_to_their_images(
+    studio: Studio, sampler: Sampler, query: str, labels: list[int]
+) -> None:
+    """Also where what they are drawn from depends on the label."""
+    digest = sampler.model("tiny-vae").digest
+    found = studio.ask(f"/v1/models/tiny-vae@{digest}/latents/3,4.json{query}").json()
+    z = np.stack([np.frombuffer(base64.b64decode(row), np.float32) for row in found["latents"]])
+    expected = sampler.sample("tiny-vae", [3, 4], labels=labels)
+    assert sampler.decode("tiny-vae", z, labels=labels).bytes == expected.bytes
+
+
 def test_sheet_holds_the_images_side_by_side(studio: Studio, sampler: Sampler) -> None:
     images = sampler.sample("tiny-gan", range(6), labels=2).array
     reply = studio.ask(f"{GAN}/sheets/0-5.png?columns=3&label=2&scale=2")

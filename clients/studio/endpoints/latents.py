@@ -42,13 +42,13 @@ class Latents:
         self._shared = shared
 
     async def latents(self, request: Request) -> Response:
-        """What decode makes the images of some seeds of, bit for bit."""
+        """What decode makes the images of some seeds of, bit for bit: with a label, or each with its own."""
         query = begin(request)
         stem, suffix = split(request.path_params["file"])
         if suffix != "json":
             raise NotFoundError(f"latents end in .json; got {suffix!r:.60}.")
         seeds = addresses.parse_seed_list(stem, most=MAX_LATENT_SEEDS)
-        truncation = query.truncation()
+        label, truncation = query.text("label"), query.truncation()
         query.end()
         info = await self._shared.catalog.model(addresses.parse_reference(request.path_params["reference"]))
         certificate = info.certificate()
@@ -56,7 +56,9 @@ class Latents:
             raise InvalidArgumentError(
                 f"truncation must be 1 for latents of {info.name}, whose network truncates by itself; got {truncation}."
             )
-        rows = await asyncio.to_thread(certificate.latents, seeds, float(truncation))
+        index = addresses.parse_label(label, info)
+        labels = None if index is None else [index] * len(seeds)
+        rows = await asyncio.to_thread(certificate.latents, seeds, float(truncation), labels)
         return JSONResponse(
             {
                 "model": info.name,

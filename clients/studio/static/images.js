@@ -42,12 +42,16 @@ const known = new Map(); // address of the seed's latent to a promise of it
 
 export async function latentOf(image) {
   if (image.latent !== null) return fromBase64(image.latent);
-  const [latent] = await latentsOf(image.model, [image.seed], image.truncation);
+  const [latent] = await latentsOf(image.model, [image.seed], image.truncation, image.label);
   return latent;
 }
 
-export async function latentsOf(model, seeds, truncation) {
-  const address = `${modelPath(model)}/latents/${seeds.join(",")}.json${truncation === 1 ? "" : `?truncation=${truncation}`}`;
+// The label matters where a model's prior depends on it.
+export async function latentsOf(model, seeds, truncation, label) {
+  const query = new URLSearchParams();
+  if (label !== null) query.set("label", label);
+  if (truncation !== 1) query.set("truncation", truncation);
+  const address = `${modelPath(model)}/latents/${seeds.join(",")}.json${query.size ? `?${query}` : ""}`;
   if (!known.has(address)) {
     if (known.size > 500) known.delete(known.keys().next().value);
     const asked = json(address).then((found) => found.latents.map(fromBase64));

@@ -98,8 +98,8 @@ async function offspring(parents, most, first) {
   const numbers = Array.from({ length: CHILDREN }, (_, i) => String(first + BigInt(i)));
   const [own, others, some] = await Promise.all([
     Promise.all(parents.map(latentOf)),
-    latentsOf(model, numbers, usableTruncation),
-    latentsOf(model, [`0-${MEAN_SEEDS - 1}`], usableTruncation),
+    latentsOf(model, numbers, usableTruncation, parents[0].label),
+    latentsOf(model, [`0-${MEAN_SEEDS - 1}`], usableTruncation, parents[0].label),
   ]);
   const mean = meanOf(some);
   return others.map((other, i) => {

@@ -217,8 +217,11 @@ class Certificate:
         A network with a truncation of its own does that at truncation 1 alone.
 
         Args:
-            labels: [N], of a conditional model; a prior may depend on them.
+            labels: [N], of a conditional model; a prior may depend on them. None: each seed modulo the number of
+                labels, as in sample.
         """
+        if labels is None and self.labels:
+            labels = (np.array(seeds, np.uint64) % np.uint64(len(self.labels))).astype(np.int64)
         return noise.truncated_latents(seeds, truncation, self.latent_shape, self.prior, labels)
 
     def to_json(self) -> str:
