@@ -12,7 +12,7 @@ from ganvas_client import InvalidArgumentError, Sampler, latents
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
-NUM_REQUESTS = 120
+NUM_REQUESTS = 80
 LABELS = {"tiny-gan": 10, "tiny-vae": 10, "plain-gan": 0}
 
 

@@ -19,6 +19,8 @@ from tests.support.triton import client, infer, running
 pytestmark = pytest.mark.triton
 
 MAX_BATCH_SIZE = 3
+HALF = ("dcgan-16", "kl", "tiny", "biggan-16", "sg", "example")
+"""Exported in half precision too: one size of each family."""
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
             image_size=image_size,
             repository=folder / "models",
             max_batch_size=MAX_BATCH_SIZE,
+            precision="auto" if name in HALF else "fp32",
             num_golden=2,
             num_parity_seeds=6,
             num_half_seeds=16,
