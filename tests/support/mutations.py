@@ -24,6 +24,7 @@ PIPELINE, PROVE, HALF_GATE = (
 )
 PUBLISH, GUARDS = f"{UNIT}/publish/test_publish.py", f"{UNIT}/graph/test_guards.py"
 MIXED, CHECK = f"{UNIT}/precision/test_mixed.py", f"{UNIT}/adapters/test_file.py"
+REFUSED = f"{UNIT}/adapters/test_nothing_published.py"
 BATCHES = f"{UNIT}/test_batch_dependence.py"
 FILES = "clients/python/src/ganvas_core/files.py"
 SYNC = "        os.fsync(file.fileno())\n"
@@ -182,16 +183,30 @@ MUTATIONS = (
     Mutation(
         "network called once",
         "export/adapters/check.py",
-        '    _check_same("network", images, _call("network", source.generator, inputs, shapes))\n',
+        '    _check_same("network", images, call_network("network", source.generator, inputs))\n',
         "",
         CHECK,
     ),
     Mutation(
         "range not looked at",
         "export/adapters/check.py",
-        "if smallest < low - slack or largest > high + slack:",
-        "if False:",
+        "if not outside.any():",
+        "if True:",
         CHECK,
+    ),
+    Mutation(
+        "range not looked at: seeds of the fp32 proof",
+        "export/proof/prove.py",
+        "    check_images(floats, source, cases.describe)\n",
+        "",
+        REFUSED,
+    ),
+    Mutation(
+        "range not looked at: seeds of the fp16 proof",
+        "export/proof/prove.py",
+        "    check_images(floats[0], source, cases.describe)\n",
+        "",
+        REFUSED,
     ),
     # Publishing.
     Mutation("file not synced", FILES, f"{SYNC}\n\ndef copy_synced", "\n\ndef copy_synced", PUBLISH),
