@@ -215,5 +215,5 @@ def test_verify_takes_a_checkpoint_or_a_server_not_both() -> None:
 def test_verify_of_a_server_that_is_not_there_fails_in_a_line() -> None:
     result = run("verify", "tiny-gan", "--url", "127.0.0.1:1")
     assert result.exit_code == 1
-    assert result.stderr.startswith("verify: certificate: GetModel at 127.0.0.1:1: ")
+    assert result.stderr.startswith("verify: certificate: no sampling service answers at 127.0.0.1:1 (")
     assert len(result.stderr.splitlines()) == 1
