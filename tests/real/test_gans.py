@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import product
 from pathlib import Path
 
@@ -24,7 +25,19 @@ from training.run.checkpoint import load_model, save_model
 
 pytestmark = pytest.mark.triton
 
-PAIRS = [f"{family}-{loss}" for family, loss in product(TINY_GANS, ADVERSARIAL_LOSSES)]
+ALL = "GANVAS_TEST_ALL_PAIRS" in os.environ
+"""Set: every pair is exported, some minutes. Else every pair is trained, and of each family the relativistic one is
+exported and another, so that every loss is: a loss leaves no trace in the network's graph."""
+
+OTHERS = [loss for loss in ADVERSARIAL_LOSSES if loss != "relativistic"]
+
+
+def is_exported(family: str, loss: str) -> bool:
+    place = list(TINY_GANS).index(family)
+    return ALL or loss in ("relativistic", *OTHERS[place :: len(TINY_GANS)])
+
+
+PAIRS = [f"{family}-{loss}" for family, loss in product(TINY_GANS, ADVERSARIAL_LOSSES) if is_exported(family, loss)]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for step in range(4):
             images = torch.rand(8, channels, height, width, generator=rng) * 2 - 1
             trainer.step(step, images, torch.arange(8) % 3, rng)
+        if not is_exported(family, loss):
+            continue
         name = f"{family}-{loss}"
         checkpoint = folder / "checkpoints" / name
         save_model(checkpoint, tiny_info(family, network=config.network, metrics={}), trainer.generator_ema)
