@@ -8,8 +8,18 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
-__all__ = ["Output", "TextOutput"]
+from rich.console import Console
+
+from ganvas_core.cli import UserError
+from ganvas_core.files import locked
+
+__all__ = ["LogFolderError", "Output", "TextOutput", "console_output", "log_output"]
+
+STDERR = 2
 
 QUEUE_BYTES = 4 * 2**20
 CHUNK_BYTES = 65536
@@ -110,3 +120,54 @@ class TextOutput(io.TextIOBase):
 
     def writable(self) -> bool:
         return True
+
+
+class LogFolderError(UserError):
+    """The folder for logs cannot be written, or is another run's."""
+
+
+@contextmanager
+def log_output(log_dir: Path | None) -> Iterator[Output]:
+    """service.log in the log_dir, or stderr.
+
+    Raises:
+        LogFolderError: see there.
+    """
+    if log_dir is None:
+        with _output(STDERR) as output:
+            yield output
+        return
+    path = log_dir / "service.log"
+    with ExitStack() as stack:
+        try:
+            log_dir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path))
+            file = stack.enter_context(path.open("ab"))
+        except BlockingIOError:
+            raise LogFolderError(
+                f"--log-dir {log_dir} belongs to another ./ganvas serve that is running. Choose another folder."
+            ) from None
+        except OSError as error:
+            raise LogFolderError(f"--log-dir {log_dir}: {error.strerror}.") from None
+        yield stack.enter_context(_output(file.fileno()))
+
+
+@contextmanager
+def console_output(console: Console) -> Iterator[Console]:
+    """The same console, but it never waits for its reader."""
+    try:
+        descriptor = console.file.fileno()
+    except (OSError, ValueError):  # its file is in memory
+        yield console
+        return
+    with _output(descriptor) as output:
+        yield Console(file=TextOutput(output, terminal=console.is_terminal), width=console.width)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _output(descriptor: int) -> Iterator[Output]:
+    output = Output(descriptor)
+    try:
+        yield output
+    finally:
+        output.close()

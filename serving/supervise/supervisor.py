@@ -9,15 +9,14 @@ import math
 import os
 import secrets
 import signal
-from collections.abc import Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from ganvas_core.cli import UserError
-from ganvas_core.files import locked
 from serving.gateway.process import check_tls
 from serving.keys.store import read_keys
 from serving.options import ServeOptions, address_of
@@ -33,7 +32,7 @@ from serving.service.logs import logfmt, set_up_logging
 from serving.supervise.gateway_part import GatewayPart, settings_of, tls_of
 from serving.supervise.medic import Medic
 from serving.supervise.metrics import MetricsServer, read_http, supervisor_metrics
-from serving.supervise.output import Output, TextOutput
+from serving.supervise.output import Output, TextOutput, console_output, log_output
 from serving.supervise.part import Keeper, Part
 from serving.supervise.ready import Ready, claimed_ready_file, print_ready, print_start, write_ready_file
 from serving.supervise.run_folder import RunFolder, open_run_folder
@@ -51,7 +50,6 @@ logger = logging.getLogger("ganvas.supervisor")
 
 MAX_SOCKET_PATH = 107
 """Bytes, by the kernel."""
-STDERR = 2
 ANSWER_S = 1.0
 """After drain_s, for the statuses of calls that were cut off; then the gateway ends, and with it every connection: a
 caller that has not read its status by then gets UNAVAILABLE from its own side."""
@@ -82,8 +80,8 @@ def supervise(options: ServeOptions, console: Console) -> int:
             read_keys(options.keys_file)
         stack.enter_context(claimed_ready_file(options.ready_file))
         ports = choose_ports(options.addresses())
-        log = stack.enter_context(_log_output(options))
-        console = stack.enter_context(_console_output(console))
+        log = stack.enter_context(log_output(options.log_dir))
+        console = stack.enter_context(console_output(console))
         run = stack.enter_context(open_run_folder())
         set_up_logging(options.log_level, TextOutput(log, terminal=False))  # type: ignore[arg-type]
         if run.note:
@@ -144,20 +142,7 @@ class Supervisor:
         self._options = options
         self._console = console
         secret = secrets.token_urlsafe(32)
-        triton = TritonOptions(
-            repository=staging.models,
-            models=(),
-            grpc_port=options.triton_grpc_port,
-            http_port=options.triton_http_port,
-            metrics_port=_free_port(),
-            config_name=options.config_name,
-            otlp_endpoint=options.otlp_endpoint,
-            strict_config=True,  # exported configurations are complete, and completing them costs a second or two
-            log_file=(options.log_dir or run.path) / "triton.log",
-            secret=secret,
-            folder=run.path,
-            environ=run.environ,
-        )
+        triton = _triton_options(options, staging, run, secret)
         self._triton = TritonPart(triton, staging.loadable, ready_s=options.start_s)
         socket = _service_socket(run.path) if options.gateway else None
         self._service = ServicePart(
@@ -202,21 +187,7 @@ class Supervisor:
             canary_s=options.canary_s,
             canary_timeout_s=options.canary_timeout_s,
         )
-        self._sources = {
-            "supervisor": supervisor_metrics(
-                self.keepers,
-                self.medic,
-                log,
-                {
-                    "keys": lambda: self._gateway.keys_ok if self._gateway else None,
-                    "pins": lambda: self.versions.pins_ok,
-                },
-            ),
-            "service": self._read_service_metrics,
-            "triton": lambda: read_http(f"http://{address_of('127.0.0.1', triton.metrics_port)}/metrics"),
-        }
-        if self._gateway is not None:
-            self._sources["gateway"] = self._gateway.read_metrics
+        self._sources = self._metrics_sources(log, triton.metrics_port)
         self._announced = False
         self._signal: signal.Signals | None = None
         self._signalled = asyncio.Event()
@@ -251,6 +222,21 @@ class Supervisor:
             await asyncio.gather(*kept, return_exceptions=True)
             await self._stop()
             await asyncio.to_thread(metrics.close)
+
+    def _metrics_sources(self, log: Output, triton_port: int) -> dict[str, Callable[[], str]]:
+        """Of every part, what gives its metrics."""
+        ok: dict[str, Callable[[], bool | None]] = {
+            "keys": lambda: self._gateway.keys_ok if self._gateway else None,
+            "pins": lambda: self.versions.pins_ok,
+        }
+        sources = {
+            "supervisor": supervisor_metrics(self.keepers, self.medic, log, ok),
+            "service": self._read_service_metrics,
+            "triton": lambda: read_http(f"http://{address_of('127.0.0.1', triton_port)}/metrics"),
+        }
+        if self._gateway is not None:
+            sources["gateway"] = self._gateway.read_metrics
+        return sources
 
     def _read_service_metrics(self) -> str:
         """Called in a thread of the metrics server."""
@@ -383,6 +369,23 @@ class Supervisor:
         return max(0.0, self._cut_s + after_cut_s - self._loop.time())
 
 
+def _triton_options(options: ServeOptions, staging: Staging, run: RunFolder, secret: str) -> TritonOptions:
+    return TritonOptions(
+        repository=staging.models,
+        models=(),
+        grpc_port=options.triton_grpc_port,
+        http_port=options.triton_http_port,
+        metrics_port=_free_port(),
+        config_name=options.config_name,
+        otlp_endpoint=options.otlp_endpoint,
+        strict_config=True,  # exported configurations are complete, and completing them costs a second or two
+        log_file=(options.log_dir or run.path) / "triton.log",
+        secret=secret,
+        folder=run.path,
+        environ=run.environ,
+    )
+
+
 def _service_socket(folder: Path) -> str:
     """Where the service listens behind the gateway: a socket in the run's folder, which only our user may enter."""
     path = str(folder / "service.sock")
@@ -394,46 +397,3 @@ def _service_socket(folder: Path) -> str:
 def _free_port() -> int:
     """One that nobody but us is told."""
     return choose_ports({"--port": ("127.0.0.1", 0)})["--port"]
-
-
-@contextmanager
-def _log_output(options: ServeOptions) -> Iterator[Output]:
-    """service.log in the log_dir, or stderr."""
-    if options.log_dir is None:
-        with _output(STDERR) as output:
-            yield output
-        return
-    path = options.log_dir / "service.log"
-    with ExitStack() as stack:
-        try:
-            options.log_dir.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(path))
-            file = stack.enter_context(path.open("ab"))
-        except BlockingIOError:
-            raise ServeError(
-                f"--log-dir {options.log_dir} belongs to another ./ganvas serve that is running. Choose another folder."
-            ) from None
-        except OSError as error:
-            raise ServeError(f"--log-dir {options.log_dir}: {error.strerror}.") from None
-        yield stack.enter_context(_output(file.fileno()))
-
-
-@contextmanager
-def _console_output(console: Console) -> Iterator[Console]:
-    """The same console, but it never waits for its reader."""
-    try:
-        descriptor = console.file.fileno()
-    except (OSError, ValueError):  # its file is in memory
-        yield console
-        return
-    with _output(descriptor) as output:
-        yield Console(file=TextOutput(output, terminal=console.is_terminal), width=console.width)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _output(descriptor: int) -> Iterator[Output]:
-    output = Output(descriptor)
-    try:
-        yield output
-    finally:
-        output.close()

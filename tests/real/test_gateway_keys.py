@@ -299,6 +299,9 @@ def _serial(port: int) -> str:
 
 
 def test_threads_of_the_gateway_end_with_it(serve: Serve, tmp_path: Path, keys_file: Path, studio: str) -> None:
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("gateway")]
+
     with running_gateway(serve, tmp_path, keys_file=keys_file):
-        pass
-    eventually(lambda: not any(thread.name.startswith("gateway") for thread in threading.enumerate()))
+        assert threads()
+    eventually(lambda: not threads())

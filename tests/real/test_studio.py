@@ -275,6 +275,10 @@ def test_a_service_that_died_is_said_and_comes_back_by_itself(chromium: Browser,
         page.get_by_role("button", name="Anywhere").click()
         drawn(page)
         expect(page.locator("#banner")).to_be_hidden()
+        end = time.monotonic() + 30
+        while json.loads(serve.ready_file.read_text())["gateway_pid"] == ready["gateway_pid"]:
+            assert time.monotonic() < end, "the gateway was never away"
+            time.sleep(0.1)
 
 
 def test_keys_pass_through_and_the_page_asks_for_one(chromium: Browser, repository: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from ganvas_core.interface import kserve_datatype
 from ganvas_core.names import Role, triton_name
 from ganvas_core.prior import Mixture
 from ganvas_core.requests.errors import InvalidFieldError
-from ganvas_core.requests.plans import EncodePlan, ImagePlan, slices
+from ganvas_core.requests.plans import DecodePlan, EncodePlan, ImagePlan, slices
 from ganvas_core.requests.validate import parse_decode, parse_encode, parse_sample, parse_walk
 
 __all__ = [
@@ -235,7 +235,7 @@ class DirectCall:
         plan, size = self._plan, self._plan.model.image_bytes
         (pixels,) = self._contents(reply, (stop - start) * size)
         first = plan.first + start
-        of_latents = plan.role == "decode" and not hasattr(plan, "seeds")
+        of_latents = isinstance(plan, DecodePlan)
         return [
             Image(
                 index=first + place,

@@ -27,8 +27,8 @@ def test_exposing_the_studio_needs_what_the_service_needs(options: dict[str, Any
 
 
 def test_insecure_lifts_it_and_loopback_needs_nothing() -> None:
-    StudioOptions(host="0.0.0.0", insecure=True)
-    StudioOptions(host="::1")
+    assert StudioOptions(host="0.0.0.0", insecure=True).insecure
+    assert not StudioOptions(host="::1").insecure
 
 
 def test_serve_has_one_port_for_each_and_no_tls_for_http() -> None:

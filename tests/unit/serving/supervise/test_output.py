@@ -55,7 +55,10 @@ def test_output_whose_reader_never_returns_closes_in_bounded_time() -> None:
     output = Output(writer)
     for _ in range(1000):
         output.write(LINE)
+    begun_s = time.monotonic()
     output.close(0.1)
+    assert output._thread.is_alive()  # it could not write, and was not waited for
+    assert time.monotonic() - begun_s < 30
     os.close(reader)  # the thread ends with EPIPE
     wait(lambda: not output._thread.is_alive())
     os.close(writer)
@@ -66,7 +69,10 @@ def test_output_on_a_full_disk_goes_on_and_counts() -> None:
     output = Output(full)
     output.write(LINE)
     wait(lambda: output.dropped == 1)
+    output.write(LINE)
+    wait(lambda: output.dropped == 2)  # it goes on
     output.close(30)
+    assert not output._thread.is_alive()
     os.close(full)
 
 

@@ -14,7 +14,8 @@ from serving.keys.store import KeysFileError
 from serving.options import ServeOptions
 from serving.repository.pins import PINS_FILE
 from serving.repository.reader import RepositoryError
-from serving.supervise.supervisor import ServeError, supervise
+from serving.supervise.output import LogFolderError
+from serving.supervise.supervisor import supervise
 
 
 def test_serve_does_not_start_with_pins_that_it_cannot_read(tmp_path: Path) -> None:
@@ -42,5 +43,6 @@ def test_serve_shares_its_log_folder_with_nobody(model_repository: Path, tmp_pat
     options = ServeOptions(
         repository=model_repository, log_dir=tmp_path, port=0, triton_grpc_port=0, triton_http_port=0, metrics_port=0
     )
-    with locked(tmp_path / "service.log"), pytest.raises(ServeError, match=f"--log-dir {tmp_path} belongs to another"):
+    belongs = f"--log-dir {tmp_path} belongs to another"
+    with locked(tmp_path / "service.log"), pytest.raises(LogFolderError, match=belongs):
         supervise(options, Console(quiet=True))
