@@ -7,6 +7,7 @@ the whole parent.
 
 import ctypes
 import os
+import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
@@ -19,6 +20,11 @@ def main() -> None:
         raise OSError(ctypes.get_errno(), "prctl")
     if os.getppid() == int(parent_pid):  # else the parent died before prctl
         os.execv(program, [program, *arguments])
+
+
+def guarded(*command: str, number: signal.Signals = signal.SIGKILL) -> list[str]:
+    """The command line of a program that gets `number` when the thread that starts it ends."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(number)), *command]
 
 
 if __name__ == "__main__":

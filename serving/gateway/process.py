@@ -10,7 +10,6 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -22,11 +21,11 @@ from serving.gateway.admin import TIMEOUT_S, Admin
 from serving.gateway.bootstrap import ADMIN_SOCKET, BOOTSTRAP, changing_files, fixed_files, whole
 from serving.gateway.install import find_envoy
 from serving.gateway.settings import GatewaySettings, Tls
+from serving.guard import guarded
 from serving.keys.store import Key, read_keys
 
 __all__ = ["GatewayError", "GatewayProcess", "check_tls"]
 
-GUARD = Path(__file__).resolve().parents[1] / "guard.py"
 POLL_S = 0.05
 KEYS_POLL_S = 0.5
 VALIDATE_TIMEOUT_S = 60.0
@@ -277,10 +276,9 @@ class GatewayProcess:
         done = threading.Event()
 
         def run() -> None:
-            guarded = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), str(int(signal.SIGKILL)), *arguments]
             try:
                 process = subprocess.Popen(
-                    guarded,
+                    guarded(*arguments),
                     cwd=self.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

@@ -29,13 +29,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from serving.guard import guarded
 from serving.options import ServeOptions
 from serving.supervise.output import Output
 
 __all__ = ["ServicePart", "describe_end"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-GUARD = CHECKOUT / "serving" / "guard.py"
 CHUNK_BYTES = 65536
 LINE_BYTES = 2**24
 TAIL_BYTES = 4096
@@ -95,9 +95,7 @@ class ServicePart:
         self._tail = b""
         self._serving = asyncio.Event()
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", str(GUARD), str(os.getpid()), str(int(signal.SIGKILL))),
-            *(sys.executable, "-m", "serving.service.rpc.server"),
+            *guarded(sys.executable, "-m", "serving.service.rpc.server"),
             *(TypeAdapter(ServeOptions).dump_json(options).decode(), self._triton, *filter(None, [self._listen])),
             cwd=CHECKOUT,
             env=os.environ | self._environ,

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from serving.guard import guarded
 from serving.options import ServeOptions, address_of
 from serving.supervise.output import Output
 from serving.supervise.part import PartError
-from serving.supervise.service_part import CHECKOUT, GUARD, TAIL_BYTES, describe_end
+from serving.supervise.service_part import CHECKOUT, TAIL_BYTES, describe_end
 
 __all__ = ["StudioPart"]
 
@@ -61,9 +62,7 @@ class StudioPart:
         self._tail = b""
         service = address_of(EVERYWHERE.get(options.host, options.host), options.port)
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", str(GUARD), str(os.getpid()), str(int(signal.SIGKILL))),
-            *(sys.executable, "-m", "clients.studio", "studio", "--no-serve", "--no-open", "--address", service),
+            *guarded(sys.executable, "-m", "clients.studio", "studio", "--no-serve", "--no-open", "--address", service),
             *("--host", options.host, "--port", str(options.http), "--repository", str(self._source)),
             *("--ready-file", str(self._ready_file), *(["--insecure"] if options.insecure else [])),
             cwd=CHECKOUT,

@@ -8,7 +8,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from serving.backends.onnxruntime.ganvas_held import VARIABLE, read_held
+from serving.guard import guarded
 from serving.triton.errors import TritonStartError
 from serving.triton.group import kill_group
 from serving.triton.http_api import SECRET_KEY, ModelFailure, TritonHttp, failures_of
@@ -28,7 +28,6 @@ from serving.triton.temporary import base_folder
 
 __all__ = ["Ports", "TritonOptions", "TritonProcess", "has_gpu", "reachable"]
 
-GUARD = Path(__file__).resolve().parents[1] / "guard.py"
 SHARED_MEMORY = Path("/dev/shm")
 HELD = "held"
 POLL_S = 0.05
@@ -232,12 +231,10 @@ class TritonProcess:
         done = threading.Event()
 
         def run(cwd: Path) -> None:
-            # SIGTERM, so that Triton deletes its shared memory.
-            guarded = [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), str(int(signal.SIGTERM)), *arguments]
             try:
                 with self.log_file.open("ab") as log:
                     process = subprocess.Popen(
-                        guarded,
+                        guarded(*arguments, number=signal.SIGTERM),  # so that Triton deletes its shared memory
                         env=environ,
                         cwd=cwd,
                         stdin=subprocess.DEVNULL,
