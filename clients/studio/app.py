@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -51,7 +51,6 @@ def make_app(sampler: AsyncSampler, settings: Settings) -> ASGIApp:
         sampler: made with catalog.metadata; closed when the app ends.
     """
     shared = Shared(sampler, repository=settings.repository, cache_bytes=settings.cache_bytes)
-    models, single, several, latents = Models(shared), SingleImages(shared), SeveralImages(shared), Latents(shared)
 
     async def on_ganvas_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, GanvasError)
@@ -63,31 +62,9 @@ def make_app(sampler: AsyncSampler, settings: Settings) -> ASGIApp:
         shared.workers.close()
         await sampler.close()
 
-    model = "/v1/models/{reference}"
-    image_routes = [
-        Route(model + "/images/{file}", single.image),
-        Route(model + "/pictures/{file}", single.image),
-        Route(model + "/decode/{file}", single.latent_image),
-        Route(model + "/sheets/{file}", several.sheet),
-        Route(model + "/walks/{file}", several.walk),
-        Route(model + "/latents/{file}", latents.latents),
-    ]
-    other_routes = [
-        Route("/", page),
-        Route("/v1/openapi.json", openapi),
-        Route("/v1/models", models.models),
-        Route(model, models.model),
-        Route(model + "/certificate", models.certificate),
-        Route(model + "/directions", models.directions),
-        Route(model + "/decode", latents.decode, methods=["POST"]),
-        Route(model + "/encode", latents.encode, methods=["POST"]),
-        Route(model + "/walks", several.walk_of_latents, methods=["POST"]),
-        Mount("/static", StaticFiles(directory=STATIC)),
-    ]
-    middleware = [Middleware(Headers)]
     app = Starlette(
-        routes=[*image_routes, *other_routes],
-        middleware=middleware,
+        routes=_routes(shared),
+        middleware=[Middleware(Headers)],
         lifespan=lifespan,
         exception_handlers={
             HTTPException: on_http_error,
@@ -108,6 +85,29 @@ def make_app(sampler: AsyncSampler, settings: Settings) -> ASGIApp:
             max_age=86400,
         )
     return front
+
+
+def _routes(shared: Shared) -> list[BaseRoute]:
+    models, single, several, latents = Models(shared), SingleImages(shared), SeveralImages(shared), Latents(shared)
+    model = "/v1/models/{reference}"
+    return [
+        Route(model + "/images/{file}", single.image),
+        Route(model + "/pictures/{file}", single.image),
+        Route(model + "/decode/{file}", single.latent_image),
+        Route(model + "/sheets/{file}", several.sheet),
+        Route(model + "/walks/{file}", several.walk),
+        Route(model + "/latents/{file}", latents.latents),
+        Route("/", page),
+        Route("/v1/openapi.json", openapi),
+        Route("/v1/models", models.models),
+        Route(model, models.model),
+        Route(model + "/certificate", models.certificate),
+        Route(model + "/directions", models.directions),
+        Route(model + "/decode", latents.decode, methods=["POST"]),
+        Route(model + "/encode", latents.encode, methods=["POST"]),
+        Route(model + "/walks", several.walk_of_latents, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
 
 
 async def page(request: Request) -> Response:
