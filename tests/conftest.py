@@ -2,63 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from serving.triton.process import TritonProcess
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The whole suite runs in two processes: what starts servers in one of them, the rest by files in the other."""
-    if config.getoption("dist", "no") == "no":
-        return
-    for item in items:
-        ring = item.path.relative_to(Path(__file__).parent).parts[0]
-        group = "servers" if ring in ("real", "service") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tiny-gan (conditional, 32x32x1), tiny-vae (conditional, 32x32x1), plain-gan (unconditional, 16x16x3).
+    """tiny-gan, tiny-vae and plain-gan (tests/support/repository.py), made once for all processes of a run.
 
     Read-only by convention: a test that changes a file works on a copy.
     """
-    from export.adapters.checkpoint import load_checkpoint
-    from export.options import ExportOptions
-    from export.pipeline import export_model
-    from training.config import NetworkConfig
-    from training.families.blocks import DcganConfig
-    from training.families.vae import VaeNetwork
-    from training.untrained import save_untrained
+    from tests.support.repository import export_tiny_models
 
-    networks: dict[str, NetworkConfig] = {
-        "tiny-gan": DcganConfig(
-            latent_dim=16, num_classes=10, embedding_dim=8, image_size=32, image_channels=1, base_channels=8
-        ),
-        "tiny-vae": VaeNetwork(
-            latent_dim=8,
-            num_classes=10,
-            embedding_dim=8,
-            image_size=32,
-            image_channels=1,
-            base_channels=8,
-            body="dcgan",
-            prior_components=10,
-        ),
-        "plain-gan": DcganConfig(
-            latent_dim=12, num_classes=0, embedding_dim=0, image_size=16, image_channels=3, base_channels=8
-        ),
-    }
-    folder = tmp_path_factory.mktemp("repository")
-    for seed, (name, network) in enumerate(networks.items()):
-        checkpoint = tmp_path_factory.mktemp(name) / "checkpoint"
-        save_untrained(checkpoint, family="vae" if name.endswith("vae") else "dcgan", network=network, seed=seed)
-        export_model(load_checkpoint(checkpoint), ExportOptions(name=name, repository=folder))
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / "repository"
+    with FileLock(base / "repository.lock"):
+        if not folder.exists():
+            export_tiny_models(base / "repository-new")
+            (base / "repository-new").rename(folder)
     return folder
 
 

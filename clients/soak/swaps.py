@@ -81,6 +81,7 @@ def run_swaps(
             for i in range(count):
                 export_version(network, repository, seed=1000 + i)
                 _wait_live(sampler, network.name, i + 2, result)
+                _wait_used(str(i + 2), result)
                 moments.append(time.monotonic())
                 progress(i + 1, f"version {i + 2} is live, {result.num_calls} calls, {len(result.failures)} failed")
         finally:
@@ -123,6 +124,13 @@ def _wait_live(sampler: Sampler, name: str, version: int, result: SwapsResult) -
             result.failures.append(f"GetModel: {error}")
         time.sleep(0.1)
     result.unseen.append(version)
+
+
+def _wait_used(version: str, result: SwapsResult) -> None:
+    """Callers ask for the newest version once in a while, so its first image is later than its going live."""
+    begun_s = time.monotonic()
+    while version not in result.images and time.monotonic() < begun_s + SEEN_S:
+        time.sleep(0.1)
 
 
 def _call_again_and_again(

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import shutil
 import signal
 import tempfile
@@ -29,6 +30,8 @@ LOCK = "lock"
 VARIABLE = "GANVAS_RUN_FOLDER"
 SHARED_MEMORY = Path("/dev/shm")
 ABANDONED_S = 3600.0
+ENDS_S = 5.0
+"""Patience for a killed process: one that is stuck in the kernel keeps no start waiting."""
 
 
 class RunFolderError(UserError):
@@ -113,8 +116,18 @@ def _clear(folder: Path) -> None:
     for process in Path("/proc").iterdir():
         if process.name.isdecimal() and int(process.name) != os.getpid():
             with contextlib.suppress(OSError):  # it ended, or is somebody else's
-                if mark in (process / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(process.name), signal.SIGKILL)
+                _end_marked(process, mark)
     for region in SHARED_MEMORY.glob(f"{folder.name}-*"):
         region.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_marked(process: Path, mark: bytes) -> None:
+    """Kill a process that has the mark in its environment, and wait until it can write no more."""
+    handle = os.pidfd_open(int(process.name))  # before it is looked at: a number may be used again, a handle is not
+    try:
+        if mark in (process / "environ").read_bytes().split(b"\0"):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [], ENDS_S)
+    finally:
+        os.close(handle)

@@ -13,6 +13,7 @@ from export.pipeline import export_model
 from ganvas_core import noise
 from ganvas_core.certificate import Certificate
 from ganvas_core.interface import decode_inputs, sample_inputs
+from tests.support.extent import ALL
 from tests.support.families import biggan_folder, dcgan_file, stylegan2_file, vae_folder
 from tests.support.triton import client, infer, running
 
@@ -27,7 +28,9 @@ HALF = ("dcgan-16", "kl", "tiny", "biggan-16", "sg", "example")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of them, and the example of `./ganvas export --adapter`, in one model repository."""
     folder = tmp_path_factory.mktemp("families")
-    names = ["dcgan-16", "dcgan-32", "kl", "kl-wide", "tiny", "tiny-wide", "biggan-16", "biggan-32", "sg", "sg-wide"]
+    # BigGAN's graph takes the exporter longest: its second size is tried when all are.
+    names = ["dcgan-16", "dcgan-32", "kl", "kl-wide", "tiny", "tiny-wide", "biggan-16", "sg", "sg-wide"]
+    names += ["biggan-32"] if ALL else []
     made = {name: folder / name for name in names}
     for path in made.values():
         path.mkdir()
@@ -39,11 +42,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tiny": ("diffusers-vae", vae_folder(made["tiny"], tiny=True), "16x16"),
         "tiny-wide": ("diffusers-vae", vae_folder(made["tiny-wide"], tiny=True), "16x24"),
         "biggan-16": ("biggan", biggan_folder(made["biggan-16"], size=16), None),
-        "biggan-32": ("biggan", biggan_folder(made["biggan-32"], size=32), None),
         "sg": ("stylegan2", stylegan2_file(made["sg"], doublings=1), None),
         "sg-wide": ("stylegan2", stylegan2_file(made["sg-wide"], start=(4, 6), doublings=2), None),
         "example": ("export/adapters/example.py", None, None),
     }
+    if ALL:
+        sources["biggan-32"] = ("biggan", biggan_folder(made["biggan-32"], size=32), None)
     for name, (adapter, weights, image_size) in sources.items():
         options = CheckpointExportOptions(
             name=name,
@@ -63,7 +67,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_family_is_served_as_it_was_proven(repository: Path) -> None:
     certificates = {entry.name: Certificate.read(entry / "1") for entry in repository.iterdir()}
-    assert len(certificates) == 11 * 2 + 4
+    assert len(certificates) == (11 if ALL else 10) * 2 + 4
     seeds = [0, 1, 2**63]
     with running(repository, sorted(certificates)) as triton, client(triton) as caller:
         for name, certificate in certificates.items():

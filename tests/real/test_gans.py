@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import product
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from export.pipeline import export_model
 from ganvas_core.certificate import Certificate
 from ganvas_core.interface import sample_inputs
 from ganvas_core.noise import latents
+from tests.support.extent import ALL
 from tests.support.gans import TINY_GANS, tiny_gan
 from tests.support.training import tiny_info
 from tests.support.triton import client, infer, running
@@ -25,10 +25,8 @@ from training.run.checkpoint import load_model, save_model
 
 pytestmark = pytest.mark.triton
 
-ALL = "GANVAS_TEST_ALL_PAIRS" in os.environ
-"""Set: every pair is exported, some minutes. Else every pair is trained, and of each family the relativistic one is
-exported and another, so that every loss is: a loss leaves no trace in the network's graph."""
-
+# Without ALL every pair is trained, and of each family the relativistic one is exported and another, so that every loss
+# is: a loss leaves no trace in the network's graph.
 OTHERS = [loss for loss in ADVERSARIAL_LOSSES if loss != "relativistic"]
 
 

@@ -26,17 +26,18 @@ def soak(scenario: str, repository: Path, out: Path, *arguments: str) -> dict[st
     return report
 
 
-def test_two_thousand_malformed_requests_each_get_a_proper_status(model_repository: Path, tmp_path: Path) -> None:
-    report = soak("fuzz", model_repository, tmp_path, "--count=2000")
+def test_a_thousand_malformed_requests_each_get_a_proper_status(model_repository: Path, tmp_path: Path) -> None:
+    report = soak("fuzz", model_repository, tmp_path, "--count=1000")
     assert report["missed"] == [], report["figures"]["improper"]
-    assert report["figures"]["requests"] == 2000
+    assert report["figures"]["requests"] == 1000
 
 
 def test_versions_go_live_under_load_without_a_failed_call(model_repository: Path, tmp_path: Path) -> None:
-    report = soak("swaps", model_repository, tmp_path, "--swaps=2")
+    report = soak("swaps", model_repository, tmp_path, "--swaps=1")
     assert report["missed"] == [], report["figures"]
 
 
+@pytest.mark.alone
 def test_nothing_is_lost_or_wrong_or_left_while_parts_are_killed(model_repository: Path, tmp_path: Path) -> None:
     report = soak("mixed", model_repository, tmp_path, "--minutes=2", "--kills=8", "--stops=1")
     kills = report["figures"]["kills"]

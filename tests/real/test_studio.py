@@ -116,6 +116,7 @@ def test_three_are_chosen_a_fourth_is_bred_and_all_come_out_the_same_elsewhere(
         tiles(page).first.locator(".open").focus()
         page.keyboard.press("ArrowRight")
         page.keyboard.press("f")
+        page.wait_for_timeout(200)  # the tray has come, and the wall has fitted itself beside it
         page.keyboard.press("ArrowDown")
         page.keyboard.press("f")
         choose(page, 5)

@@ -37,12 +37,19 @@ def breakable(loop_thread: LoopThread, repository: Repository, peer: KServe) -> 
         yield sampler
 
 
-def test_deadline_ends_a_call_that_takes_too_long(breakable: Sampler, peer: KServe, loop_thread: LoopThread) -> None:
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("Sample", lambda sampler: sampler.sample("tiny-gan", range(2), timeout_s=0.2)),
+        ("SampleStream", lambda sampler: next(sampler.sample_stream("tiny-gan", range(2), timeout_s=0.2))),
+    ],
+)
+def test_deadline_ends_a_call_that_takes_too_long(
+    breakable: Sampler, peer: KServe, loop_thread: LoopThread, method: str, call: Callable[[Sampler], Any]
+) -> None:
     loop_thread.run(peer.hold())
-    with pytest.raises(DeadlineExceededError, match=r"Sample at .* did not finish within timeout_s 0\.2\."):
-        breakable.sample("tiny-gan", range(2), timeout_s=0.2)
-    with pytest.raises(DeadlineExceededError, match="SampleStream at"):
-        next(breakable.sample_stream("tiny-gan", range(2), timeout_s=0.2))
+    with pytest.raises(DeadlineExceededError, match=rf"{method} at .* did not finish within timeout_s 0\.2\."):
+        call(breakable)
     loop_thread.run(peer.release())
     assert len(breakable.sample("tiny-gan", range(2))) == 2
 

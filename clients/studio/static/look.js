@@ -46,11 +46,19 @@ export function look(main) {
   }
 
   function refill() {
+    const focused = document.activeElement?.closest?.(".wall .tile")?.place;
     for (const element of tiles.values()) element.leave();
     tiles.clear();
     wall.replaceChildren();
     layout = null;
     draw();
+    tiles.get(focused)?.querySelector(".open").focus({ preventScroll: true });
+  }
+
+  // The tray takes height when the first image is chosen. Only another width moves the tiles.
+  function resize() {
+    if (layout?.room === scroll.clientWidth) draw();
+    else refill();
   }
 
   function measure() {
@@ -63,7 +71,7 @@ export function look(main) {
     const height = Math.round((width * hgt) / w);
     const columns = Math.max(1, Math.floor((room + gap) / (width + gap)));
     const last = Number((LAST - state.first) / BigInt(columns) < 10_000_000n ? (LAST - state.first) / BigInt(columns) : 10_000_000n);
-    layout = { gap, width, height, columns, last };
+    layout = { room: scroll.clientWidth, gap, width, height, columns, last };
     wall.style.width = `${columns * (width + gap) - gap}px`;
     wall.style.setProperty("--tile", `${width}px`);
     wall.style.setProperty("--tile-height", `${height}px`);
@@ -125,7 +133,7 @@ export function look(main) {
       draw();
     });
   });
-  const resized = new ResizeObserver(debounced(refill, 60));
+  const resized = new ResizeObserver(debounced(resize, 60));
   resized.observe(scroll);
   const stop = listen((what) => what === "look" && refill());
   draw();

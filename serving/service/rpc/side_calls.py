@@ -18,11 +18,9 @@ from serving.service.admission.messages import NoRequestError, Reader, parse
 from serving.service.admission.shares import Shares, caller_of
 from serving.service.errors import BusyError, status_of
 from serving.service.rpc.health import Health
+from serving.service.rpc.transport import SIDE_CALLS
 
 __all__ = ["SideCalls"]
-
-LIMIT = 256
-"""Calls at the same time."""
 
 REQUEST_BYTES = 2**14
 RETRY_AFTER_MS = 1000
@@ -35,7 +33,7 @@ class SideCalls:
         self._health = server_health
         self._reader = reader
         self._reflection = reflection.ReflectionServicer([*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME])
-        self.shares = Shares(LIMIT)
+        self.shares = Shares(SIDE_CALLS)
 
     def handlers(self) -> tuple[Any, Any]:
         """What a server is given."""

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from ganvas_core.names import MAX_MESSAGE_BYTES
 
-__all__ = ["server_options", "unsent_bytes", "wait_sent"]
+__all__ = ["SIDE_CALLS", "server_options", "unsent_bytes", "wait_sent"]
+
+SIDE_CALLS = 256
+"""Calls at the same time of health and reflection, beside those of the Sampler."""
 
 KEEPALIVE_MS = 30_000
 POLL_S = 0.02
@@ -23,12 +26,13 @@ def server_options(max_calls: int) -> tuple[tuple[str, int], ...]:
     """Channel arguments of the server.
 
     Args:
-        max_calls: as in ServeOptions. A connection may have a few more, which are refused with a reason.
+        max_calls: as in ServeOptions. A connection may have twice as many, which are refused with a reason; gRPC's own
+            refusal has none.
     """
     return (
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_concurrent_streams", 2 * max_calls + 100),
+        ("grpc.max_concurrent_streams", 2 * (max_calls + SIDE_CALLS)),
         # What a call does not read yet stays outside, but for 64 KiB: gRPC would open the window to many MiB otherwise.
         ("grpc.http2.bdp_probe", 0),
         # Without it two services could share a port, each getting a part of the calls.
