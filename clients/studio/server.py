@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -28,14 +28,21 @@ DRAIN_S = 10
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, which alone would keep a silent connection for ever."""
+    """uvicorn's, which alone would keep a silent connection for ever, and turn nobody away.
+
+    A connection beyond MAX_CONNECTIONS takes the place of the one that has waited longest for a request to come.
+    """
+
+    idle: ClassVar[dict[Protocol, None]]
+    """Those of one server that wait for a request, the longest first."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        if len(self.connections) >= MAX_CONNECTIONS:
+        if len(self.connections) >= MAX_CONNECTIONS and not self._make_room():
             transport.abort()
             self.parser = None  # type: ignore[assignment]
             return
         super().connection_made(transport)
+        self.idle[self] = None
         self._silent = self.loop.call_later(SILENT_S, self._close_silent)
 
     def on_message_begin(self) -> None:
@@ -45,16 +52,31 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._silent.cancel()
+        self.idle.pop(self, None)
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not (self.transport.is_closing() or self.pipeline):
+            self.idle[self] = None
+
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.transport is None:  # refused
+        self.idle.pop(self, None)
+        if self.transport is None:  # refused, or its place was taken
             return
         self._silent.cancel()
         super().connection_lost(exc)
 
     def _close_silent(self) -> None:
         self.transport.close()
+
+    def _make_room(self) -> bool:
+        for other in self.idle:
+            other.transport.abort()
+            other.connection_lost(None)  # asyncio would say so later: the place is free at once
+            other.transport = None  # type: ignore[assignment]
+            return True
+        return False
 
 
 class Server(uvicorn.Server):
@@ -98,7 +120,7 @@ def make_server(app: Any, *, tls: tuple[Path, Path] | None = None, client_ca: Pa
         secured |= {"ssl_ca_certs": client_ca, "ssl_cert_reqs": ssl.CERT_REQUIRED}
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=type("Protocol", (Protocol,), {"idle": {}}),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, Page, expect
 from export.directions import DirectionsOptions, directions
 from ganvas_client import Sampler
 from tests.support.browser import browser, downloaded, needs_chromium, opened, violations
+from tests.support.extent import ALL
 from tests.support.serve import CHECKOUT, Serve, running_serve
 
 pytestmark = [pytest.mark.triton, needs_chromium]
@@ -92,10 +93,11 @@ def chosen(page: Page) -> list[str]:
     return [str(value) for value in page.locator("#tray li img").evaluate_all("all => all.map(i => i.dataset.address)")]
 
 
+@pytest.mark.parametrize("size", ["laptop", "phone", "wide"] if ALL else ["laptop"])
 def test_three_are_chosen_a_fourth_is_bred_and_all_come_out_the_same_elsewhere(
-    chromium: Browser, url: str, serve: Serve, tmp_path: Path
+    chromium: Browser, url: str, serve: Serve, tmp_path: Path, size: str
 ) -> None:
-    with opened(chromium, f"{url}?model=tiny-gan") as page:
+    with opened(chromium, f"{url}?model=tiny-gan", size=size) as page:
         # Look: labels, truncation, another seed, further down, the keyboard.
         drawn(page)
         page.get_by_label("Label", exact=True).select_option("3")
@@ -122,6 +124,18 @@ def test_three_are_chosen_a_fourth_is_bred_and_all_come_out_the_same_elsewhere(
         choose(page, 5)
         assert len(chosen(page)) == 3
         assert "/images/1001.png" in chosen(page)[0]
+
+        # Blend the three, by pointer: in the middle each has its third.
+        go(page, "blend")
+        drawn(page)
+        weights = page.get_by_label("Blend", exact=True).get_by_role("status")
+        expect(weights).to_have_text("33 % · 33 % · 33 %")
+        box = page.locator(".pad").bounding_box()
+        assert box is not None
+        page.locator(".pad").click(position={"x": box["width"] / 2, "y": box["height"] / 14})
+        expect(weights).to_have_text("100 % · 0 % · 0 %")
+        go(page, "look")
+        drawn(page)
 
         # Proof: its address, and the bytes made again.
         tiles(page).nth(5).locator(".open").click()
@@ -188,6 +202,8 @@ def test_three_are_chosen_a_fourth_is_bred_and_all_come_out_the_same_elsewhere(
             assert webp.n_frames == 20  # type: ignore[attr-defined]
         with Image.open(downloaded(page, "Sheet", tmp_path)) as sheet:
             assert sheet.width > 4 * 32
+        if shutil.which("ffmpeg"):
+            assert downloaded(page, "MP4", tmp_path).read_bytes()[4:8] == b"ftyp"
         recipe = downloaded(page, "Save recipe", tmp_path)
         kept = chosen(page)
 
@@ -200,7 +216,7 @@ def test_three_are_chosen_a_fourth_is_bred_and_all_come_out_the_same_elsewhere(
     assert any(len(entry["parents"]) == 3 for entry in entries)
 
     # Another browser: the recipe gives the same bytes, and an image of ours its own recipe.
-    with opened(chromium, url, expected=("status of 400",)) as other:
+    with opened(chromium, url, size=size, expected=("status of 400",)) as other:
         drawn(other)
         other.get_by_label("Open files").set_input_files(recipe)
         expect(other.locator("#said")).to_contain_text("5 of them came out with the very same bytes")
@@ -282,16 +298,46 @@ def test_a_service_that_died_is_said_and_comes_back_by_itself(chromium: Browser,
             time.sleep(0.1)
 
 
+def test_a_model_that_is_slow_or_gone_is_said_and_the_page_goes_on(chromium: Browser, url: str) -> None:
+    with opened(chromium, f"{url}?model=tiny-gan") as page:
+        page.clock.install()
+        page.reload()
+        drawn(page)
+        choose(page, 0)
+        kept: list[Any] = []
+
+        def hold(route: Any) -> None:
+            kept.append(route)
+
+        page.route("**/images/*.png*", hold)
+        page.get_by_label("From seed").fill("500")
+        page.get_by_label("From seed").press("Enter")
+        page.clock.fast_forward(6000)
+        expect(page.locator("#banner")).to_contain_text("The model is slow, or busy")
+        for route in kept:
+            route.continue_()
+        page.unroute("**/images/*.png*", hold)
+        drawn(page)
+        expect(page.locator("#banner")).to_be_hidden()
+
+        def without(route: Any) -> None:
+            models = [model for model in route.fetch().json()["models"] if model["name"] != "tiny-gan"]
+            route.fulfill(json={"models": models})
+
+        page.route("**/v1/models", without)
+        page.clock.fast_forward(11_000)
+        expect(page.locator("#banner")).to_contain_text("Model tiny-gan is no longer served")
+        expect(page.locator("#tray li")).to_have_count(1)
+        drawn(page)
+        page.unroute("**/v1/models", without)
+        page.clock.fast_forward(11_000)
+        expect(page.get_by_label("Model", exact=True).locator("option")).to_have_count(3)
+
+
 def test_keys_pass_through_and_the_page_asks_for_one(chromium: Browser, repository: Path, tmp_path: Path) -> None:
     keys_file = tmp_path / "keys.json"
-    added = subprocess.run(
-        [sys.executable, "-m", "serving", "keys", "add", "gallery", "--keys-file", str(keys_file)],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    key = added.stdout.strip()
+    key = add_key(keys_file, "gallery")
+    slow = {"Authorization": f"Bearer {add_key(keys_file, 'slow', '--rate', '1')}"}
     with running_serve(repository, tmp_path, "--http=0", f"--keys-file={keys_file}") as serve:
         url = str(serve.ready["studio"])
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -307,6 +353,12 @@ def test_keys_pass_through_and_the_page_asks_for_one(chromium: Browser, reposito
         with pytest.raises(urllib.error.HTTPError) as refused:  # made already, but not for everybody
             urllib.request.urlopen(permanent, timeout=60)
         assert refused.value.code == 401
+        # A key's quota, one request a second, paces whoever asks one image after the other.
+        begun_s = time.monotonic()
+        for seed in range(4):
+            asked = urllib.request.Request(f"{url}v1/models/tiny-gan/images/{seed}.png", headers=slow)
+            urllib.request.urlopen(asked, timeout=60).close()
+        assert time.monotonic() - begun_s > 2.0
         with opened(chromium, url, expected=("401",)) as page:
             page.get_by_label("Key").fill(key)
             page.get_by_role("button", name="Use this key").click()
@@ -349,6 +401,11 @@ def test_studio_starts_serving_by_itself_once_there_is_a_model(repository: Path,
         output, _ = process.communicate(timeout=90)
     assert process.returncode == 0, output
     assert "The studio is at" in output
+
+
+def add_key(keys_file: Path, name: str, *options: str) -> str:
+    command = [sys.executable, "-m", "serving", "keys", "add", name, "--keys-file", str(keys_file), *options]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _free_port() -> int:

@@ -128,7 +128,7 @@ def test_deadline_goes_on_to_triton_and_ends_the_call(service: Service, peer: KS
     peer.timeouts_us.clear()
     error = failure_of(lambda: service.stub.Sample(sample_request(), timeout=0.3))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert 0 < peer.timeouts_us[0] <= 300_000
+    assert 0 < peer.timeouts_us[0] <= 303_000  # gRPC rounds what it sends up, by up to a hundredth
     loop_thread.run(peer.release())
     loop_thread.run(peer.wait_running(0))
     assert peer.cancelled == 0

@@ -310,6 +310,22 @@ def test_idle_connections_by_the_hundred_keep_nobody_out_and_silent_ones_are_clo
     assert studio.ask("/v1/models").status == 200
 
 
+def test_one_connection_too_many_takes_the_place_of_the_one_that_waited_longest(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clients.studio.server.MAX_CONNECTIONS", 8)
+    with contextlib.ExitStack() as opened:
+        idle = [opened.enter_context(socket.create_connection(("127.0.0.1", studio.port))) for _ in range(12)]
+        assert studio.ask(f"{GAN}/images/1.png").status == 200
+        for connection in idle[:5]:
+            connection.settimeout(30)
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+        idle[-1].sendall(b"HEAD /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        idle[-1].settimeout(30)
+        assert idle[-1].recv(12) == b"HTTP/1.1 200"
+
+
 def test_connections_beyond_the_limit_are_refused_at_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clients.studio.server.MAX_CONNECTIONS", 0)
     with socket.create_connection(("127.0.0.1", studio.port)) as connection:

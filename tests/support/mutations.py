@@ -304,10 +304,11 @@ def _first_failure(tree: Path, mutation: Mutation) -> str | None:
         path.write_text(before, encoding="utf-8")
     if ran.returncode == 0:
         return None
-    failed = [line for line in ran.stdout.splitlines() if line.startswith("FAILED ")]
+    # A fixture that the mutation breaks is an error of the first test that asks for it.
+    failed = [line for line in ran.stdout.splitlines() if line.startswith(("FAILED ", "ERROR ")) and "::" in line]
     if ran.returncode != 1 or not failed:
         raise ValueError(f"{mutation.name}: pytest did not run: {ran.stdout[-2000:]}{ran.stderr[-1000:]}")
-    return failed[0].removeprefix("FAILED ").split(" - ")[0]
+    return failed[0].split(" ", 1)[1].split(" - ")[0]
 
 
 if __name__ == "__main__":
