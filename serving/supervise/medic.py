@@ -138,10 +138,9 @@ class Medic:
                 continue
             for stub in self._newly_dead():
                 self._replace(stub)
-            for stub in stubs_of(pid, self._models):
-                if stub.pid not in self._dead:
-                    self._stubs[stub.pid] = stub
-                    self._watch_end(stub.pid)
+            for stub in stubs_of(pid, self._models, known=self._stubs.keys() | self._dead):
+                self._stubs[stub.pid] = stub
+                self._watch_end(stub.pid)
 
     def _watch_end(self, pid: int) -> None:
         """Have `_one_ended` set when a process ends."""

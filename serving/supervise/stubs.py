@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +19,17 @@ class Stub:
     version: int
 
 
-def stubs_of(triton_pid: int, models: Path) -> list[Stub]:
+def stubs_of(triton_pid: int, models: Path, *, known: Collection[int] = ()) -> list[Stub]:
     """The living ones. A Triton whose backend needs no processes has none.
 
     Args:
         models: Triton's model repository: a stub has the path of its model among its arguments.
+        known: processes that are left out.
     """
     found = []
     for pid in children_of(triton_pid):
+        if pid in known:
+            continue
         try:
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
@@ -40,9 +45,15 @@ def stubs_of(triton_pid: int, models: Path) -> list[Stub]:
 def children_of(pid: int) -> list[int]:
     """The processes that any thread of a process has started, dead ones that wait to be counted too."""
     found: list[int] = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+    # Plain calls: a Triton has a hundred threads, and is looked at several times a second for as long as it lives.
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    for thread in threads:
         try:
-            found += map(int, children.read_text().split())
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as children:
+                found += map(int, children.read().split())
         except OSError:  # the thread has ended
             continue
     return found
@@ -51,6 +62,7 @@ def children_of(pid: int) -> list[int]:
 def read_state(pid: int) -> str:
     """As the kernel writes it: "Z" dead and not counted yet, "T" stopped; empty: there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+            return stat.read().rpartition(b")")[2].split()[0].decode()
     except OSError:
         return ""

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from ganvas.v1 import sampler_pb2 as pb
 from serving.repository.reader import Repository
 from serving.service.rpc.server import PortInUseError, SamplingServer
+from tests.support.gateway import eventually
 from tests.support.kserve import KServe
 from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request
 
@@ -61,7 +62,7 @@ def test_drain_finishes_accepted_work_and_turns_new_work_away(
     loop_thread.run(peer.hold())
     unary = service.stub.Sample.future(sample_request(40))
     stream = service.stub.SampleStream(sample_request(300))
-    loop_thread.run(peer.wait_running(2))
+    eventually(lambda: len(service.server.calls) == 2)
     drain = loop_thread.run(start_drain(service))
     error = failure_of(lambda: service.stub.Sample(sample_request(1)))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
