@@ -47,12 +47,12 @@ def children_of(pid: int) -> list[int]:
     found: list[int] = []
     # Plain calls: a Triton has a hundred threads, and is looked at several times a second for as long as it lives.
     try:
-        threads = os.listdir(f"/proc/{pid}/task")
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
     except OSError:
         return []
     for thread in threads:
         try:
-            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as children:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as children:  # noqa: PTH123
                 found += map(int, children.read().split())
         except OSError:  # the thread has ended
             continue
@@ -62,7 +62,7 @@ def children_of(pid: int) -> list[int]:
 def read_state(pid: int) -> str:
     """As the kernel writes it: "Z" dead and not counted yet, "T" stopped; empty: there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123
             return stat.read().rpartition(b")")[2].split()[0].decode()
     except OSError:
         return ""
