@@ -30,7 +30,7 @@ from export.publish.repository import check_folder, check_new_version, locked, s
 from export.report.page import report_html
 from export.surgery.batch_invariance import first_dependent_node, invariance_feeds, make_batch_invariant
 from export.surgery.simplify import Change, simplify
-from ganvas_core.certificate import Certificate
+from ganvas_core.certificate import Certificate, read_samplers
 from ganvas_core.names import GOLDEN_FILE, REPORT_FILE
 from ganvas_core.session import SessionError
 
@@ -130,7 +130,16 @@ def _export(
         written["sample"] = dataclasses.replace(written["sample"], attachments=attachments)
         extra = {GOLDEN_FILE: golden_png(source, proof), REPORT_FILE: page}
 
-        models = version_files(source, graphs, files, written, options, version=version, sampler_files=extra)
+        models = version_files(
+            source,
+            graphs,
+            files,
+            written,
+            options,
+            version=version,
+            earlier=read_samplers(repository / name),
+            sampler_files=extra,
+        )
         with staging(repository) as staged:
             publish(staged, repository, name=name, version=version, models=models)
     return written["sample"], changes

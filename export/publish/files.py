@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from export.adapters.source import Source
@@ -11,6 +12,7 @@ from export.options import ExportOptions
 from export.publish.onnx_file import GraphFile
 from export.publish.triton_config import CONFIG_NAMES, DEFAULT_CONFIG, batch_shapes, config_text
 from ganvas_core.certificate import Certificate
+from ganvas_core.description import descriptions
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, FP32_FILE, Role
 
 __all__ = ["version_files"]
@@ -24,15 +26,18 @@ def version_files(
     options: ExportOptions,
     *,
     version: int,
+    earlier: Mapping[int, Certificate],
     sampler_files: Mapping[str, bytes],
 ) -> dict[str, dict[str, bytes | Path]]:
     """Triton model to its files, by their path in the model's folder.
 
     Args:
         graph_files: of each role and file name.
+        earlier: the samplers of the versions before, which the configurations describe too.
         sampler_files: what goes with the sampler alone, by file name: golden.png, report.html.
     """
     models: dict[str, dict[str, bytes | Path]] = {}
+    samplers = {**earlier, version: certificates["sample"]}
     for role, certificate in certificates.items():
         files: dict[str, bytes | Path] = {}
         served = FP16_FILE if FP16_FILE in certificate.files else FP32_FILE
@@ -46,6 +51,7 @@ def version_files(
                 shapes=shapes,
                 pinned_batch=certificate.pinned_batch,
                 has_fp16=FP16_FILE in certificate.files,
+                describe=partial(descriptions, samplers, role),
             )
             files[f"configs/{config_name}.pbtxt"] = text.encode()
         files[CONFIG_FILE] = files[f"configs/{DEFAULT_CONFIG}.pbtxt"]

@@ -11,7 +11,7 @@ of its model configuration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf import text_format
 from onnx import ModelProto, TensorProto, shape_inference
@@ -42,6 +42,7 @@ def config_text(
     shapes: Shapes,
     pinned_batch: int | None = None,
     has_fp16: bool = True,
+    describe: Callable[[str], Mapping[str, str]] = lambda file_name: {},
 ) -> str:
     """The text of configs/{config_name}.pbtxt.
 
@@ -49,6 +50,7 @@ def config_text(
         shapes: of the values in the graph that TensorRT gets.
         pinned_batch: the one batch size to run, to which our backend fills up smaller ones.
         has_fp16: whether there is an fp16 file; without one every configuration takes the fp32 file.
+        describe: the parameters for clients, where this ONNX file is served.
     """
     config = triton.ModelConfig(
         name=triton_name,
@@ -80,6 +82,7 @@ def config_text(
         config.default_model_filename = FP32_FILE
     if pinned_batch is not None:
         _set(config, batch_buckets=str(pinned_batch))
+    _set(config, **describe(config.default_model_filename))
     check_keys(config)
     return str(text_format.MessageToString(config))
 

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from ganvas_core.certificate import Certificate
+from ganvas_core.description import descriptions
 from ganvas_core.interface import Arrays, decode_inputs, interface, sample_inputs
+from ganvas_core.names import Role
 from ganvas_core.noise import latents
 from ganvas_core.session import CpuSession, SessionError
 from ganvas_core.triton_keys import wrong_keys
@@ -97,6 +99,7 @@ def _check_configs(version: ModelVersion, files: Mapping[str, _Graphs]) -> str:
             except RepositoryError as error:
                 raise CheckError(str(error)) from None
             _check_config(config, part, graphs.open(part).session, where)
+            _check_description(config, version, part.role, graphs.file_name, where)
         num_configs += len(names)
     return f"{num_configs} files parse and agree with the graphs and the certificate"
 
@@ -126,6 +129,13 @@ def _check_config(config: ModelConfig, certificate: Certificate, session: Any, w
     wanted = {(tensor.name, f"TYPE_{tensor.datatype}", tensor.dims) for tensor in contract.inputs + contract.outputs}
     if found != wanted:
         raise CheckError(f"the graph of {where} has {_listed(found)}; its certificate means {_listed(wanted)}.")
+
+
+def _check_description(config: ModelConfig, version: ModelVersion, role: Role, file_name: str, where: str) -> None:
+    """What it says to clients of this version, if anything: versions of earlier releases have no description."""
+    (key, expected), *_ = descriptions({version.version: version.certificate}, role, file_name).items()
+    if key in config.parameters and config.parameters[key].string_value != expected:
+        raise CheckError(f"{where} has parameter {key}, which does not agree with the certificate. Export again.")
 
 
 def _check_golden(graphs: _Graphs) -> str:

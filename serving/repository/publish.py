@@ -11,12 +11,16 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ganvas_core.certificate import CertificateError
-from ganvas_core.files import copy_synced, sync_folder
-from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from ganvas_core.certificate import Certificate, CertificateError, read_samplers
+from ganvas_core.description import KEY_PREFIX, descriptions
+from ganvas_core.files import copy_synced, sync_folder, write_synced
+from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, Role
 from serving.repository.reader import ModelVersion, RepositoryError, read_version
 
 __all__ = ["locked", "publish"]
@@ -44,6 +48,9 @@ def publish(source: Path, repository: Path, name: str, version: int) -> ModelVer
             for part in entry.parts():
                 _copy(source / part.name, staged / part.name, entry, listed=[*part.files, *part.attachments])
             _checked(staged, name, version)
+            samplers = read_samplers(repository / name) | {version: entry.certificate}
+            for part in entry.parts():
+                _describe(staged / part.name, part.role, samplers)
             for part in reversed(entry.parts()):  # the sampler, which makes the version exist, comes last
                 _move_in(staged / part.name, repository / part.name, version)
     return _checked(repository, name, version)
@@ -102,6 +109,17 @@ def _copy(source: Path, target: Path, entry: ModelVersion, *, listed: list[str])
         copy_synced(source / relative, target / relative)
     for folder, _, _ in os.walk(target, topdown=False):
         sync_folder(Path(folder))
+
+
+def _describe(folder: Path, role: Role, samplers: Mapping[int, Certificate]) -> None:
+    """Let the configurations describe the versions of the repository that they go to."""
+    for path in folder.rglob("*.pbtxt"):
+        config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+        for key in [key for key in config.parameters if key.startswith(KEY_PREFIX)]:
+            del config.parameters[key]
+        for key, text in descriptions(samplers, role, config.default_model_filename).items():
+            config.parameters[key].string_value = text
+        write_synced(path, text_format.MessageToString(config).encode())
 
 
 def _move_in(staged: Path, target: Path, version: int) -> None:

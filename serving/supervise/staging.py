@@ -14,8 +14,12 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
 from ganvas_core.certificate import Certificate, CertificateError
 from ganvas_core.cli import UserError
+from ganvas_core.description import KEY_PREFIX
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, companions
 from serving.repository.reader import ModelVersion, Rejected, RepositoryError, read_version
 from serving.supervise.run_folder import has_no_space
@@ -120,8 +124,8 @@ class Staging:
             return
         for path in source.rglob("*.pbtxt"):
             place = target / path.relative_to(source)
-            # Triton loads every version anew when a configuration has a new date.
-            if not place.exists() or place.read_bytes() != path.read_bytes():
+            # Triton loads every version anew when a configuration changes: not for what it says to clients alone.
+            if not place.exists() or _for_triton(place) != _for_triton(path):
                 place.parent.mkdir(exist_ok=True)
                 path.replace(place)
         (source / str(version)).rename(target / str(version))
@@ -134,3 +138,17 @@ class Staging:
     def _without_versions(self, folder: Path) -> None:
         if not any(entry.name.isdecimal() for entry in folder.iterdir()):
             shutil.rmtree(folder)
+
+
+def _for_triton(path: Path) -> str:
+    """A configuration without what describes the versions to clients; one that does not parse as it is."""
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    if KEY_PREFIX not in text:
+        return text
+    try:
+        config = text_format.Parse(text, ModelConfig())
+    except text_format.ParseError:
+        return text
+    for key in [key for key in config.parameters if key.startswith(KEY_PREFIX)]:
+        del config.parameters[key]
+    return str(config)

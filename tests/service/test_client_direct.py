@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
-from ganvas.kserve import v2_pb2 as kserve
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_client import (
     DeadlineExceededError,
@@ -21,69 +18,8 @@ from ganvas_client import (
     direct,
 )
 from tests.support.asking import CLIENTS, Ask
-from tests.support.scripted import BATCH_SIZE, DIGEST, Failure, Scripted, serving
-
-MAX_COUNT = 300
-MODEL = pb.Model(
-    name="m",
-    version="3",
-    digest=DIGEST,
-    height=1,
-    width=2,
-    channels=4,
-    latent_shape=[2],
-    labels=["a", "b", "c"],
-    can_encode=True,
-    limits=pb.Limits(truncation_max=1.5, max_count=MAX_COUNT, max_stream_count=1000, max_batch_size=BATCH_SIZE),
-)
-
-
-@dataclass(kw_only=True)
-class Gateway(Scripted):
-    """The scripted service with a Triton beside it, whose images are the eight bytes of their seeds."""
-
-    triton: list[Failure] = field(default_factory=list)
-    """Of its requests, one after another; the next ones succeed."""
-    gone_from: int = 0
-    """Requests for seeds before this one succeed in any case."""
-    infers: list[kserve.ModelInferRequest] = field(default_factory=list)
-    lookups: int = 0
-    pixels: int = 8
-    """Bytes of an image."""
-
-    def service(self, details: Any) -> Any:
-        method = details.method.rpartition("/")[2]
-        if method == "GetModel":
-            return grpc.unary_unary_rpc_method_handler(
-                self._model, pb.GetModelRequest.FromString, pb.GetModelResponse.SerializeToString
-            )
-        if details.method == direct.MODEL_INFER:
-            return grpc.unary_unary_rpc_method_handler(
-                self._infer, kserve.ModelInferRequest.FromString, kserve.ModelInferResponse.SerializeToString
-            )
-        return super().service(details)
-
-    def _model(self, request: Any, context: Any) -> pb.GetModelResponse:
-        self.lookups += 1
-        return pb.GetModelResponse(model=MODEL)
-
-    def _infer(self, request: kserve.ModelInferRequest, context: Any) -> kserve.ModelInferResponse:
-        number = len(self.infers)
-        self.infers.append(request)
-        failure = self.triton[number] if number < len(self.triton) else None
-        if int.from_bytes(request.raw_input_contents[0][:8], "little") < self.gone_from:
-            failure = None
-        if failure is not None:
-            self._fail(failure, context)
-        reply = kserve.ModelInferResponse(model_name=request.model_name, model_version=request.model_version)
-        first = np.frombuffer(
-            request.raw_input_contents[0], np.uint64 if request.inputs[0].name == "seed" else np.uint8
-        )
-        for name in (output.name for output in request.outputs):
-            reply.outputs.add(name=name)
-            content = first.view(np.uint8) if name == "image" else np.zeros(2 * request.inputs[0].shape[0], np.float32)
-            reply.raw_output_contents.append(content.tobytes()[: self.pixels * request.inputs[0].shape[0]])
-        return reply
+from tests.support.scripted import BATCH_SIZE, DIGEST, Failure, serving
+from tests.support.scripted_triton import MAX_COUNT, Gateway
 
 
 @pytest.fixture(params=list(CLIENTS.values()), ids=list(CLIENTS))

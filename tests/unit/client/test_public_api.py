@@ -55,7 +55,7 @@ def test_method_has_the_signature_of_its_call_and_a_docstring(kind: type, method
 @pytest.mark.parametrize("kind", [Sampler, AsyncSampler])
 def test_samplers_have_only_the_methods_of_the_service(kind: type) -> None:
     public = {name for name in dir(kind) if not name.startswith("_")}
-    assert public == {*METHODS, "close"}
+    assert public == {*METHODS, "direct", "close"}
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,23 @@ from export.publish import onnx_file
 from ganvas_core import noise
 from ganvas_core.certificate import Certificate, Golden
 from ganvas_core.cli import describe_validation_error, options_of
+from ganvas_core.description import Description, described_versions
 from tests.unit.export.conftest import Exported, options
 
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def check_descriptions(config: triton.ModelConfig, sampler: Certificate, *, versions: int) -> None:
+    """Every version is described as the file that this configuration serves."""
+    texts = described_versions({key: value.string_value for key, value in config.parameters.items()})
+    assert sorted(texts) == [str(version + 1) for version in range(versions)]
+    for text in texts.values():
+        read = Description.from_json(text, "it")
+        assert read.digest == sampler.files[config.default_model_filename].sha256
+        assert (read.labels, read.latent_shape, read.roles) == (sampler.labels, sampler.latent_shape, sampler.roles)
+        assert read.image == (sampler.height, sampler.width, sampler.channels)
 
 
 def test_export_writes_the_entry_of_the_design(gan: Exported) -> None:
@@ -125,6 +137,7 @@ def test_configs_parse_and_name_their_model(gan: Exported, name: str) -> None:
         config = text_format.Parse(path.read_text(), triton.ModelConfig())
         assert (config.name, config.max_batch_size) == (name, 5)
         assert (gan.repository / name / "1" / config.default_model_filename).is_file()
+        check_descriptions(config, gan.result.certificate, versions=1)
     default = (gan.repository / name / "config.pbtxt").read_bytes()
     assert default == (gan.repository / name / "configs" / "cpu.pbtxt").read_bytes()
 
@@ -136,9 +149,12 @@ def test_export_again_adds_a_version_with_the_same_digest(gan: Exported, reposit
     assert (result.version, result.folder) == (2, repository / "digits" / "2")
     assert len(steps) == 4
     after = tree(repository)
-    assert {path for path in before if before[path] != after[path]} == {
-        f"{name}/{config}" for name in ("digits", "digits-decode") for config in ("config.pbtxt", "configs/cpu.pbtxt")
-    }
+    changed = {path for path in before if before[path] != after[path]}
+    assert changed == {path for path in before if path.endswith(".pbtxt")}
+    for path in changed:
+        config = text_format.Parse(after[path].decode(), triton.ModelConfig())
+        assert config.instance_group[0].count == (2 if "config" in Path(path).stem or "cpu" in path else 1)
+        check_descriptions(config, result.certificate, versions=2)
     assert set(after) - set(before) == {path.replace("/1/", "/2/") for path in before if "/1/" in path}
     assert after["digits/2/model.onnx"] == before["digits/1/model.onnx"]
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import ModuleType, TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -19,9 +19,11 @@ from ganvas_client import calls, tracing
 from ganvas_client.arguments import ImagesLike, Labels, Seeds
 from ganvas_client.calls import StreamCall, UnaryCall
 from ganvas_client.direct import IN_FLIGHT, DirectCall, NotDirectError
+from ganvas_client.errors import GanvasError
 from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
 from ganvas_client.streams import Progress
 from ganvas_client.transport import Client, Running
+from ganvas_client.triton import Ask, Lookup
 
 __all__ = ["AsyncSampler"]
 
@@ -197,6 +199,9 @@ class AsyncSampler(Client):
     async def _call(self, call: UnaryCall[T]) -> T:
         with tracing.span(call.rpc, self.address) as headers:
             running = self._begin(call, headers)
+            if (lookup := running.asks_triton()) is not None:
+                found: T = await self._look_up(running, lookup)
+                return found
             direct = await self._prepare(running)
             if direct is not None:
                 try:
@@ -268,24 +273,42 @@ class AsyncSampler(Client):
         under_way: deque[tuple[tuple[int, int], _Batch]] = deque()
         while True:
             while len(under_way) < IN_FLIGHT and (span := next(spans, None)) is not None:
-                under_way.append((span, self._send(running, direct.request(*span))))
+                under_way.append((span, self._send(running, direct.ask(*span))))
             if not under_way:
                 return
             first, attempt = under_way.popleft()
-            while True:
-                try:
-                    await attempt.ended
-                    reply = await attempt.call
-                    break
-                except grpc.RpcError as error:
-                    await self._wait(running.direct_wait_s(error))
-                    attempt = self._send(running, direct.request(*first))
-            running.answered(None)
-            yield first, reply
+            yield first, await self._answer(running, direct.ask(*first), attempt)
 
-    def _send(self, running: Running, request: kserve.ModelInferRequest) -> _Batch:
-        """Send a batch, which ends even if nobody waits for it: see Sampler._batches."""
-        batch = _Batch(running.infer(request), asyncio.get_running_loop().create_future())
+    async def _look_up(self, running: Running, lookup: Lookup[T]) -> T:
+        """What Triton says of its models."""
+        go_on = partial(next, lookup)
+        try:
+            while True:
+                ask = go_on()
+                try:
+                    go_on = partial(lookup.send, await self._answer(running, ask, self._send(running, ask)))
+                except GanvasError as error:
+                    go_on = partial(lookup.throw, error)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+
+    async def _answer(self, running: Running, ask: Ask, attempt: _Batch) -> Any:
+        """Triton's reply, at this attempt or a later one."""
+        while True:
+            try:
+                await attempt.ended
+                reply = await attempt.call
+            except grpc.RpcError as error:
+                await self._wait(running.direct_wait_s(ask, error))
+                attempt = self._send(running, ask)
+            else:
+                running.answered(None)
+                return reply
+
+    def _send(self, running: Running, ask: Ask) -> _Batch:
+        """Ask Triton, which ends even if nobody waits for it: see Sampler._batches."""
+        batch = _Batch(running.ask(ask), asyncio.get_running_loop().create_future())
         self._under_way.add(batch)
 
         def end(_: Any) -> None:

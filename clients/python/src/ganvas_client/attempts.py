@@ -33,6 +33,8 @@ class Connection:
     address: str
     tls: bool = False
     answered: bool = False
+    server: str = "sampling service"
+    """What should answer there."""
 
 
 class Attempts:
@@ -69,7 +71,7 @@ class Attempts:
         Raises:
             GanvasError: there is none, since time is up, or it would fail again.
         """
-        failure = self._failure(error)
+        failure = self.failure(error)
         hint_s = retry_hint_s(error)
         hopeless = nobody_there(error) and not self._connection.answered
         self._connection.answered |= not nobody_there(error)
@@ -88,13 +90,15 @@ class Attempts:
             raise failure
         return wait_s
 
-    def _failure(self, error: grpc.RpcError) -> GanvasError:
+    def failure(self, error: grpc.RpcError) -> GanvasError:
+        """What the caller is told of a failed attempt that is the last one."""
         failure = from_rpc_error(
             error,
             address=self._connection.address,
             rpc=self._rpc,
             timeout_s=self._timeout_s,
             tls=self._connection.tls,
+            server=self._connection.server,
         )
         if isinstance(failure, DeadlineExceededError) and self._last is not None:
             failure = DeadlineExceededError(f"{failure} The attempt before: {self._last}")

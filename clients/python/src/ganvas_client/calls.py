@@ -29,6 +29,7 @@ from ganvas_client.arguments import (
 )
 from ganvas_client.errors import InvalidArgumentError
 from ganvas_client.results import Format, Images, ModelInfo, Posterior
+from ganvas_core.names import Role
 
 __all__ = [
     "StreamCall",
@@ -62,6 +63,8 @@ class UnaryCall(Generic[T]):
     timeout_s: float | None
     named_labels: tuple[int | str, ...] = ()
     """Labels of which some are names: they become indices once the model is known, before the call is sent."""
+    role: Role | None = None
+    """Of GetModel, where Triton is asked: which of its models must be known."""
 
     def read(self, reply: Any, request_id: str) -> T:
         """The result.

@@ -19,8 +19,9 @@ import numpy as np
 from ganvas.kserve import v2_pb2 as kserve
 from ganvas.v1 import sampler_pb2
 from ganvas_client.calls import StreamCall, UnaryCall
-from ganvas_client.errors import InternalError, InvalidArgumentError
+from ganvas_client.errors import InternalError, InvalidArgumentError, UnimplementedError
 from ganvas_client.results import Image, ImageInfo, Images, ModelInfo, Posterior, Timing
+from ganvas_client.triton import Ask
 from ganvas_core.interface import kserve_datatype
 from ganvas_core.names import Role, triton_name
 from ganvas_core.prior import Mixture
@@ -30,16 +31,14 @@ from ganvas_core.requests.validate import parse_decode, parse_encode, parse_samp
 
 __all__ = [
     "IN_FLIGHT",
-    "MODEL_INFER",
     "DirectCall",
     "KnownModel",
     "KnownModels",
     "NotDirectError",
     "can_go",
     "is_final",
+    "refuse",
 ]
-
-MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 IN_FLIGHT = 4
 """Batches of one call that are under way at the same time: Triton has the next one when it ends one."""
@@ -62,6 +61,24 @@ _PARSERS: dict[str, Callable[..., Any]] = {
 
 AnyCall: TypeAlias = UnaryCall[Any] | StreamCall
 Spans: TypeAlias = Iterator[tuple[int, int]]
+
+
+def refuse(call: AnyCall) -> None:
+    """Refuse a call that Triton cannot answer, where there is nothing else.
+
+    Raises:
+        UnimplementedError: says what to do instead.
+    """
+    if call.rpc == "Encode" and call.request.format not in RAW:
+        raise UnimplementedError(
+            "image files are decoded by the sampling service, and Sampler.direct calls Triton alone. Give pixels: "
+            "arrays of uint8, or Pillow images."
+        )
+    if call.rpc in _PARSERS and call.request.format not in RAW:
+        raise UnimplementedError(
+            "format other than raw needs the sampling service, and Sampler.direct calls Triton alone. Leave format "
+            "out, and save image.pil() as a file."
+        )
 
 
 def can_go(call: AnyCall) -> bool:
@@ -98,9 +115,9 @@ class KnownModel:
     def latent_shape(self) -> tuple[int, ...]:
         return self.info.latent_shape
 
-    @cached_property
+    @property
     def prior(self) -> Mixture | None:
-        return self.info.certificate().prior
+        return self.info.prior
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -122,9 +139,9 @@ class KnownModel:
     def truncation_max(self) -> float:
         return self.info.limits.truncation_max
 
-    @cached_property
+    @property
     def network_truncates(self) -> bool:
-        return self.info.certificate().truncation == "network"
+        return self.info.network_truncates
 
     @property
     def max_count(self) -> int:
@@ -137,29 +154,33 @@ class KnownModel:
 
 
 class KnownModels:
-    """What the service has said of models, while it is fresh."""
+    """What the service, or Triton, has said of models, while it is fresh."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str], tuple[float, KnownModel]] = {}
+        self._known: dict[tuple[str, str, str, Role | None], tuple[float, KnownModel]] = {}
 
-    def get(self, request: Any) -> KnownModel | None:
-        """The model that a request means; None: ask the service."""
-        asked_s, model = self._known.get(_key(request), (0.0, None))
+    def get(self, request: Any, role: Role | None = None) -> KnownModel | None:
+        """The model that a request means; None: ask.
+
+        Args:
+            role: where it is Triton that is asked, which knows each role apart.
+        """
+        asked_s, model = self._known.get(_key(request, role), (0.0, None))
         return model if time.monotonic() - asked_s < FRESH_S else None
 
-    def put(self, request: Any, info: ModelInfo) -> KnownModel:
+    def put(self, request: Any, info: ModelInfo, role: Role | None = None) -> KnownModel:
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         model = KnownModel(info)
-        self._known[_key(request)] = time.monotonic(), model
+        self._known[_key(request, role)] = time.monotonic(), model
         return model
 
-    def forget(self, request: Any) -> None:
-        self._known.pop(_key(request), None)
+    def forget(self, request: Any, role: Role | None = None) -> None:
+        self._known.pop(_key(request, role), None)
 
 
-def _key(request: Any) -> tuple[str, str, str]:
-    return request.model, request.version, request.digest
+def _key(request: Any, role: Role | None) -> tuple[str, str, str, Role | None]:
+    return request.model, request.version, request.digest, role
 
 
 class DirectCall:
@@ -206,8 +227,11 @@ class DirectCall:
         """Whether one batch is all."""
         return self._plan.count <= self._info.limits.max_batch_size
 
-    def request(self, start: int, stop: int) -> kserve.ModelInferRequest:
-        """One batch."""
+    def ask(self, start: int, stop: int) -> Ask:
+        """For one batch."""
+        return Ask("ModelInfer", self._request(start, stop))
+
+    def _request(self, start: int, stop: int) -> kserve.ModelInferRequest:
         plan = self._plan
         if isinstance(plan, ImagePlan):
             inputs = plan.inputs(plan.first + start, plan.first + stop)

@@ -101,18 +101,28 @@ _BY_CODE[grpc.StatusCode.PERMISSION_DENIED] = UnauthenticatedError
 
 
 def from_rpc_error(
-    error: grpc.RpcError, *, address: str, rpc: str, timeout_s: float | None, tls: bool = False
+    error: grpc.RpcError,
+    *,
+    address: str,
+    rpc: str,
+    timeout_s: float | None,
+    tls: bool = False,
+    server: str = "sampling service",
 ) -> GanvasError:
-    """The exception for a failed call, with the service's message."""
+    """The exception for a failed call, with the server's message."""
     code, details = error.code(), error.details() or ""
     kind = _BY_CODE.get(code, InternalError)
     if details.startswith(LOST) and kind is not DeadlineExceededError:
         return UnavailableError(f"the connection to {address} broke during {rpc} ({details}).")
-    if code is UnavailableError.code and (problem := connection_problem(details, address, tls=tls)):
+    if code is UnavailableError.code and (problem := connection_problem(details, address, tls=tls, server=server)):
         return UnavailableError(problem)
     if kind is DeadlineExceededError:
         limit = "its deadline" if timeout_s is None else f"timeout_s {timeout_s:g}"
         return kind(f"{rpc} at {address} did not finish within {limit}.")
+    if kind is UnimplementedError and server != "sampling service":
+        return kind(
+            f"what answers at {address} is no {server}: it does not speak KServe v2 ({details or 'no reason'})."
+        )
     if kind is UnimplementedError and details in ("", "Method not found!"):
         return kind(
             f"what answers at {address} is no sampling service: it knows no ganvas.v1.Sampler/{rpc}. Give the address "

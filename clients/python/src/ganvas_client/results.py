@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ganvas_core.certificate import Certificate
+from ganvas_core.certificate import Certificate, CertificateError
+from ganvas_core.description import Description
 from ganvas_core.formats import FileFormat
+from ganvas_core.noise import truncated_latents
+from ganvas_core.prior import Mixture
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -198,19 +201,55 @@ class ModelInfo:
     """Of the served file: "fp32" or "fp16"."""
     limits: Limits
     golden: str
-    """Either "exact": on that machine the golden seeds gave the certificate's bytes; "equivalent": within its bound."""
+    """Either "exact": on that machine the golden seeds gave the certificate's bytes; "equivalent": within its bound.
+    Empty of Sampler.direct, where nobody looks."""
     certificate_json: str
-    """certificate.json as exported; empty in a list of models."""
+    """certificate.json as exported; empty in a list of models, and of Sampler.direct."""
     recent: Timing | None = None
     """The mean of this version's last calls, of at most 100; None before the first, and in a list of models."""
     out: str = ""
     """In a list of models, why this version is out, so that calls without a version get UNAVAILABLE: all but name,
     version and versions is empty then. Empty: it is served."""
+    description: Description | None = None
+    """What Triton's configuration says, of Sampler.direct."""
+
+    @cached_property
+    def prior(self) -> Mixture | None:
+        """What latents are drawn from; None: a normal distribution. Raises as certificate."""
+        return self.description.prior if self.description is not None else self._certificate.prior
+
+    @property
+    def network_truncates(self) -> bool:
+        """Whether truncation is an input of the network, and no scale of the latent. Raises as certificate."""
+        return (self.description or self._certificate).truncation == "network"
+
+    def latents(
+        self,
+        seeds: Sequence[int] | NDArray[np.uint64],
+        truncation: float | NDArray[np.float32] = 1.0,
+        labels: Sequence[int] | NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """[N, *latent_shape] float32: what `decode` makes the images of these seeds of, bit for bit.
+
+        Args:
+            labels: [N], as indices. None: of a conditional model, each seed modulo the number of labels, as in sample.
+        Raises:
+            CertificateError: this comes from a list of models; ask with `model`.
+        """
+        if labels is None and self.labels:
+            labels = (np.array(seeds, np.uint64) % np.uint64(len(self.labels))).astype(np.int64)
+        return truncated_latents(seeds, truncation, self.latent_shape, self.prior, labels)
+
+    @cached_property
+    def _certificate(self) -> Certificate:
+        return self.certificate()
 
     def certificate(self) -> Certificate:
         """The proof of export, parsed.
 
         Raises:
-            CertificateError: none came with it (ask with `model`), or it is of a newer format.
+            CertificateError: none came with it (ask the sampling service with `model`), or it is of a newer format.
         """
+        if not self.certificate_json:
+            raise CertificateError(f"no certificate came with {self.name}: ask the sampling service with `model`.")
         return Certificate.from_json(self.certificate_json)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
+from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -21,9 +22,11 @@ from ganvas_client import calls, tracing
 from ganvas_client.arguments import ImagesLike, Labels, Seeds
 from ganvas_client.calls import StreamCall, UnaryCall
 from ganvas_client.direct import IN_FLIGHT, DirectCall, NotDirectError
+from ganvas_client.errors import GanvasError
 from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
 from ganvas_client.streams import Progress
 from ganvas_client.transport import Client, Running
+from ganvas_client.triton import Ask, Lookup
 
 __all__ = ["Sampler"]
 
@@ -230,6 +233,9 @@ class Sampler(Client):
     def _call(self, call: UnaryCall[T]) -> T:
         with tracing.span(call.rpc, self.address) as headers:
             running = self._begin(call, headers)
+            if (lookup := running.asks_triton()) is not None:
+                found: T = self._look_up(running, lookup)
+                return found
             direct = self._prepare(running)
             if direct is not None:
                 try:
@@ -297,12 +303,12 @@ class Sampler(Client):
         spans = direct.spans()
         if direct.is_one:
             only = next(spans)
-            yield only, self._answer(running, direct.request(*only))
+            yield only, self._answer(running, direct.ask(*only))
             return
         under_way: deque[tuple[tuple[int, int], Any]] = deque()
         while True:
             while len(under_way) < IN_FLIGHT and (span := next(spans, None)) is not None:
-                under_way.append((span, running.infer_meanwhile(direct.request(*span))))
+                under_way.append((span, running.ask_meanwhile(direct.ask(*span))))
             if not under_way:
                 return
             first, future = under_way.popleft()
@@ -310,17 +316,32 @@ class Sampler(Client):
                 reply = future.result()
                 running.answered(None)
             except grpc.RpcError as error:
-                self._wait(running.direct_wait_s(error))
-                reply = self._answer(running, direct.request(*first))
+                ask = direct.ask(*first)
+                self._wait(running.direct_wait_s(ask, error))
+                reply = self._answer(running, ask)
             yield first, reply
 
-    def _answer(self, running: Running, request: kserve.ModelInferRequest) -> kserve.ModelInferResponse:
-        """Triton's reply to one batch, at this attempt or a later one."""
+    def _look_up(self, running: Running, lookup: Lookup[T]) -> T:
+        """What Triton says of its models."""
+        go_on = partial(next, lookup)
+        try:
+            while True:
+                ask = go_on()
+                try:
+                    go_on = partial(lookup.send, self._answer(running, ask))
+                except GanvasError as error:
+                    go_on = partial(lookup.throw, error)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+
+    def _answer(self, running: Running, ask: Ask) -> Any:
+        """Triton's reply, at this attempt or a later one."""
         while True:
             try:
-                reply: kserve.ModelInferResponse = running.infer(request)
+                reply = running.ask(ask)
             except grpc.RpcError as error:
-                self._wait(running.direct_wait_s(error))
+                self._wait(running.direct_wait_s(ask, error))
             else:
                 running.answered(None)
                 return reply

@@ -9,21 +9,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import grpc
 import grpc.aio
 
-from ganvas.kserve import v2_pb2 as kserve
 from ganvas.v1.sampler_pb2_grpc import SamplerStub
-from ganvas_client import calls
+from ganvas_client import calls, triton
 from ganvas_client.attempts import REQUEST_ID, Attempts, Connection
 from ganvas_client.calls import StreamCall, UnaryCall
-from ganvas_client.direct import MODEL_INFER, DirectCall, KnownModel, KnownModels, NotDirectError, can_go, is_final
+from ganvas_client.direct import DirectCall, KnownModel, KnownModels, NotDirectError, can_go, is_final, refuse
 from ganvas_client.errors import CallCancelledError, InvalidArgumentError
 from ganvas_client.results import Image, Images, ModelInfo, Timing
 from ganvas_client.streams import Progress, num_images
-from ganvas_core.names import DEFAULT_ADDRESS, MAX_MESSAGE_BYTES
+from ganvas_core.names import DEFAULT_ADDRESS, DEFAULT_TRITON, MAX_MESSAGE_BYTES, Role
 
 __all__ = ["Client", "Running"]
 
@@ -80,9 +79,37 @@ class Client:
         self._metadata = metadata
         self._direct = direct
         """Whether Triton answers at the address; set to False once it did not."""
+        self._has_service = True
+        """Whether a sampling service answers at the address, or Triton alone."""
         self._models = KnownModels()
         self._connection = Connection(address=address, tls=credentials is not None)
         self._closed = threading.Event()
+
+    @classmethod
+    def direct(
+        cls,
+        address: str = DEFAULT_TRITON,
+        *,
+        api_key: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        wait_for_ready: bool = False,
+        metadata: Callable[[], Iterable[tuple[str, str]]] | None = None,
+    ) -> Self:
+        """A connection to any Triton that serves exported models, without a sampling service.
+
+        The methods, their checks and the bytes of images and posteriors are the same. It learns what a model is from
+        Triton's own configuration of it, and cannot make or read image files.
+
+        Args:
+            address: host:port of its gRPC endpoint; of a gateway too.
+            api_key, credentials, wait_for_ready, metadata: as of the class.
+        """
+        client = cls(
+            address, api_key=api_key, credentials=credentials, wait_for_ready=wait_for_ready, metadata=metadata
+        )
+        client._has_service = False
+        client._connection.server = "Triton"
+        return client
 
     @functools.cached_property
     def _channel(self) -> Any:
@@ -96,20 +123,27 @@ class Client:
         return SamplerStub(self._channel)  # type: ignore[no-untyped-call]
 
     @functools.cached_property
-    def _infer(self) -> Any:
-        """Triton's ModelInfer."""
-        return self._channel.unary_unary(
-            MODEL_INFER,
-            request_serializer=kserve.ModelInferRequest.SerializeToString,
-            response_deserializer=kserve.ModelInferResponse.FromString,
-        )
+    def _kserve(self) -> dict[str, Any]:
+        """Triton's methods."""
+        return {
+            method: self._channel.unary_unary(
+                f"/inference.GRPCInferenceService/{method}",
+                request_serializer=request.SerializeToString,
+                response_deserializer=reply.FromString,
+            )
+            for method, (request, reply) in triton.METHODS.items()
+        }
 
     def _begin(self, call: UnaryCall[Any] | StreamCall, headers: Iterable[tuple[str, str]]) -> Running:
         """A call that is about to be made.
 
         Args:
             headers: of its trace.
+        Raises:
+            UnimplementedError: there is no sampling service, and Triton cannot do this.
         """
+        if not self._has_service:
+            refuse(call)
         request_id = str(uuid.uuid4())
         metadata = [(REQUEST_ID, request_id), *headers, *(self._metadata() if self._metadata else ())]
         if self._api_key is not None:
@@ -139,8 +173,19 @@ class Running:
         self._client = client
         self._goes_direct = client._direct and can_go(call)
         self._model: KnownModel | None = None
+        self._role: Role | None = None if client._has_service else triton.role_of(call)
         self._started_s = time.perf_counter()
         self._options = {"metadata": metadata, "wait_for_ready": client._wait_for_ready}
+
+    def asks_triton(self) -> triton.Lookup[Any] | None:
+        """How to answer a call for models where there is no service; None: it is another call."""
+        call, address = self._call, self._client.address
+        if self._client._has_service or call.rpc not in ("GetModel", "ListModels"):
+            return None
+        if call.rpc == "ListModels":
+            return triton.all_models(address)
+        assert isinstance(call, UnaryCall)
+        return triton.one_model(call.request, call.role or "decode", address)
 
     def lookup(self) -> UnaryCall[ModelInfo] | None:
         """The call that tells what must be known of the model first; None: nothing must, or all is known."""
@@ -148,10 +193,10 @@ class Running:
         is_large = call.rpc == "Sample" and num_images(call.request) > MANY
         if not (self._goes_direct or is_large or call.named_labels):
             return None
-        self._model = client._models.get(call.request)
+        self._model = client._models.get(call.request, self._role)
         if self._model is not None:
             return None
-        return dataclasses.replace(calls.lookup(call), timeout_s=self.attempts.remaining_s())
+        return dataclasses.replace(calls.lookup(call), timeout_s=self.attempts.remaining_s(), role=self._role)
 
     def prepare(self, info: ModelInfo | None) -> DirectCall | None:
         """Make the call ready to be sent; gives it as batches for Triton, if that may answer it.
@@ -163,7 +208,7 @@ class Running:
         """
         call, client = self._call, self._client
         if info is not None:
-            self._model = client._models.put(call.request, info)
+            self._model = client._models.put(call.request, info, self._role)
         if call.named_labels:
             assert self._model is not None
             calls.fill_labels(call, self._model.info)
@@ -196,22 +241,29 @@ class Running:
             request, timeout=self.attempts.remaining_s(), **self._options
         )
 
-    def infer(self, request: kserve.ModelInferRequest) -> Any:
-        """Send one batch to Triton: its reply, or with grpc.aio the call to await."""
-        return self._client._infer(request, timeout=self.attempts.remaining_s(), **self._options)
+    def ask(self, ask: triton.Ask) -> Any:
+        """Send one request to Triton: its reply, or with grpc.aio the call to await."""
+        return self._client._kserve[ask.method](ask.request, timeout=self.attempts.remaining_s(), **self._options)
 
-    def infer_meanwhile(self, request: kserve.ModelInferRequest) -> Any:
+    def ask_meanwhile(self, ask: triton.Ask) -> Any:
         """The same as a future, without waiting for it."""
-        return self._client._infer.future(request, timeout=self.attempts.remaining_s(), **self._options)
+        method = self._client._kserve[ask.method]
+        return method.future(ask.request, timeout=self.attempts.remaining_s(), **self._options)
 
-    def direct_wait_s(self, error: grpc.RpcError) -> float:
-        """How long to wait before a batch is sent to Triton again.
+    def direct_wait_s(self, ask: triton.Ask, error: grpc.RpcError) -> float:
+        """How long to wait before something is asked of Triton again.
 
         Raises:
             NotDirectError: the service is to answer instead.
             GanvasError: there is no further attempt.
         """
+        if ask.once:
+            raise self.attempts.failure(error)
         if is_final(error):
+            return self.attempts.wait_s(error)
+        if not self._client._has_service:
+            if self._model is not None:
+                self._client._models.forget(self._call.request, self._role)
             return self.attempts.wait_s(error)
         self._client._models.forget(self._call.request)
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:

@@ -6,13 +6,12 @@ by itself. docs/certificate.md lists the fields.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
 import re
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from ganvas_core import noise
 from ganvas_core.names import CERTIFICATE_FILE, Role
 from ganvas_core.prior import Mixture
+from ganvas_core.typed_json import TypedJsonError, read_typed
 
 __all__ = [
     "FORMAT",
@@ -37,6 +37,7 @@ __all__ = [
     "PixelParity",
     "Truncation",
     "file_sha256",
+    "read_samplers",
 ]
 
 Truncation = Literal["latent", "network"]
@@ -250,8 +251,10 @@ class Certificate:
         if written_format <= 3:
             # What formats 3 and 4 add has defaults that say what was true of the earlier ones.
             data = data | {"format": FORMAT}
-        parsed = _parse(cls, data, CERTIFICATE_FILE)
-        assert isinstance(parsed, cls)
+        try:
+            parsed = read_typed(cls, data, CERTIFICATE_FILE)
+        except TypedJsonError as error:
+            raise CertificateError(str(error)) from None
         if parsed.noise != noise.ALGORITHM:
             raise CertificateError(
                 f"{parsed.name} version {parsed.version} was exported with the noise {parsed.noise!r:.80} (certificate "
@@ -292,6 +295,20 @@ class Certificate:
                 )
 
 
+def read_samplers(model_folder: Path) -> dict[int, Certificate]:
+    """The certificate of every version of NAME, by version; those that cannot be read are left out.
+
+    Args:
+        model_folder: NAME in a model repository, there or not.
+    """
+    found = {}
+    for path in model_folder.glob(f"[1-9]*/{CERTIFICATE_FILE}"):
+        if path.parent.name.isdecimal():
+            with contextlib.suppress(CertificateError):
+                found[int(path.parent.name)] = Certificate.read(path.parent)
+    return found
+
+
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -315,37 +332,3 @@ def _upgrade_format_1(data: dict[str, Any]) -> dict[str, Any]:
 def _require(field_name: str, holds: bool, rule: str, value: object) -> None:
     if not holds:
         raise CertificateError(f"{field_name} must be {rule}; got {value!r:.80}.")
-
-
-def _parse(kind: Any, value: Any, where: str) -> Any:
-    """Value as `kind`, a type built of dataclasses, dict, tuple, Literal, unions with None and scalars."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _parse_dataclass(kind, value, where)
-    if origin is dict and isinstance(value, dict):
-        return {key: _parse(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
-    if origin is tuple and isinstance(value, list):
-        return tuple(_parse(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin in (typing.Union, types.UnionType):
-        inner = next(item for item in arguments if item is not type(None))
-        return None if value is None else _parse(inner, value, where)
-    if (origin is Literal and value in arguments) or kind is Any:
-        return value
-    if kind is float and type(value) in (int, float):
-        return float(value)
-    if kind in (int, str, bool) and type(value) is kind:
-        return value
-    raise CertificateError(f"{where} must be {kind}; got {value!r:.80}.")
-
-
-def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise CertificateError(f"{where} must be an object; got {value!r:.80}.")
-    hints = typing.get_type_hints(kind)
-    if unknown := sorted(set(value) - set(hints)):
-        raise CertificateError(f"{where} has unknown fields: {', '.join(unknown)}.")
-    arguments = {name: _parse(hints[name], item, f"{where}.{name}") for name, item in value.items()}
-    try:
-        return kind(**arguments)
-    except (TypeError, ValueError) as error:
-        raise CertificateError(f"{where}: {str(error).rstrip('.')}.") from None

@@ -13,12 +13,13 @@ _REASON = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
 _CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "Unwrap failed", "Tls handshake failed")
 
 
-def connection_problem(details: str, address: str, *, tls: bool) -> str | None:
+def connection_problem(details: str, address: str, *, tls: bool, server: str = "sampling service") -> str | None:
     """What is wrong and the next step; None if the call failed for another reason than its connection.
 
     Args:
         details: of the failed call, whose status is UNAVAILABLE.
         tls: whether the client speaks TLS.
+        server: what should answer there.
     """
     if not details.startswith(NO_CONNECTION):
         return None
@@ -27,7 +28,7 @@ def connection_problem(details: str, address: str, *, tls: bool) -> str | None:
     if not details.startswith("failed to connect"):
         return f"{address} cannot be looked up ({details}). Check the host's name."
     if "Connection refused" in details:
-        return f"no sampling service answers at {address} (connection refused). Start one: ./ganvas serve."
+        return f"no {server} answers at {address} (connection refused). Start one: ./ganvas serve."
     if match := _REASON.search(details):
         return (
             f"the certificate of {address} is not trusted ({match[1].strip()}). Trust the authority that signed it: "
@@ -58,4 +59,4 @@ def connection_problem(details: str, address: str, *, tls: bool) -> str | None:
             f"{address} closed the connection at once. It may speak TLS: give --tls-ca FILE, or credentials; or it "
             "takes no more connections."
         )
-    return f"no sampling service answers at {address} ({details}). Check the address, and that the server runs."
+    return f"no {server} answers at {address} ({details}). Check the address, and that the server runs."

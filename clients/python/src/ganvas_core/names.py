@@ -14,6 +14,7 @@ __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_PORT",
     "DEFAULT_REPOSITORY",
+    "DEFAULT_TRITON",
     "FP16_FILE",
     "FP32_FILE",
     "GOLDEN_FILE",
@@ -42,6 +43,7 @@ DEFAULT_REPOSITORY = Path("model_repository")
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 50051
 DEFAULT_ADDRESS = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+DEFAULT_TRITON = f"{DEFAULT_HOST}:8001"
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """The largest gRPC message, on both ends."""

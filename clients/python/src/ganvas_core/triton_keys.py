@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ganvas_core.description import KEY_PREFIX
+
 __all__ = ["CUDA", "OURS", "PARAMETERS", "PREFIXES", "TENSORRT", "wrong_keys"]
 
 PARAMETERS = frozenset(
@@ -36,8 +38,9 @@ PARAMETERS = frozenset(
 OURS = frozenset(["batch_buckets"])
 """Of the model; NVIDIA's backend ignores them."""
 
-PREFIXES = ("session.",)
-"""Session configuration entries of ONNX Runtime, which our backend passes on."""
+PREFIXES = ("session.", KEY_PREFIX)
+"""Session configuration entries of ONNX Runtime, which our backend passes on, and what no backend looks at: the
+descriptions of versions, for clients."""
 
 TENSORRT = frozenset(
     [

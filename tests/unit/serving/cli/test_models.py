@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ganvas_core.description import described_versions
 from serving.cli.models import models
 from serving.repository.pins import PINS_FILE, read_pins
-from serving.repository.reader import read_repository
+from serving.repository.reader import read_config, read_repository
 from tests.support import cli
 
 
@@ -67,6 +68,11 @@ def test_publish_copies_a_version_with_its_companions(
     assert (
         read_repository(target).find("tiny-vae").certificate == read_repository(repository).find("tiny-vae").certificate
     )
+    for model in ("tiny-vae", "tiny-vae-decode", "tiny-vae-encode"):
+        for config_name in (None, "gpu-fp16"):  # they describe what is in the target
+            parameters = read_config(target / model, config_name).parameters
+            versions = described_versions({key: value.string_value for key, value in parameters.items()})
+            assert sorted(versions) == ["1", "2"]
     assert run(target, "publish", "tiny-vae", "2", "--source", str(repository))[0] == 0  # once more does no harm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["repository", "target"]
 

@@ -115,6 +115,7 @@ def test_verify_finds_a_graph_whose_images_depend_on_their_batch(
         (("max_batch_size: 16", "max_batch_size: 8"), "has max_batch_size 8; it must be 16"),
         (('backend: "onnxruntime"', 'backend: "python"'), "has backend 'python'; it must be 'onnxruntime'"),
         (('name: "tiny-gan"', 'name: "other"'), "has name 'other'; it must be 'tiny-gan'"),
+        ((r"\"dcgan\"", r"\"other\""), "has parameter ganvas.version.1, which does not agree with the certificate"),
     ],
 )
 def test_verify_finds_a_configuration_that_disagrees_with_the_graph(

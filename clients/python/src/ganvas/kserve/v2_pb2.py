@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ganvas/kserve/v2.proto\x12\rganvas.kserve\"<\n\x0bInferTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\x1b\n\x0bInferOutput\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xb3\x01\n\x11ModelInferRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12*\n\x06inputs\x18\x05 \x03(\x0b\x32\x1a.ganvas.kserve.InferTensor\x12+\n\x07outputs\x18\x06 \x03(\x0b\x32\x1a.ganvas.kserve.InferOutput\x12\x1a\n\x12raw_input_contents\x18\x07 \x03(\x0c\"\x89\x01\n\x12ModelInferResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12+\n\x07outputs\x18\x05 \x03(\x0b\x32\x1a.ganvas.kserve.InferTensor\x12\x1b\n\x13raw_output_contents\x18\x06 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ganvas/kserve/v2.proto\x12\rganvas.kserve\"<\n\x0bInferTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\x1b\n\x0bInferOutput\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xb3\x01\n\x11ModelInferRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12*\n\x06inputs\x18\x05 \x03(\x0b\x32\x1a.ganvas.kserve.InferTensor\x12+\n\x07outputs\x18\x06 \x03(\x0b\x32\x1a.ganvas.kserve.InferOutput\x12\x1a\n\x12raw_input_contents\x18\x07 \x03(\x0c\"\x89\x01\n\x12ModelInferResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12+\n\x07outputs\x18\x05 \x03(\x0b\x32\x1a.ganvas.kserve.InferTensor\x12\x1b\n\x13raw_output_contents\x18\x06 \x03(\x0c\"5\n\x14ModelMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"7\n\x15ModelMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\t\"3\n\x12ModelConfigRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"A\n\x13ModelConfigResponse\x12*\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.ganvas.kserve.ModelConfig\"\xc5\x01\n\x0bModelConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0emax_batch_size\x18\x04 \x01(\x05\x12>\n\nparameters\x18\x0e \x03(\x0b\x32*.ganvas.kserve.ModelConfig.ParametersEntry\x1aP\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.ganvas.kserve.ModelParameter:\x02\x38\x01\"&\n\x0eModelParameter\x12\x14\n\x0cstring_value\x18\x01 \x01(\t\"@\n\x16RepositoryIndexRequest\x12\x17\n\x0frepository_name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\"\x98\x01\n\x17RepositoryIndexResponse\x12\x41\n\x06models\x18\x01 \x03(\x0b\x32\x31.ganvas.kserve.RepositoryIndexResponse.ModelIndex\x1a:\n\nModelIndex\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ganvas.kserve.v2_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_MODELCONFIG_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELCONFIG_PARAMETERSENTRY']._serialized_options = b'8\001'
   _globals['_INFERTENSOR']._serialized_start=41
   _globals['_INFERTENSOR']._serialized_end=101
   _globals['_INFEROUTPUT']._serialized_start=103
@@ -39,4 +41,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELINFERREQUEST']._serialized_end=312
   _globals['_MODELINFERRESPONSE']._serialized_start=315
   _globals['_MODELINFERRESPONSE']._serialized_end=452
+  _globals['_MODELMETADATAREQUEST']._serialized_start=454
+  _globals['_MODELMETADATAREQUEST']._serialized_end=507
+  _globals['_MODELMETADATARESPONSE']._serialized_start=509
+  _globals['_MODELMETADATARESPONSE']._serialized_end=564
+  _globals['_MODELCONFIGREQUEST']._serialized_start=566
+  _globals['_MODELCONFIGREQUEST']._serialized_end=617
+  _globals['_MODELCONFIGRESPONSE']._serialized_start=619
+  _globals['_MODELCONFIGRESPONSE']._serialized_end=684
+  _globals['_MODELCONFIG']._serialized_start=687
+  _globals['_MODELCONFIG']._serialized_end=884
+  _globals['_MODELCONFIG_PARAMETERSENTRY']._serialized_start=804
+  _globals['_MODELCONFIG_PARAMETERSENTRY']._serialized_end=884
+  _globals['_MODELPARAMETER']._serialized_start=886
+  _globals['_MODELPARAMETER']._serialized_end=924
+  _globals['_REPOSITORYINDEXREQUEST']._serialized_start=926
+  _globals['_REPOSITORYINDEXREQUEST']._serialized_end=990
+  _globals['_REPOSITORYINDEXRESPONSE']._serialized_start=993
+  _globals['_REPOSITORYINDEXRESPONSE']._serialized_end=1145
+  _globals['_REPOSITORYINDEXRESPONSE_MODELINDEX']._serialized_start=1087
+  _globals['_REPOSITORYINDEXRESPONSE_MODELINDEX']._serialized_end=1145
 # @@protoc_insertion_point(module_scope)
