@@ -47,6 +47,10 @@ ImageLike: TypeAlias = "bytes | PillowImage | NDArray[np.uint8]"
 ImagesLike: TypeAlias = "ImageLike | Sequence[ImageLike] | Images"
 """One image or many; many may also be one array [N,H,W,C]."""
 
+_FORMAT_CODES: dict[Format, sampler_pb2.Format] = {
+    name: getattr(sampler_pb2, f"FORMAT_{name.upper()}") for name in get_args(Format)
+}
+
 _MAX_LISTED_SEEDS = 2**23
 """What fits into one message of 64 MiB."""
 
@@ -143,10 +147,10 @@ def format_code(name: Format) -> sampler_pb2.Format:
     Raises:
         InvalidArgumentError: unknown.
     """
-    if name not in get_args(Format):
-        raise InvalidArgumentError(f"format must be one of {', '.join(get_args(Format))}; got {name!r:.80}.")
-    code: sampler_pb2.Format = getattr(sampler_pb2, f"FORMAT_{name.upper()}")
-    return code
+    try:
+        return _FORMAT_CODES[name]
+    except (KeyError, TypeError):
+        raise InvalidArgumentError(f"format must be one of {', '.join(_FORMAT_CODES)}; got {name!r:.80}.") from None
 
 
 def _image_entry(image: Any) -> tuple[Format, bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -61,6 +61,8 @@ _PARSERS: dict[str, Callable[..., Any]] = {
 
 AnyCall: TypeAlias = UnaryCall[Any] | StreamCall
 Spans: TypeAlias = Iterator[tuple[int, int]]
+Tensors: TypeAlias = tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]
+"""Name, type and shape of each input."""
 
 
 def refuse(call: AnyCall) -> None:
@@ -183,6 +185,20 @@ def _key(request: Any, role: Role | None) -> tuple[str, str, str, Role | None]:
     return request.model, request.version, request.digest, role
 
 
+@lru_cache(maxsize=1024)
+def _frame(model: str, version: str, tensors: Tensors, outputs: tuple[str, ...]) -> kserve.ModelInferRequest:
+    """A request without its values: calls of one size have it in common."""
+    return kserve.ModelInferRequest(
+        model_name=model,
+        model_version=version,
+        inputs=[
+            kserve.InferTensor(name=name, datatype=kserve_datatype(dtype), shape=shape)
+            for name, dtype, shape in tensors
+        ],
+        outputs=[kserve.InferOutput(name=name) for name in outputs],
+    )
+
+
 class DirectCall:
     """A call as batches for Triton.
 
@@ -238,16 +254,11 @@ class DirectCall:
         else:
             pixels = np.frombuffer(b"".join(plan.images[start:stop]), np.uint8)
             inputs = {"image": pixels.reshape(-1, *plan.model.shape)}
-        return kserve.ModelInferRequest(
-            model_name=self._triton_model,
-            model_version=self._info.version,
-            inputs=[
-                kserve.InferTensor(name=name, datatype=kserve_datatype(array.dtype), shape=array.shape)
-                for name, array in inputs.items()
-            ],
-            outputs=[kserve.InferOutput(name=name) for name in self._outputs],
-            raw_input_contents=[array.tobytes() for array in inputs.values()],
-        )
+        tensors = tuple((name, array.dtype, array.shape) for name, array in inputs.items())
+        request = kserve.ModelInferRequest()
+        request.CopyFrom(_frame(self._triton_model, self._info.version, tensors, self._outputs))
+        request.raw_input_contents.extend([array.tobytes() for array in inputs.values()])
+        return request
 
     def images(self, start: int, stop: int, reply: kserve.ModelInferResponse) -> list[Image]:
         """The images of one batch.
@@ -263,12 +274,12 @@ class DirectCall:
         return [
             Image(
                 index=first + place,
-                seed=None if of_latents else plan.seed_of(first + place),
-                label=plan.label_of(first + place),
+                seed=None if of_latents else seed,
+                label=label,
                 bytes=pixels[place * size : (place + 1) * size],
                 info=self._image_info,
             )
-            for place in range(stop - start)
+            for place, (seed, label) in enumerate(plan.seeds_and_labels(first, plan.first + stop))
         ]
 
     def all_images(self, replies: Sequence[kserve.ModelInferResponse]) -> Images:

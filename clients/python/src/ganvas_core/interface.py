@@ -43,10 +43,12 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """KServe's name of a data type to NumPy's."""
 
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
 
 def kserve_datatype(dtype: np.dtype[Any]) -> str:
     """KServe's name of one of DTYPES."""
-    return next(name for name, known in DTYPES.items() if known == dtype)
+    return _NAMES[dtype]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,4 +122,6 @@ def decode_inputs(latents: NDArray[np.float32], labels: ArrayLike | None = None)
 
 def _column(values: ArrayLike, num_rows: int, dtype: Any) -> NDArray[Any]:
     """[num_rows, 1]"""
-    return np.array(np.broadcast_to(np.asarray(values, dtype), num_rows))[:, None]
+    column = np.empty((num_rows, 1), dtype)
+    column[:, 0] = values
+    return column

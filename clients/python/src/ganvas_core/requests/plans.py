@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
@@ -69,9 +70,18 @@ class ImagePlan(Generic[M]):
         """Image.label."""
         return None if self.labels is None else int(self.labels[index])
 
+    def seeds_and_labels(self, start: int, stop: int) -> Iterator[tuple[int, int | None]]:
+        """seed_of and label_of of images start to stop."""
+        labels = self._labels(start, stop)
+        listed = itertools.repeat(None) if labels is None else labels.tolist()
+        return zip(self._seeds(start, stop), listed, strict=False)
+
     def provenance(self, index: int) -> dict[str, str]:
         """What, with the model and the label, makes this image again."""
         return {"seed": str(self.seed_of(index)), "truncation": str(np.float32(self.truncation))}
+
+    def _seeds(self, start: int, stop: int) -> Iterable[int]:
+        return (self.seed_of(index) for index in range(start, stop))
 
     def _labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
         return None if self.labels is None else self.labels[start:stop]
@@ -95,6 +105,10 @@ class SamplePlan(ImagePlan[M]):
         if self.labels is None and self.model.labels:
             return (self.seeds[start:stop] % np.uint64(len(self.model.labels))).astype(np.int64)
         return super()._labels(start, stop)
+
+    def _seeds(self, start: int, stop: int) -> Iterable[int]:
+        seeds: list[int] = self.seeds[start:stop].tolist()
+        return seeds
 
     def inputs(self, start: int, stop: int) -> Arrays:
         return sample_inputs(self.seeds[start:stop], self.truncation, self._labels(start, stop))

@@ -24,6 +24,8 @@ Int64s = NDArray[np.int64]
 
 CHUNK = 8192
 
+_FORMATS = frozenset(pb.Format.values())
+
 MAX_LISTED = 20
 """Labels that an error message lists."""
 
@@ -182,24 +184,26 @@ def _labels(labels: Sequence[int], model: RequestedModel, count: int) -> Int64s 
         expected = "one" if count == 1 else f"none, one, or one each for {count} images"
         raise InvalidFieldError("labels", f"must hold {expected}; got {given}.")
     values = _array(labels, np.int64)
-    unknown = np.flatnonzero((values < 0) | (values >= num_labels))
-    if unknown.size:
-        index = int(unknown[0])
+    unknown = values.view(np.uint64) >= num_labels  # as unsigned, what is negative is large
+    if unknown.any():
+        index = int(unknown.argmax())
         raise InvalidFieldError(
             f"labels[{index}]", f"must be within [0, {num_labels - 1}]; got {values[index]}. {_listed(model)}"
         )
-    return np.broadcast_to(values, count)
+    return values if given == count else np.broadcast_to(values, count)
 
 
 def _array(values: Sequence[Any], dtype: Any) -> NDArray[Any]:
     """A repeated field as an array. In pieces: in a thread, Python's lock is free between them."""
+    if len(values) <= CHUNK:
+        return np.array(values[:], dtype)
     pieces = [np.array(values[start : start + CHUNK], dtype) for start in range(0, len(values), CHUNK)]
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype)
+    return np.concatenate(pieces)
 
 
 def _format(value: pb.Format) -> pb.Format:
     """The format, with raw for unspecified."""
-    if value not in pb.Format.values():
+    if value not in _FORMATS:
         names = ", ".join(name for name, number in pb.Format.items() if number)
         raise InvalidFieldError("format", f"must be one of {names}; got {value}.")
     return value or pb.FORMAT_RAW
