@@ -43,7 +43,9 @@ class Scripted(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     metadata: list[dict[str, Any]] = field(default_factory=list)
 
     def service(self, details: Any) -> Any:
-        method = details.method.rpartition("/")[2]
+        service, _, method = details.method.rpartition("/")
+        if service == "/grpc.health.v1.Health":
+            return None
         request_type = pb.WalkRequest if method == "Walk" else pb.SampleRequest
         handler = self._stream if method in ("SampleStream", "Walk") else self._unary
         kind = grpc.unary_stream_rpc_method_handler if handler == self._stream else grpc.unary_unary_rpc_method_handler

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable
 from functools import cached_property, partial
 from types import ModuleType, TracebackType
 from typing import Any, ClassVar, TypeVar
@@ -17,26 +16,18 @@ from numpy.typing import ArrayLike
 from ganvas.kserve import v2_pb2 as kserve
 from ganvas_client import calls, tracing
 from ganvas_client.arguments import ImagesLike, Labels, Seeds
-from ganvas_client.calls import StreamCall, UnaryCall
+from ganvas_client.calls import Report, StreamCall, UnaryCall
 from ganvas_client.direct import IN_FLIGHT, DirectCall, NotDirectError
 from ganvas_client.errors import GanvasError
+from ganvas_client.hedging import AioAttempt, first_of_aio, watched
 from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
-from ganvas_client.streams import Progress
+from ganvas_client.streams import Progress, num_images
 from ganvas_client.transport import Client, Running
 from ganvas_client.triton import Ask, Lookup
 
 __all__ = ["AsyncSampler"]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """A batch that was sent to Triton by grpc.aio."""
-
-    call: Any
-    ended: asyncio.Future[None]
-    """To wait for: the end of a task that awaits the call itself would cancel it."""
 
 
 class AsyncSampler(Client):
@@ -48,7 +39,7 @@ class AsyncSampler(Client):
     _transport: ClassVar[ModuleType] = grpc.aio
 
     @cached_property
-    def _under_way(self) -> set[_Batch]:
+    def _under_way(self) -> set[AioAttempt]:
         """Garbage collection would cancel them."""
         return set()
 
@@ -63,6 +54,7 @@ class AsyncSampler(Client):
         version: int | str | None = None,
         digest: str | None = None,
         timeout_s: float | None = 60.0,
+        progress: Report | None = None,
     ) -> Images:
         """As Sampler.sample."""
         return await self._call(
@@ -75,6 +67,7 @@ class AsyncSampler(Client):
                 version=version,
                 digest=digest,
                 timeout_s=timeout_s,
+                progress=progress,
             )
         )
 
@@ -205,20 +198,45 @@ class AsyncSampler(Client):
             direct = await self._prepare(running)
             if direct is not None:
                 try:
-                    result: T = direct.result([reply async for _, reply in self._batches(direct, running)])
+                    replies = []
+                    async for (_, stop), reply in self._batches(direct, running):
+                        replies.append(reply)
+                        call.report(stop, direct.count)
+                    result: T = direct.result(replies)
                     return result
                 except NotDirectError:
                     pass
             if (parts := running.in_parts()) is not None:
-                gathered: T = running.gathered([image async for image in self._from_service(running, parts)])
+                images = []
+                async for image in self._from_service(running, parts):
+                    images.append(image)
+                    call.report(len(images), parts.num_images)
+                gathered: T = running.gathered(images)
                 return gathered
-            while True:
-                try:
-                    attempt = running.start(call.request)
-                    reply = await attempt
-                    return call.read(reply, running.answered(await attempt.trailing_metadata()))
-                except grpc.RpcError as error:
-                    await self._wait(running.attempts.wait_s(error))
+            return await self._unary(call, running)
+
+    async def _unary(self, call: UnaryCall[T], running: Running) -> T:
+        """The service's one reply."""
+        while True:
+            attempts = [watched(running.start(call.request))]
+
+            def again(started: list[AioAttempt] = attempts) -> AioAttempt:
+                started.append(watched(running.start(call.request)))
+                return started[-1]
+
+            try:
+                attempt = await self._first_of(attempts[0], again)
+                reply = await attempt.call
+                result = call.read(reply, running.answered(await attempt.call.trailing_metadata()))
+            except grpc.RpcError as error:
+                await self._wait(running.attempts.wait_s(error))
+            else:
+                if call.progress is not None:
+                    call.report(num_images(call.request), num_images(call.request))
+                return result
+            finally:
+                for started in attempts:
+                    started.call.cancel()
 
     async def _stream(self, call: StreamCall) -> AsyncGenerator[Image, None]:
         with tracing.span(call.rpc, self.address) as headers:
@@ -270,7 +288,7 @@ class AsyncSampler(Client):
             NotDirectError: Triton did not answer one of them.
         """
         spans = direct.spans()
-        under_way: deque[tuple[tuple[int, int], _Batch]] = deque()
+        under_way: deque[tuple[tuple[int, int], AioAttempt]] = deque()
         while True:
             while len(under_way) < IN_FLIGHT and (span := next(spans, None)) is not None:
                 under_way.append((span, self._send(running, direct.ask(*span))))
@@ -293,10 +311,11 @@ class AsyncSampler(Client):
             found: T = done.value
             return found
 
-    async def _answer(self, running: Running, ask: Ask, attempt: _Batch) -> Any:
+    async def _answer(self, running: Running, ask: Ask, attempt: AioAttempt) -> Any:
         """Triton's reply, at this attempt or a later one."""
         while True:
             try:
+                attempt = await self._first_of(attempt, partial(self._send, running, ask))
                 await attempt.ended
                 reply = await attempt.call
             except grpc.RpcError as error:
@@ -306,18 +325,17 @@ class AsyncSampler(Client):
                 running.answered(None)
                 return reply
 
-    def _send(self, running: Running, ask: Ask) -> _Batch:
+    def _send(self, running: Running, ask: Ask) -> AioAttempt:
         """Ask Triton, which ends even if nobody waits for it: see Sampler._batches."""
-        batch = _Batch(running.ask(ask), asyncio.get_running_loop().create_future())
-        self._under_way.add(batch)
+        attempt = watched(running.ask(ask), self._under_way.discard)
+        self._under_way.add(attempt)
+        return attempt
 
-        def end(_: Any) -> None:
-            self._under_way.discard(batch)
-            if not batch.ended.done():
-                batch.ended.set_result(None)
-
-        batch.call.add_done_callback(end)
-        return batch
+    async def _first_of(self, attempt: AioAttempt, start: Callable[[], AioAttempt]) -> AioAttempt:
+        """This one, or one that is started beside it because it is late."""
+        if self._hedge_after_s is None:
+            return attempt
+        return await first_of_aio(attempt, start, self._hedge_after_s)
 
     async def _wait(self, wait_s: float) -> None:
         await asyncio.sleep(wait_s)

@@ -32,6 +32,7 @@ from ganvas_client.results import Format, Images, ModelInfo, Posterior
 from ganvas_core.names import Role
 
 __all__ = [
+    "Report",
     "StreamCall",
     "UnaryCall",
     "decode",
@@ -48,6 +49,8 @@ __all__ = [
 T = TypeVar("T")
 Request: TypeAlias = Any
 """Any request message of the service."""
+Report: TypeAlias = Callable[[int, int], None]
+"""Called with the number of images that have come, and of all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,12 @@ class UnaryCall(Generic[T]):
     """Labels of which some are names: they become indices once the model is known, before the call is sent."""
     role: Role | None = None
     """Of GetModel, where Triton is asked: which of its models must be known."""
+    progress: Report | None = None
+
+    def report(self, num_done: int, num_images: int) -> None:
+        """Tell the caller how far this is."""
+        if self.progress is not None:
+            self.progress(num_done, num_images)
 
     def read(self, reply: Any, request_id: str) -> T:
         """The result.
@@ -96,9 +105,17 @@ def sample(
     version: int | str | None = None,
     digest: str | None = None,
     timeout_s: float | None = 60.0,
+    progress: Report | None = None,
 ) -> UnaryCall[Images]:
     request, named = _sample_request(model, seeds, labels, truncation, format, version, digest)
-    return UnaryCall(rpc="Sample", request=request, parse=replies.images, timeout_s=timeout_s, named_labels=named)
+    return UnaryCall(
+        rpc="Sample",
+        request=request,
+        parse=replies.images,
+        timeout_s=timeout_s,
+        named_labels=named,
+        progress=progress,
+    )
 
 
 def sample_stream(

@@ -234,6 +234,11 @@ class DirectCall:
             )
         self._triton_model = triton_name(model.name, role)
 
+    @property
+    def count(self) -> int:
+        """Images, or posteriors."""
+        return self._plan.count
+
     def spans(self) -> Spans:
         """(start, stop) of every batch."""
         return slices(self._plan.count, self._info.limits.max_batch_size)

@@ -8,7 +8,7 @@ way: ganvas_client.direct.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any, ClassVar, TypeVar
@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike
 from ganvas.kserve import v2_pb2 as kserve
 from ganvas_client import calls, tracing
 from ganvas_client.arguments import ImagesLike, Labels, Seeds
-from ganvas_client.calls import StreamCall, UnaryCall
+from ganvas_client.calls import Report, StreamCall, UnaryCall
 from ganvas_client.direct import IN_FLIGHT, DirectCall, NotDirectError
 from ganvas_client.errors import GanvasError
+from ganvas_client.hedging import first_of
 from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
-from ganvas_client.streams import Progress
+from ganvas_client.streams import Progress, num_images
 from ganvas_client.transport import Client, Running
 from ganvas_client.triton import Ask, Lookup
 
@@ -49,8 +50,9 @@ class Sampler(Client):
         version: int | str | None = None,
         digest: str | None = None,
         timeout_s: float | None = 60.0,
+        progress: Report | None = None,
     ) -> Images:
-        """The images of the seeds, in order, in one reply.
+        """The images of the seeds, in order: any number of them.
 
         Args:
             seeds: one or many whole numbers within [0, 2^64); a range of any size costs 16 bytes.
@@ -60,6 +62,7 @@ class Sampler(Client):
             version: None is the newest.
             digest: SHA-256 of the ONNX file that must answer, as in ImageInfo.digest. None: any.
             timeout_s: None waits without limit. It includes further attempts, while the service is busy or unavailable.
+            progress: called with how many images have come, and how many there are in all.
         Raises:
             GanvasError: see ganvas_client.errors. NotFoundError and InvalidArgumentError say what there is.
         """
@@ -73,6 +76,7 @@ class Sampler(Client):
                 version=version,
                 digest=digest,
                 timeout_s=timeout_s,
+                progress=progress,
             )
         )
 
@@ -239,20 +243,41 @@ class Sampler(Client):
             direct = self._prepare(running)
             if direct is not None:
                 try:
-                    result: T = direct.result([reply for _, reply in self._batches(direct, running)])
+                    replies = []
+                    for (_, stop), reply in self._batches(direct, running):
+                        replies.append(reply)
+                        call.report(stop, direct.count)
+                    result: T = direct.result(replies)
                     return result
                 except NotDirectError:
                     pass
             if (parts := running.in_parts()) is not None:
-                gathered: T = running.gathered(list(self._from_service(running, parts)))
+                images = []
+                for image in self._from_service(running, parts):
+                    images.append(image)
+                    call.report(len(images), parts.num_images)
+                gathered: T = running.gathered(images)
                 return gathered
-            while True:
-                try:
-                    reply, done = running.start(call.request, with_call=True)
-                except grpc.RpcError as error:
-                    self._wait(running.attempts.wait_s(error))
+            return self._unary(call, running)
+
+    def _unary(self, call: UnaryCall[T], running: Running) -> T:
+        """The service's one reply."""
+        while True:
+            try:
+                if self._hedge_after_s is None:
+                    reply, done = running.start(call.request, how="with_call")
                 else:
-                    return call.read(reply, running.answered(done.trailing_metadata()))
+                    done, other = self._first_of(partial(running.start, call.request, how="future"))
+                    if other is not None:
+                        other.cancel()
+                    reply = done.result()
+            except grpc.RpcError as error:
+                self._wait(running.attempts.wait_s(error))
+            else:
+                result = call.read(reply, running.answered(done.trailing_metadata()))
+                if call.progress is not None:
+                    call.report(num_images(call.request), num_images(call.request))
+                return result
 
     def _stream(self, call: StreamCall) -> Generator[Image, None, None]:
         with tracing.span(call.rpc, self.address) as headers:
@@ -313,6 +338,8 @@ class Sampler(Client):
                 return
             first, future = under_way.popleft()
             try:
+                if self._hedge_after_s is not None:
+                    future, _ = self._first_of(partial(running.ask_meanwhile, direct.ask(*first)), future)
                 reply = future.result()
                 running.answered(None)
             except grpc.RpcError as error:
@@ -339,12 +366,19 @@ class Sampler(Client):
         """Triton's reply, at this attempt or a later one."""
         while True:
             try:
-                reply = running.ask(ask)
+                if self._hedge_after_s is None:
+                    reply = running.ask(ask)
+                else:
+                    reply = self._first_of(partial(running.ask_meanwhile, ask))[0].result()
             except grpc.RpcError as error:
                 self._wait(running.direct_wait_s(ask, error))
             else:
                 running.answered(None)
                 return reply
+
+    def _first_of(self, start: Callable[[], Any], first: Any = None) -> tuple[Any, Any]:
+        assert self._hedge_after_s is not None
+        return first_of(first or start(), start, self._hedge_after_s)
 
     def _wait(self, wait_s: float) -> None:
         self._closed.wait(wait_s)

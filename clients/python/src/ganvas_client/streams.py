@@ -24,7 +24,7 @@ class Progress:
         self.request = request
         """What to send next."""
         self._asked = request
-        self._num_images = num_images(request)
+        self.num_images = num_images(request)
         self._next = 0
         """Every image before this one has arrived."""
         self._ahead: set[int] = set()
@@ -37,7 +37,7 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        return self._next >= self._num_images
+        return self._next >= self.num_images
 
     def take(self, reply: Any, request_id: str) -> Iterator[Image]:
         """The images of a reply that are new.
@@ -85,7 +85,7 @@ class Progress:
             InternalError: something is.
         """
         if not self.done:
-            raise InternalError(f"the stream ended at image {self._next} of {self._num_images}.")
+            raise InternalError(f"the stream ended at image {self._next} of {self.num_images}.")
 
 
 def num_images(request: Any) -> int:

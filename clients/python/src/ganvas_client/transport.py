@@ -9,13 +9,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import grpc
 import grpc.aio
 
 from ganvas.v1.sampler_pb2_grpc import SamplerStub
 from ganvas_client import calls, triton
+from ganvas_client.addresses import Addresses, shown, target_of
 from ganvas_client.attempts import REQUEST_ID, Attempts, Connection
 from ganvas_client.calls import StreamCall, UnaryCall
 from ganvas_client.direct import DirectCall, KnownModel, KnownModels, NotDirectError, can_go, is_final, refuse
@@ -51,28 +52,37 @@ class Client:
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: Addresses = DEFAULT_ADDRESS,
         *,
         api_key: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         wait_for_ready: bool = False,
         metadata: Callable[[], Iterable[tuple[str, str]]] | None = None,
+        hedge_after_s: float | None = None,
         direct: bool = True,
     ) -> None:
         """
         Args:
-            address: host:port of the gateway, or of the sampling service itself.
+            address: host:port of the gateway, or of the sampling service itself. A list: calls go to each in turn, as
+                long as it is connected and says that it serves; with TLS, the certificate of each must be for the host
+                of the first. A list of one: to every address that its name has.
             api_key: of the gateway, sent as `authorization: Bearer KEY`. Over plaintext whoever listens can read it.
             credentials: grpc.ssl_channel_credentials(…) for TLS, with key and certificate for mTLS. None: plaintext,
                 for loopback and trusted networks.
             wait_for_ready: wait for a service that is not up yet, until the deadline, instead of failing at once.
             metadata: asked before every call for metadata to send along, such as a traceparent.
+            hedge_after_s: ask once more, of the next server, what is not answered by then, and take what comes first.
+                About the 95th percentile of your calls is a good value. Streams of the service are not asked twice.
             direct: take raw images and posteriors from Triton, through the same address, where it answers there: the
                 same bytes, sooner. False: everything from the service.
         """
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.split() == [api_key]):
             raise InvalidArgumentError("api_key must be printable ASCII without spaces.")
-        self.address = address
+        if hedge_after_s is not None and not hedge_after_s > 0:
+            raise InvalidArgumentError(f"hedge_after_s must be positive; got {hedge_after_s!r:.80}.")
+        self.address = shown(address)
+        self._target, self._balancing = target_of(address)
+        self._hedge_after_s = hedge_after_s
         self._api_key = api_key
         self._credentials = credentials
         self._wait_for_ready = wait_for_ready
@@ -82,18 +92,19 @@ class Client:
         self._has_service = True
         """Whether a sampling service answers at the address, or Triton alone."""
         self._models = KnownModels()
-        self._connection = Connection(address=address, tls=credentials is not None)
+        self._connection = Connection(address=self.address, tls=credentials is not None)
         self._closed = threading.Event()
 
     @classmethod
     def direct(
         cls,
-        address: str = DEFAULT_TRITON,
+        address: Addresses = DEFAULT_TRITON,
         *,
         api_key: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         wait_for_ready: bool = False,
         metadata: Callable[[], Iterable[tuple[str, str]]] | None = None,
+        hedge_after_s: float | None = None,
     ) -> Self:
         """A connection to any Triton that serves exported models, without a sampling service.
 
@@ -101,11 +112,16 @@ class Client:
         Triton's own configuration of it, and cannot make or read image files.
 
         Args:
-            address: host:port of its gRPC endpoint; of a gateway too.
-            api_key, credentials, wait_for_ready, metadata: as of the class.
+            address: host:port of its gRPC endpoint, or of a gateway; or a list of them.
+            api_key, credentials, wait_for_ready, metadata, hedge_after_s: as of the class.
         """
         client = cls(
-            address, api_key=api_key, credentials=credentials, wait_for_ready=wait_for_ready, metadata=metadata
+            address,
+            api_key=api_key,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            metadata=metadata,
+            hedge_after_s=hedge_after_s,
         )
         client._has_service = False
         client._connection.server = "Triton"
@@ -114,9 +130,10 @@ class Client:
     @functools.cached_property
     def _channel(self) -> Any:
         """Made on first use: a channel of grpc.aio belongs to the event loop that runs then."""
+        options = [*CHANNEL_OPTIONS, *self._balancing]
         if self._credentials is None:
-            return self._transport.insecure_channel(self.address, options=CHANNEL_OPTIONS)
-        return self._transport.secure_channel(self.address, self._credentials, options=CHANNEL_OPTIONS)
+            return self._transport.insecure_channel(self._target, options=options)
+        return self._transport.secure_channel(self._target, self._credentials, options=options)
 
     @functools.cached_property
     def _stub(self) -> SamplerStub:
@@ -234,10 +251,14 @@ class Running:
         images.sort(key=lambda image: image.index)
         return Images(info=images[0].info, timing=timing, images=tuple(images))
 
-    def start(self, request: Any, *, with_call: bool = False) -> Any:
-        """Make the next attempt at the service."""
+    def start(self, request: Any, *, how: Literal["with_call", "future"] | None = None) -> Any:
+        """Make the next attempt at the service.
+
+        Args:
+            how: of a channel of grpc, which method of gRPC's callable to use.
+        """
         method = getattr(self._client._stub, self._call.rpc)
-        return (method.with_call if with_call else method)(
+        return (method if how is None else getattr(method, how))(
             request, timeout=self.attempts.remaining_s(), **self._options
         )
 

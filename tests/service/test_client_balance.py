@@ -1,0 +1,218 @@
+"""Several servers behind one Sampler, and a second attempt beside a late one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2
+
+from ganvas_client import AsyncSampler, InvalidArgumentError, ResourceExhaustedError, Sampler
+from ganvas_client.addresses import target_of
+from tests.support.scripted import Failure, serving
+from tests.support.scripted_triton import Gateway
+
+BUSY = Failure(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="full")
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@dataclass(kw_only=True)
+class Slow(Gateway):
+    """A gateway whose first so many requests for images wait until they are let go."""
+
+    num_held: int = 0
+    let_go: threading.Event = field(default_factory=threading.Event)
+    health: health.HealthServicer = field(default_factory=health.HealthServicer)
+    knows_health: bool = False
+
+    def service(self, details: Any) -> Any:
+        if details.method == "/grpc.health.v1.Health/Watch" and self.knows_health:
+            return grpc.unary_stream_rpc_method_handler(
+                self.health.Watch,
+                health_pb2.HealthCheckRequest.FromString,
+                health_pb2.HealthCheckResponse.SerializeToString,
+            )
+        return super().service(details)
+
+    def _ModelInfer(self, request: Any, context: Any) -> Any:
+        self._hold()
+        return super()._ModelInfer(request, context)
+
+    def _unary(self, request: Any, context: Any) -> Any:
+        self._hold()
+        return super()._unary(request, context)
+
+    def _hold(self) -> None:
+        self.num_held -= 1
+        if self.num_held >= 0:
+            self.let_go.wait(10)
+
+
+Start = Callable[..., tuple[Slow, str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start another server; gives its address too."""
+    with ExitStack() as stack:
+
+        def start_one(**fields: Any) -> tuple[Slow, str]:
+            server = Slow(**fields)
+            address = stack.enter_context(serving(server))
+            stack.callback(server.let_go.set)
+            return server, address
+
+        yield start_one
+
+
+def sample(kind: type[Sampler] | type[AsyncSampler], address: Any, seeds: Any, **options: Any) -> list[int | None]:
+    """The seeds of the images that came of one call for each."""
+    if kind is Sampler:
+        with Sampler(address, **options) as sampler:
+            return [image.seed for each in seeds for image in sampler.sample("m", each)]
+
+    async def work() -> list[int | None]:
+        async with AsyncSampler(address, **options) as sampler:
+            return [image.seed for each in seeds for image in await sampler.sample("m", each)]
+
+    return asyncio.run(work())
+
+
+@pytest.fixture(params=[Sampler, AsyncSampler])
+def kind(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def test_calls_go_to_each_server_in_turn(kind: Any, start: Start) -> None:
+    servers = [start() for _ in range(3)]
+    assert sample(kind, [address for _, address in servers], range(40)) == list(range(40))
+    assert all(len(server.infers) >= 5 for server, _ in servers)
+
+
+def test_server_that_is_not_there_is_left_out(kind: Any, start: Start) -> None:
+    with serving(Gateway()) as gone:
+        pass
+    (server, address) = start()
+    assert sample(kind, [gone, address], range(8)) == list(range(8))
+    assert len(server.infers) == 8
+
+
+def test_call_that_one_server_cannot_take_goes_to_the_next(kind: Any, start: Start) -> None:
+    broken, first = start(triton=[Failure()] * 100, failures=[Failure()], forever=True)
+    healthy, second = start()
+    assert sample(kind, [first, second], range(8)) == list(range(8))
+    assert len(healthy.infers) + healthy.attempts >= 8
+    assert broken.infers
+
+
+def test_server_that_says_it_does_not_serve_is_left_out(kind: Any, start: Start) -> None:
+    draining, first = start(knows_health=True)
+    draining.health.set("", NOT_SERVING)
+    serving_one, second = start(knows_health=True)
+    serving_one.health.set("", SERVING)
+    assert sample(kind, [first, second], range(8)) == list(range(8))
+    assert (len(draining.infers), len(serving_one.infers)) == (0, 8)
+
+
+def test_one_name_in_a_list_stands_for_all_its_addresses(kind: Any, start: Start) -> None:
+    _, address = start()
+    assert sample(kind, [address.replace("127.0.0.1", "localhost")], [1, 2]) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "target"),
+    [
+        ("host:1", "host:1"),
+        (["host:1"], "dns:///host:1"),
+        (["127.0.0.1:1", "127.0.0.2:2"], "ipv4:127.0.0.1:1,127.0.0.2:2"),
+        (["[::1]:1", "[::2]:2"], "ipv6:[::1]:1,[::2]:2"),
+        (["localhost:1", "127.0.0.2:2"], "ipv4:127.0.0.1:1,127.0.0.2:2"),
+    ],
+)
+def test_addresses_are_a_target_of_grpc(addresses: Any, target: str) -> None:
+    found, options = target_of(addresses)
+    assert found == target
+    assert bool(options) == isinstance(addresses, list)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "message"),
+    [
+        ([], "a list of at least one; got an empty list"),
+        (["a", "b"], "a is no address: it must be HOST:PORT"),
+        (["127.0.0.1:x", "b"], "127.0.0.1:x is no address"),
+        (["127.0.0.1:1", "[::1]:1"], "must all be IPv4 or all IPv6; got 127.0.0.1:1, "),
+        (["127.0.0.1:1", "nowhere.invalid:1"], "nowhere.invalid:1 cannot be looked up"),
+    ],
+)
+def test_wrong_addresses_are_refused(addresses: list[str], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message.replace("[", r"\[")):
+        Sampler(addresses)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("count", [1, 10])
+def test_late_answer_is_asked_for_once_more(kind: Any, start: Start, direct: bool, count: int) -> None:
+    server, address = start(num_held=1)
+    assert sample(kind, address, [range(count)], direct=direct, hedge_after_s=0.05) == list(range(count))
+    batches = -(-count // 4) if direct else 1
+    assert len(server.infers) + server.attempts == batches  # the held one has not got through
+
+
+def test_answer_in_time_is_asked_for_once(kind: Any, start: Start) -> None:
+    server, address = start()
+    assert sample(kind, address, range(5), hedge_after_s=5.0) == list(range(5))
+    assert len(server.infers) == 5
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_failure_of_the_second_attempt_leaves_the_first(kind: Any, start: Start, direct: bool) -> None:
+    server, address = start(num_held=1, triton=[BUSY], failures=[BUSY])
+    timer = threading.Timer(0.3, server.let_go.set)
+    timer.start()
+    assert sample(kind, address, [7], direct=direct, hedge_after_s=0.05) == [7]
+    timer.join()
+
+
+def test_failure_of_both_is_an_error(kind: Any, start: Start) -> None:
+    server, address = start(num_held=1, triton=[BUSY, BUSY])
+    timer = threading.Timer(0.2, server.let_go.set)
+    timer.start()
+    with pytest.raises(ResourceExhaustedError, match="full"):
+        sample(kind, address, [7], hedge_after_s=0.05)
+    timer.join()
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan")])
+def test_hedge_after_s_must_be_positive(value: float) -> None:
+    with pytest.raises(InvalidArgumentError, match="hedge_after_s must be positive; got"):
+        Sampler(hedge_after_s=value)
+
+
+@pytest.mark.parametrize(("direct", "count"), [(True, 10), (False, 10), (False, 301)])
+def test_progress_is_reported(kind: Any, start: Start, direct: bool, count: int) -> None:
+    _, address = start()
+    seen: list[tuple[int, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    if kind is Sampler:
+        with Sampler(address, direct=direct) as sampler:
+            sampler.sample("m", range(count), progress=tell)
+    else:
+
+        async def work() -> None:
+            async with AsyncSampler(address, direct=direct) as sampler:
+                await sampler.sample("m", range(count), progress=tell)
+
+        asyncio.run(work())
+    assert seen == sorted(seen)
+    assert seen[-1] == (count, count)
+    assert len(seen) == {True: 3, False: 1 if count == 10 else count}[direct]
