@@ -1,0 +1,3 @@
+module ganvas/example
+
+go 1.19
