@@ -37,7 +37,7 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        return self._next >= self.num_images
+        return self._next >= max(1, self.num_images)  # a request for none is wrong, and its error must be heard
 
     def take(self, reply: Any, request_id: str) -> Iterator[Image]:
         """The images of a reply that are new.

@@ -5,7 +5,6 @@ Each lookup is a generator that yields what to ask and is sent the reply, so tha
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -92,8 +91,14 @@ def one_model(request: Any, role: Role, address: str) -> Lookup[ModelInfo]:
         metadata = yield Ask("ModelMetadata", kserve.ModelMetadataRequest(name=triton_name(name, role)))
         reply = yield Ask("ModelConfig", kserve.ModelConfigRequest(name=triton_name(name, role)))
     except NotFoundError:
-        failure = yield from _not_found(name, role)
-        raise failure from None
+        if role == "sample":
+            failure = yield from _unknown(name)
+            raise failure from None
+        yield from one_model(request, "sample", address)  # says so if it is the model that is unknown
+        if role == "encode":
+            problem = f"model {name} cannot encode: it has no encoder (roles: sample, decode)."
+            raise InvalidArgumentError(problem) from None
+        raise NotFoundError(f"Triton has {name} and no {triton_name(name, role)}. Load it too.") from None
     described = _described(reply.config, address)
     ready = sorted((found for found in metadata.versions if found in described), key=int)
     if version and str(int(version)) not in metadata.versions:
@@ -147,14 +152,8 @@ def _names() -> Lookup[list[str]]:
     return sorted({entry.name for entry in index.models if is_model_name(entry.name)})
 
 
-def _not_found(name: str, role: Role) -> Lookup[GanvasError]:
+def _unknown(name: str) -> Lookup[GanvasError]:
     """An error that says what there is, if Triton tells."""
-    if role != "sample" and is_model_name(name):
-        with contextlib.suppress(NotFoundError):
-            yield Ask("ModelMetadata", kserve.ModelMetadataRequest(name=name))
-            if role == "encode":
-                return InvalidArgumentError(f"model {name} cannot encode: it has no encoder (roles: sample, decode).")
-            return NotFoundError(f"Triton has {name} and no {triton_name(name, role)}. Load it too.")
     try:
         names = yield from _names()
     except GanvasError:
