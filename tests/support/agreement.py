@@ -44,8 +44,9 @@ class Request:
                 return result.version, result.digest, result.mean.tobytes(), result.logvar.tobytes()
             return sorted(result, key=lambda image: image.index)
         except GanvasError as error:
-            # Under ./ganvas serve Triton lists its models to nobody.
-            return type(error).__name__, re.sub(r"(model 'nothing' is unknown); there is: .*", r"\1.", str(error))
+            # Under ./ganvas serve Triton lists its models to nobody; and the client splits what the service limits.
+            text = re.sub(r"(model 'nothing' is unknown); there is: .*", r"\1.", str(error))
+            return type(error).__name__, re.sub(r"must be within \[1, \d+\] (\w+); got 0", r"must be some \1", text)
 
 
 def random_request(rng: np.random.Generator, models: list[ModelInfo]) -> Request:
