@@ -9,16 +9,9 @@ In each case nothing was published, and what the repository held before is intac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 from ganvas_core.cli import UsageError, UserError
 
-if TYPE_CHECKING:
-    from export.proof.half_gate import Verdict
-    from ganvas_core.names import Role
-
-__all__ = ["BatchDependenceError", "GateError", "HalfGateError", "InputError", "PublishError", "first_line"]
+__all__ = ["BatchDependenceError", "GateError", "InputError", "PublishError", "first_line"]
 
 
 class InputError(UsageError):
@@ -31,14 +24,6 @@ class GateError(UserError):
 
 class BatchDependenceError(GateError):
     """An image depends on the batch it was computed in, which one fixed batch size may prevent."""
-
-
-class HalfGateError(GateError):
-    """An fp16 file failed in half arithmetic, which other nodes in float32 may mend."""
-
-    def __init__(self, message: str, *, verdicts: Mapping[Role, Verdict]) -> None:
-        super().__init__(message)
-        self.verdicts = verdicts
 
 
 class PublishError(UserError):

@@ -10,7 +10,8 @@ from torch import nn
 from training.config import NetworkConfig
 from training.families import FAMILIES
 from training.prior import LearnedPrior
-from training.run.checkpoint import CheckpointInfo, DatasetInfo, ImageFormat, save_model
+from training.run.checkpoint import save_model
+from training.run.info import CheckpointInfo, DatasetInfo, ImageFormat
 
 __all__ = ["save_untrained"]
 

@@ -9,13 +9,13 @@ import numpy as np
 from onnx import ModelProto
 
 from export.adapters.source import Source
-from export.errors import GateError, HalfGateError, InputError
+from export.errors import GateError, InputError
 from export.graph.build import Graphs, add_fp16_files
 from export.options import ExportOptions
 from export.precision.plan import Plan, plan_by_rule
 from export.precision.search import NothingPassesError, Search
 from export.proof.cases import make_half_cases
-from export.proof.half_gate import Expected, judge_images, judge_posterior
+from export.proof.half_gate import Expected, HalfGateError, judge_images, judge_posterior
 from export.proof.prove import HalfExpected, Proof, expect_half, prove_fp16
 from ganvas_core.interface import TRUNCATION_MAX
 from ganvas_core.names import FP32_FILE, Role

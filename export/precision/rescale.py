@@ -14,7 +14,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
 
 from export.graph.tensors import from_array, to_array
-from export.surgery.fp16 import FP16_MAX
+from export.graph.types import FP16_MAX
 
 __all__ = ["PEAK_LIMIT", "Pair", "choose_exponents", "find_pairs", "rescale"]
 

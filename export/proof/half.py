@@ -14,18 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from export.errors import GateError
 from export.graph.tensors import external_place, to_array
+from export.graph.types import value_types
 from export.graph.writer import new_model
 from export.progress import track
 from ganvas_core.session import CpuSession
 
-__all__ = ["Activations", "NodeByNode", "round_to_half", "value_types"]
+__all__ = ["Activations", "NodeByNode", "round_to_half"]
 
 Arrays = Mapping[str, NDArray[Any]]
 SessionCache = MutableMapping[bytes, CpuSession]
@@ -136,28 +135,6 @@ def round_to_half(array: NDArray[np.float32]) -> NDArray[np.float32]:
     """The nearest half number to each element, ties to even; beyond 65,520 an infinity."""
     rounded: NDArray[np.float32] = torch.from_numpy(np.ascontiguousarray(array)).half().float().numpy()
     return rounded
-
-
-def value_types(model: ModelProto) -> dict[str, int]:
-    """Element type of every value of a graph, initializers and inputs included.
-
-    Raises:
-        GateError: the graph has control flow, or a type cannot be inferred.
-    """
-    try:
-        graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    except onnx.shape_inference.InferenceError as error:
-        raise GateError(f"the types of the graph cannot be inferred: {' '.join(str(error).split())}") from None
-    types = {tensor.name: int(tensor.data_type) for tensor in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        types[value.name] = int(value.type.tensor_type.elem_type)
-    for node in graph.node:
-        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
-            raise GateError(f"{node.name} is control flow ({node.op_type}), which no fp16 file may have.")
-        for name in node.output:
-            if name and not types.get(name):
-                raise GateError(f"the type of {name}, which {node.name} makes, cannot be inferred.")
-    return types
 
 
 def _single_node(node: NodeProto, types: Mapping[str, int], weights: Mapping[str, TensorProto]) -> ModelProto:

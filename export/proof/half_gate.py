@@ -7,19 +7,21 @@ labels, and several batch sizes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from export.errors import GateError
 from export.graph.images import to_pixels
+from export.graph.types import FP16_MAX
 from export.proof.cases import Cases
 from export.proof.half import NodeByNode
-from export.surgery.fp16 import FP16_MAX
 from ganvas_core.certificate import Activations, PixelParity
 from ganvas_core.interface import Arrays
+from ganvas_core.names import Role
 
 __all__ = [
     "MAX_LEVELS",
@@ -28,6 +30,7 @@ __all__ = [
     "PEAK_LIMIT",
     "POSTERIOR_ATOL",
     "Expected",
+    "HalfGateError",
     "Verdict",
     "judge_images",
     "judge_posterior",
@@ -95,6 +98,14 @@ class Verdict:
     """Every row, the worst first."""
     images: Shown | None = None
     """None for an encoder."""
+
+
+class HalfGateError(GateError):
+    """An fp16 file failed in half arithmetic, which other nodes in float32 may mend."""
+
+    def __init__(self, message: str, *, verdicts: Mapping[Role, Verdict]) -> None:
+        super().__init__(message)
+        self.verdicts = verdicts
 
 
 def judge_images(graph: NodeByNode, expected: Expected, batches: Sequence[int]) -> Verdict:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from export.adapters.call import NetworkError
 from export.adapters.check import check_images
 from export.adapters.source import Source
-from export.errors import GateError, HalfGateError
+from export.errors import GateError
 from export.graph.build import Graphs
 from export.graph.images import to_pixels
 from export.graph.network import generator_inputs, wrap_generator
@@ -25,7 +25,14 @@ from export.proof import parity
 from export.proof.cases import Cases, batch_sizes, make_cases
 from export.proof.float64 import float64_outputs, torch_outputs
 from export.proof.half import NodeByNode
-from export.proof.half_gate import POSTERIOR_ATOL, Expected, Verdict, judge_images, judge_posterior
+from export.proof.half_gate import (
+    POSTERIOR_ATOL,
+    Expected,
+    HalfGateError,
+    Verdict,
+    judge_images,
+    judge_posterior,
+)
 from ganvas_core import noise
 from ganvas_core.certificate import FloatParity, PixelParity
 from ganvas_core.interface import Arrays, decode_inputs, sample_inputs

@@ -17,12 +17,11 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from export.graph.tensors import from_array, to_array
+from export.graph.types import FP16_MAX, value_types
 from export.graph.writer import OPSET, new_model
-from export.proof.half import value_types
 
-__all__ = ["FP16_MAX", "MOVING", "clipped_weights", "fp16_network", "has_fp16_form", "is_exact", "nodes_out_of_range"]
+__all__ = ["MOVING", "clipped_weights", "fp16_network", "has_fp16_form", "is_exact", "nodes_out_of_range"]
 
-FP16_MAX = float(np.finfo(np.float16).max)
 
 MOVING = frozenset(
     [

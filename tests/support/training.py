@@ -13,8 +13,9 @@ from training.config import TrainConfig
 from training.families import FAMILIES
 from training.families.blocks import DcganConfig
 from training.presets import load_preset
-from training.run.checkpoint import CheckpointInfo, DatasetInfo, ImageFormat, save_model
+from training.run.checkpoint import save_model
 from training.run.checkpoints import Checkpoints
+from training.run.info import CheckpointInfo, DatasetInfo, ImageFormat
 from training.run.resume import RESUME_NAME
 
 TINY = DcganConfig(latent_dim=4, num_classes=10, embedding_dim=3, image_size=8, image_channels=1, base_channels=4)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ganvas_core.noise import truncated_latents
 from training.families import FAMILIES
 from training.prior import prior_of
-from training.run.checkpoint import CheckpointInfo, LoadedModel
+from training.run.checkpoint import LoadedModel
+from training.run.info import CheckpointInfo
 
 __all__ = ["CheckpointModel", "EncodingModel", "GenerativeModel", "ModelFacts", "interpolate", "untrained_model"]
 

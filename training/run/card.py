@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from training.run.checkpoint import CheckpointInfo
+from training.run.info import CheckpointInfo
 
 __all__ = ["card"]
 

@@ -20,12 +20,13 @@ from training.evaluation.quick import quick
 from training.families import FAMILIES
 from training.families.family import Trainer
 from training.prior import fit_prior
-from training.run.checkpoint import CheckpointInfo, DatasetInfo, ImageFormat, read_info, save_model
+from training.run.checkpoint import read_info, save_model
 from training.run.checkpoints import Checkpoints, name_at
 from training.run.curves import Curves
 from training.run.distributed import Processes
 from training.run.folder import SAMPLES_NAME, git_revision
 from training.run.health import DivergedError, Divergence, check_diversity, check_finite, diversity
+from training.run.info import CheckpointInfo, DatasetInfo, ImageFormat
 from training.run.report import StepReport
 from training.run.resume import RESUME_NAME, Position, dump_resume, load_resume, state_tensors
 from training.run.samples import reconstruction_grid, sample_grid

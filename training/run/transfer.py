@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from ganvas_core.cli import UsageError
 from training.config import TrainConfig
 from training.families.family import Trainer
-from training.run.checkpoint import CheckpointError, CheckpointInfo, load_model, read_info
+from training.run.checkpoint import CheckpointError, load_model, read_info
 from training.run.hooks import before_update
+from training.run.info import CheckpointInfo
 from training.run.resume import RESUME_NAME
 
 __all__ = ["Transfer", "check_family", "freeze", "frozen_parameters", "take_weights"]

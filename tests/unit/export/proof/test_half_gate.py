@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from export.adapters.checkpoint import load_checkpoint
-from export.errors import HalfGateError
 from export.graph.build import build_graphs, export_networks
 from export.graph.writer import new_model
 from export.precision.mixed import add_fp16
 from export.proof import half_gate
 from export.proof.cases import Cases, make_half_cases
 from export.proof.half import NodeByNode
-from export.proof.half_gate import Expected, Verdict, judge_images, judge_posterior
+from export.proof.half_gate import Expected, HalfGateError, Verdict, judge_images, judge_posterior
 from export.proof.prove import expect_half, prove, prove_fp16
 from ganvas_core.names import FP16_FILE, FP32_FILE
 from tests.unit.export.conftest import OPTIONS, Exported

@@ -12,9 +12,9 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from export.adapters.source import Source
 from export.graph.build import Graphs, add_fp16_files
+from export.graph.types import value_types
 from export.graph.writer import new_model
 from export.precision.plan import Plan, plan_by_rule
-from export.proof.half import value_types
 from export.surgery.fp16 import clipped_weights, fp16_network, nodes_out_of_range
 from ganvas_core.names import FP16_FILE
 from ganvas_core.session import CpuSession

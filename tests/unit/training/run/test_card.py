@@ -6,7 +6,8 @@ from pathlib import Path
 from tests.support.training import TINY_UNCONDITIONAL, tiny_info
 from training.families import FAMILIES
 from training.run.card import card
-from training.run.checkpoint import DatasetInfo, save_model
+from training.run.checkpoint import save_model
+from training.run.info import DatasetInfo
 
 
 def test_card_says_what_a_stranger_should_know() -> None:
