@@ -146,7 +146,7 @@ class ServeOptions(GatewayOptions):
     trace_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Of the calls that bring no trace of their own, how many to trace."""
     log_level: LogLevel = "info"
-    """Of the service's log; info has a line for every call."""
+    """Of the service's log; info has a line for every call that failed, debug for every call."""
 
     def addresses(self) -> dict[str, tuple[str, int]]:
         return super().addresses() | ({} if self.http is None else {"--http": (self.host, self.http)})

@@ -7,6 +7,7 @@ served and reasons of ours: nothing that a caller can make up.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
@@ -44,10 +45,10 @@ class Metrics:
             registry=registry,
         )
         self.batch_images = Histogram(
-            "ganvas_batch_images", "Images in a batch sent to Triton.", ["model"], buckets=IMAGES, registry=registry
+            "ganvas_batch_images", "Images in a request to Triton.", ["model"], buckets=IMAGES, registry=registry
         )
         self.inference_seconds = Histogram(
-            "ganvas_inference_seconds", "A batch in Triton.", ["model"], buckets=SECONDS, registry=registry
+            "ganvas_inference_seconds", "A request in Triton.", ["model"], buckets=SECONDS, registry=registry
         )
         self.encode_seconds = Histogram(
             "ganvas_encode_seconds", "Images of a batch into files.", ["format"], buckets=SECONDS, registry=registry
@@ -57,6 +58,10 @@ class Metrics:
         )
         self.received_bytes = Counter("ganvas_received_bytes", "Bytes of requests.", ["method"], registry=registry)
         self.sent_bytes = Counter("ganvas_sent_bytes", "Bytes of replies.", ["method"], registry=registry)
+        for metric in vars(self).values():
+            if isinstance(metric, Counter | Gauge | Histogram):
+                # A call asks for some ten of them. Those of a label stay, so that finding them can be a dictionary's.
+                metric.labels = cache(metric.labels)  # type: ignore[assignment]
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """Add a gauge that is asked when it is read."""

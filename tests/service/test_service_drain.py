@@ -162,7 +162,7 @@ def test_port_in_use_is_rejected_by_name(service: Service, repository: Repositor
 def test_every_call_leaves_one_log_line(
     service: Service, loop_thread: LoopThread, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("INFO", logger="ganvas.access"):
+    with caplog.at_level("DEBUG", logger="ganvas.access"):
         service.stub.Sample(sample_request(20))
         failure_of(lambda: service.stub.Sample(pb.SampleRequest(model='x"\nfake=1', seeds=[1])))
         loop_thread.run(service.server.calls.wait_idle())
@@ -173,3 +173,14 @@ def test_every_call_leaves_one_log_line(
     assert fields["peer"].startswith("ipv4:127.0.0.1:")
     assert "code=NOT_FOUND" in bad
     assert "\n" not in bad
+
+
+def test_calls_that_went_well_are_not_logged_by_default(
+    service: Service, loop_thread: LoopThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="ganvas.access"):
+        service.stub.Sample(sample_request(20))
+        failure_of(lambda: service.stub.Sample(sample_request(1, model="nobody")))
+        loop_thread.run(service.server.calls.wait_idle())
+    (line,) = (record.getMessage() for record in caplog.records if record.name == "ganvas.access")
+    assert "code=NOT_FOUND" in line

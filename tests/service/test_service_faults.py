@@ -194,16 +194,22 @@ def test_failed_batch_ends_its_request(service: Service, peer: KServe, loop_thre
 def test_calls_over_the_limit_are_turned_away(service: Service, peer: KServe, loop_thread: LoopThread) -> None:
     loop_thread.run(peer.hold())
     held = [service.stub.Sample.future(sample_request()) for _ in range(4)]
-    loop_thread.run(peer.wait_running(4))
+    loop_thread.run(answering(service, 4))
     error = failure_of(lambda: service.stub.Sample(sample_request()))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "4 calls of this caller" in error.details()
     others = [service.stub.Sample.future(sample_request(), metadata=[("x-ganvas-caller", name)]) for name in "aabb"]
-    loop_thread.run(peer.wait_running(8))
+    loop_thread.run(answering(service, 8))
     error = failure_of(lambda: service.stub.Sample(sample_request(), metadata=[("x-ganvas-caller", "c")]))
     assert "8 calls are being answered" in error.details()
     loop_thread.run(peer.release())
     assert all(len(call.result(HELD_TIMEOUT_S).images) == 1 for call in held + others)
+
+
+async def answering(service: Service, count: int) -> None:
+    """Return once so many calls are being answered."""
+    while len(service.server.calls) < count:
+        await asyncio.sleep(0.01)
 
 
 def test_service_waits_for_triton_and_comes_back_with_it(

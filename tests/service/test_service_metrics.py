@@ -99,7 +99,7 @@ def test_request_id_of_the_caller_comes_back_and_is_logged(
     # A test before this one may have had the service log by a handler of its own.
     monkeypatch.setattr(logging.getLogger("ganvas"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("ganvas"), "handlers", [])
-    with caplog.at_level(logging.INFO, logger="ganvas.access"):
+    with caplog.at_level(logging.DEBUG, logger="ganvas.access"):
         _, call = service.stub.Sample.with_call(sample_request(1), metadata=(("x-request-id", "my-id.7"),))
         error = failure_of(lambda: service.stub.Sample(sample_request(1, model="nobody")))
         stream = service.stub.SampleStream(sample_request(40), metadata=(("x-request-id", "streamed"),))

@@ -221,7 +221,7 @@ class Batches(Generic[T]):
             start, stop = images = await self._turn(most, images)
             if start == stop:
                 return None
-            self._measure(stop - start)
+            self._measure_wait()
             sent_s = time.monotonic()
             measured: float | None = None
             try:
@@ -236,13 +236,11 @@ class Batches(Generic[T]):
             await self._dispatcher.wait_to_retry(attempt, since_s, self.work, lost)
             attempt += 1
 
-    def _measure(self, num_images: int) -> None:
-        """Count a batch whose turn it is."""
-        metrics = self._dispatcher.metrics
-        metrics.batch_images.labels(self._triton_model).observe(num_images)
+    def _measure_wait(self) -> None:
+        """Note how long the call waited for its first turn."""
         if self.queue_s is None:
             self.queue_s = time.perf_counter() - self._admitted_s
-            metrics.queue_seconds.labels(self._triton_model).observe(self.queue_s)
+            self._dispatcher.metrics.queue_seconds.labels(self._triton_model).observe(self.queue_s)
             self._on_turn(self.queue_s)
 
     async def _turn(self, most: int, again: tuple[int, int] | None) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from serving.service.errors import (
 )
 from serving.triton.http_api import secret_metadata
 
-__all__ = ["TAKEN_BACK", "Deadline", "TritonClient"]
+__all__ = ["LET_GO_S", "TAKEN_BACK", "Deadline", "TritonClient"]
 
 RETRY_AFTER_MS = 100
 POLL_S = 0.1
@@ -176,22 +176,33 @@ class TritonClient:
 
     async def _is_answered(self, call: grpc.aio.UnaryUnaryCall[Any, Any], timeout_s: float) -> bool:
         """Wait for the end of a call, which goes on in any case; whether it came in time."""
-        ended = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[bool] = loop.create_future()
+        gone: asyncio.Future[None] | None = None
+
+        def settle(in_time: bool) -> None:
+            if not answered.done():
+                answered.set_result(in_time)
 
         def end(_: Any) -> None:
             self._unanswered.discard(call)
-            if not ended.done():
-                ended.set_result(None)
+            settle(True)
+            if gone is not None and not gone.done():
+                gone.set_result(None)
 
         self._unanswered.add(call)
         call.add_done_callback(end)
+        # A timer of our own: asyncio.wait would cost several times as much.
+        timer = loop.call_later(timeout_s, settle, False)
         try:
-            await asyncio.wait({ended}, timeout=timeout_s)
+            return await answered
         except asyncio.CancelledError as left:
-            if left.args != (TAKEN_BACK,):
-                await asyncio.wait({ended}, timeout=LET_GO_S)
+            if left.args != (TAKEN_BACK,) and call in self._unanswered:
+                gone = loop.create_future()
+                await asyncio.wait({gone}, timeout=LET_GO_S)
             raise
-        return ended.done()
+        finally:
+            timer.cancel()
 
     async def wait_settled(self) -> dict[tuple[str, str], str]:
         """Wait until Triton answers and has tried to load every model. The caller bounds the wait.

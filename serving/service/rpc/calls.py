@@ -206,8 +206,12 @@ def _request_id(context: Any) -> str:
 
 
 def _log(call: Call, code: grpc.StatusCode) -> None:
-    """The access log: one line a call."""
-    access_log.info(
+    """The access log: one line a call, which costs nothing where nobody asked for those that went well."""
+    level = logging.DEBUG if code is grpc.StatusCode.OK else logging.INFO
+    if not access_log.isEnabledFor(level):
+        return
+    access_log.log(
+        level,
         logfmt(
             method=call.method,
             model=call.model or None,
@@ -221,5 +225,5 @@ def _log(call: Call, code: grpc.StatusCode) -> None:
             caller=call.caller if call.caller not in call.peer else None,
             peer=call.peer,
             request_id=call.request_id,
-        )
+        ),
     )

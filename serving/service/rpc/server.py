@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import uvloop
 from grpc_health.v1 import health
 from pydantic import TypeAdapter
 
@@ -300,7 +301,7 @@ def main(arguments: list[str]) -> int:
     options = TypeAdapter(ServeOptions).validate_json(arguments[0])
     set_up_logging(options.log_level)
     try:
-        return asyncio.run(run(options, arguments[1], arguments[2] if len(arguments) > 2 else None))
+        return uvloop.run(run(options, arguments[1], arguments[2] if len(arguments) > 2 else None))
     except (RepositoryError, PortInUseError) as error:
         tell(event="failed", message=str(error))
         return 1

@@ -21,8 +21,9 @@ from ganvas_core.requests.validate import parse_decode, parse_encode, parse_samp
 from serving.service.inference.catalog import Catalog, ServedModel
 from serving.service.inference.concurrency import as_finished, in_order
 from serving.service.inference.dispatch import Batches, Dispatcher
+from serving.service.inference.gather import Gatherer, Headers
 from serving.service.inference.image_files import ImageCoder, as_messages
-from serving.service.inference.triton_client import TritonClient
+from serving.service.inference.triton_client import Deadline, TritonClient
 from serving.service.metrics import Metrics
 from serving.service.rpc.calls import Call
 from serving.service.rpc.methods import Send
@@ -71,6 +72,8 @@ class Sampler:
         self._triton = triton
         self._coder = coder
         self._dispatcher = dispatcher
+        self._gatherers: dict[tuple[str, int, tuple[str, ...]], Gatherer] = {}
+        """Of each Triton model, version and choice of outputs."""
 
     async def Sample(self, request: pb.SampleRequest, call: Call) -> pb.SampleResponse:
         plan = parse_sample(request, self._find(request), stream=False)
@@ -92,7 +95,7 @@ class Sampler:
 
     async def Encode(self, request: pb.EncodeRequest, call: Call) -> pb.EncodeResponse:
         plan = parse_encode(request, self._find(request))
-        name, version, outputs = triton_name(plan.model.name, "encode"), plan.model.version, ("mean", "logvar")
+        name, outputs = triton_name(plan.model.name, "encode"), ("mean", "logvar")
         with self._admitted(plan, name, call) as work:
             start_s = time.perf_counter()
             with part_of(call.trace, "decode files"):
@@ -100,7 +103,7 @@ class Sampler:
             decoded_s = time.perf_counter()
 
             async def infer(start: int, stop: int) -> list[bytes]:
-                return await self._infer(name, version, {"image": images[start:stop]}, outputs, call)
+                return await self._infer(plan.model, name, {"image": images[start:stop]}, outputs, call)
 
             raw = await _all(work, infer, plan.model.width_in_batches)
         self._note(plan, call, work, inference_s=time.perf_counter() - decoded_s, encode_s=decoded_s - start_s)
@@ -175,7 +178,7 @@ class Sampler:
             start, stop = plan.first + start, plan.first + stop
             sent_s = time.perf_counter()
             inputs = plan.inputs(start, stop)
-            (raw,) = await self._infer(plan.triton_model, plan.model.version, inputs, ("image",), call)
+            (raw,) = await self._infer(plan.model, plan.triton_model, inputs, ("image",), call)
             inferred_s = time.perf_counter()
             with part_of(call.trace, "encode files"):
                 files = await self._coder.encode(plan, raw, start)
@@ -189,12 +192,30 @@ class Sampler:
         return render
 
     async def _infer(
-        self, triton_model: str, version: int, inputs: Arrays, outputs: Sequence[str], call: Call
+        self, model: ServedModel, triton_model: str, inputs: Arrays, outputs: tuple[str, ...], call: Call
     ) -> list[bytes]:
-        """One batch of a call in Triton, traced and measured."""
+        """One batch of a call in Triton, traced; less than a full one goes together with others that wait."""
+        rows = len(next(iter(inputs.values())))
+        with part_of(call.trace, "inference", model=triton_model, images=rows) as headers:
+            if rows >= model.batch_size:
+                return await self._send((triton_model, model.version, outputs), inputs, call.deadline, headers)
+            return await self._gatherer(model, triton_model, outputs).infer(inputs, call.deadline, headers)
+
+    def _gatherer(self, model: ServedModel, triton_model: str, outputs: tuple[str, ...]) -> Gatherer:
+        key = (triton_model, model.version, outputs)
+        if key not in self._gatherers:
+            width = model.width_in_batches
+            self._gatherers[key] = Gatherer(partial(self._send, key), width=width, batch_size=model.batch_size)
+        return self._gatherers[key]
+
+    async def _send(
+        self, key: tuple[str, int, tuple[str, ...]], inputs: Arrays, deadline: Deadline, headers: Headers
+    ) -> list[bytes]:
+        """One request in Triton, measured."""
+        triton_model, version, outputs = key
+        self._metrics.batch_images.labels(triton_model).observe(len(next(iter(inputs.values()))))
         sent_s = time.perf_counter()
-        with part_of(call.trace, "inference", model=triton_model, images=len(next(iter(inputs.values())))) as headers:
-            raw = await self._triton.infer(triton_model, version, inputs, outputs, call.deadline, headers)
+        raw = await self._triton.infer(triton_model, version, inputs, outputs, deadline, headers)
         self._metrics.inference_seconds.labels(triton_model).observe(time.perf_counter() - sent_s)
         return raw
 

@@ -32,6 +32,9 @@ class SeedSpan:
     def __len__(self) -> int:
         return self.count
 
+    def at(self, index: int) -> int:
+        return self.first + index
+
     def __getitem__(self, part: slice) -> NDArray[np.uint64]:
         start, stop, _ = part.indices(self.count)
         return np.uint64(self.first) + np.arange(start, stop, dtype=np.uint64)
@@ -97,24 +100,23 @@ class SamplePlan(ImagePlan[M]):
     """[count]"""
 
     def label_of(self, index: int) -> int | None:
-        labels = self._labels(index, index + 1)
-        return None if labels is None else int(labels[0])
-
-    def _labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
-        """As given, else each seed's own."""
         if self.labels is None and self.model.labels:
-            return (self.seeds[start:stop] % np.uint64(len(self.model.labels))).astype(np.int64)
-        return super()._labels(start, stop)
+            return self.seed_of(index) % len(self.model.labels)
+        return super().label_of(index)
 
     def _seeds(self, start: int, stop: int) -> Iterable[int]:
         seeds: list[int] = self.seeds[start:stop].tolist()
         return seeds
 
     def inputs(self, start: int, stop: int) -> Arrays:
-        return sample_inputs(self.seeds[start:stop], self.truncation, self._labels(start, stop))
+        seeds = self.seeds[start:stop]
+        labels = self._labels(start, stop)
+        if labels is None and self.model.labels:  # each seed's own
+            labels = (seeds % np.uint64(len(self.model.labels))).astype(np.int64)
+        return sample_inputs(seeds, self.truncation, labels)
 
     def seed_of(self, index: int) -> int:
-        return int(self.seeds[index : index + 1][0])
+        return self.seeds.at(index) if isinstance(self.seeds, SeedSpan) else int(self.seeds[index])
 
 
 @dataclass(frozen=True, kw_only=True)
