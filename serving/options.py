@@ -111,6 +111,9 @@ class ServeOptions(GatewayOptions):
     """Start the studio too, on this port: images by HTTP at addresses of their own, and a page; 0: a free one."""
     config_name: Annotated[str | None, Cli(shown_default="config.pbtxt")] = None
     """The models' configuration: cpu, gpu, gpu-fp16 or tensorrt."""
+    services: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes of the sampling service, among which the gateway shares the calls out. More than one pays where there
+    are cores left and many small typed calls."""
     max_count: Count = 256
     """Most images in one Sample, Decode or Encode."""
     max_stream_count: Count = 2**20
@@ -154,6 +157,10 @@ class ServeOptions(GatewayOptions):
     def __post_init__(self) -> None:
         if problem := self.exposure_problem():
             raise ValueError(problem)
+        if self.services > 1 and not self.gateway:
+            raise ValueError(
+                f"--services {self.services} needs the gateway, which shares the calls out; drop --no-gateway."
+            )
         if self.http is not None and self.tls_cert is not None:
             raise ValueError(
                 "--http speaks no TLS. Leave it out and start the studio beside: ./ganvas studio --address HOST:PORT "

@@ -47,9 +47,10 @@ class _Supervisor(Collector):
     def collect(self) -> Iterable[Metric]:
         restarts = CounterMetricFamily("ganvas_restarts", "Restarts of a part of serve.", labels=["part"])
         ready = GaugeMetricFamily("ganvas_part_ready", "Whether a part of serve is ready.", labels=["part"])
-        for keeper in self._keepers:
-            restarts.add_metric([keeper.part.label], keeper.restarts)
-            ready.add_metric([keeper.part.label], float(keeper.ready.is_set()))
+        for label in dict.fromkeys(keeper.part.label for keeper in self._keepers):  # the service may have several
+            keepers = [keeper for keeper in self._keepers if keeper.part.label == label]
+            restarts.add_metric([label], sum(keeper.restarts for keeper in keepers))
+            ready.add_metric([label], float(all(keeper.ready.is_set() for keeper in keepers)))
         restarts.add_metric(["backend"], self._medic.reloads)
         canary = CounterMetricFamily(
             "ganvas_canary_failures", "Golden images that were wrong, late or missing.", self._medic.failures

@@ -37,6 +37,7 @@ class Ready:
     """Of every part, for Prometheus."""
     pid: int
     service_pid: int
+    """Of the first process of the service."""
     triton_pid: int
     gateway_pid: int | None
     """None: there is no gateway."""
@@ -44,6 +45,8 @@ class Ready:
     rejected: Sequence[dict[str, Any]]
     out: Sequence[dict[str, Any]] = ()
     """Pinned versions that cannot be served, with name, version and reason: their models have no default."""
+    service_pids: Sequence[int] = ()
+    """Of every process of the service."""
     studio: str | None = None
     """Address of the page and of images by HTTP; None: it was not asked for."""
 

@@ -47,6 +47,7 @@ class ServicePart:
     """`python -m serving.service.rpc.server` in a session of its own, so that Ctrl-C in a terminal does not reach it.
 
     Args:
+        number: of several, which. None: it is the only one.
         triton: host:port of Triton's gRPC endpoint.
         listen: where it listens behind the gateway: host:port, or the path of a socket. None: on the options' host and
             port.
@@ -56,13 +57,13 @@ class ServicePart:
         log: where its log goes.
     """
 
-    name = "the sampling service"
     label = "service"
 
     def __init__(
         self,
         options: ServeOptions,
         *,
+        number: int | None = None,
         triton: str,
         listen: str | None,
         opening: Callable[[], Mapping[str, object]],
@@ -70,6 +71,7 @@ class ServicePart:
         environ: Mapping[str, str],
         log: Output,
     ) -> None:
+        self.name = "the sampling service" if number is None else f"sampling service {number}"
         self.port: int | None = None
         """Known once it has listened; it comes back there."""
         self.models: list[dict[str, Any]] = []

@@ -36,7 +36,7 @@ from serving.supervise.output import Output, TextOutput, console_output, log_out
 from serving.supervise.part import Keeper, Part
 from serving.supervise.ready import Ready, claimed_ready_file, print_ready, print_start, write_ready_file
 from serving.supervise.run_folder import RunFolder, open_run_folder
-from serving.supervise.service_part import ServicePart
+from serving.supervise.services import Services
 from serving.supervise.staging import Staging
 from serving.supervise.studio_part import StudioPart
 from serving.supervise.triton_part import TritonPart
@@ -144,20 +144,20 @@ class Supervisor:
         secret = secrets.token_urlsafe(32)
         triton = _triton_options(options, staging, run, secret)
         self._triton = TritonPart(triton, staging.loadable, ready_s=options.start_s)
-        socket = _service_socket(run.path) if options.gateway else None
-        self._service = ServicePart(
+        sockets = _service_sockets(run.path, options.services) if options.gateway else None
+        self._services = Services(
             options,
             triton=address_of("127.0.0.1", options.triton_grpc_port),
-            listen=socket,
+            listen=sockets,
             opening=lambda: {"secret": secret, **self.versions.wanted().to_command()},
             on_event=self._on_event,
             environ=run.environ,
             log=log,
         )
         self._gateway: GatewayPart | None = None
-        parts: list[Part] = [self._triton, self._service]
-        if socket is not None:
-            settings = settings_of(options, service=[socket])
+        parts: list[Part] = [self._triton, *self._services.parts]
+        if sockets is not None:
+            settings = settings_of(options, service=sockets)
             self._gateway = GatewayPart(settings, run.path, keys_file=options.keys_file)
             parts.append(self._gateway)
         self.versions = Versions(
@@ -165,7 +165,7 @@ class Supervisor:
             staging,
             repository,
             self._triton,
-            self._service,
+            self._services,
             load_s=options.start_s,
             retire_s=options.drain_s,
             direct=self._gateway.direct if self._gateway else lambda _: None,
@@ -240,7 +240,7 @@ class Supervisor:
 
     def _read_service_metrics(self) -> str:
         """Called in a thread of the metrics server."""
-        return asyncio.run_coroutine_threadsafe(self._service.read_metrics(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self._services.read_metrics(), self._loop).result()
 
     async def _all_ready(self) -> None:
         """Return once every part is ready, or a signal asks to stop."""
@@ -300,12 +300,13 @@ class Supervisor:
             triton_http=address_of("127.0.0.1", options.triton_http_port),
             metrics=address_of("127.0.0.1", options.metrics_port),
             pid=os.getpid(),
-            service_pid=self._service.pid or 0,
+            service_pid=self._services.pids[0],
+            service_pids=self._services.pids,
             triton_pid=self._triton.pid or 0,
             gateway_pid=self._gateway.pid if self._gateway else None,
             studio=self._studio.url if self._studio else None,
-            models=self._service.models,
-            rejected=[*map(dataclasses.asdict, self.versions.rejected.values()), *self._service.rejected],
+            models=self._services.models,
+            rejected=[*map(dataclasses.asdict, self.versions.rejected.values()), *self._services.rejected],
             out=[
                 {"name": name, "version": version, "reason": not_kept(name, version, reason)}
                 for (name, version), reason in self.versions.pins_not_kept().items()
@@ -317,7 +318,7 @@ class Supervisor:
             self._tell("stopping now: unfinished calls get UNAVAILABLE")
             self._cut_s = min(self._loop.time(), self._cut_s or math.inf)
             self._hurried.set()
-            self._service.hurry()
+            self._services.hurry()
             if self._studio is not None:
                 self._studio.hurry()
             if self._gateway is not None:
@@ -342,7 +343,7 @@ class Supervisor:
         if self._studio is not None:  # its callers are answered while the service still takes calls
             self._studio.grace_s = self._left_s(0.0)
             await self._studio.stop()
-        self._service.drain()
+        self._services.drain()
         await self._until_drained_or_cut()
         if self._gateway is not None:
             # Replies that have left the service may still be on their way to slow readers. The gateway ends before a
@@ -352,12 +353,13 @@ class Supervisor:
             # Nobody has a request in Triton, whose own end takes seconds, most of them asleep.
             self._triton.grace_s = SPANS_S if self._options.otlp_endpoint else 0.0
         self._triton.grace_s = min(self._triton.grace_s, self._left_s(END_S))
-        await asyncio.gather(self._service.stop(self._left_s(END_S)), self._triton.stop())
+        await asyncio.gather(self._services.stop(self._left_s(END_S)), self._triton.stop())
         self._tell("stopped")
 
     async def _until_drained_or_cut(self) -> None:
         """Return once every reply has left the service, or ANSWER_S after its calls were cut off."""
-        drained, hurried = (asyncio.create_task(event.wait()) for event in (self._service.drained, self._hurried))
+        waits = (self._services.wait_drained(), self._hurried.wait())
+        drained, hurried = (asyncio.create_task(wait) for wait in waits)
         await asyncio.wait({drained, hurried}, timeout=self._left_s(ANSWER_S), return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait({drained}, timeout=self._left_s(ANSWER_S))  # less than before, if a signal came
         for task in (drained, hurried):
@@ -386,12 +388,10 @@ def _triton_options(options: ServeOptions, staging: Staging, run: RunFolder, sec
     )
 
 
-def _service_socket(folder: Path) -> str:
-    """Where the service listens behind the gateway: a socket in the run's folder, which only our user may enter."""
-    path = str(folder / "service.sock")
-    if len(path.encode()) <= MAX_SOCKET_PATH:
-        return path
-    return address_of("127.0.0.1", _free_port())
+def _service_sockets(folder: Path, count: int) -> list[str]:
+    """Where the services listen behind the gateway: sockets in the run's folder, which only our user may enter."""
+    paths = [str(folder / f"service{number}.sock") for number in ("", *range(2, count + 1))]
+    return [path if len(path.encode()) <= MAX_SOCKET_PATH else address_of("127.0.0.1", _free_port()) for path in paths]
 
 
 def _free_port() -> int:

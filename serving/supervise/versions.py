@@ -21,7 +21,7 @@ from serving.repository.pins import PINS_FILE, read_pins, remedy
 from serving.repository.reader import ModelVersion, Rejected, Repository, RepositoryError, list_versions
 from serving.service.inference.wanted import VersionId, Wanted
 from serving.service.logs import logfmt
-from serving.supervise.service_part import ServicePart
+from serving.supervise.services import Services
 from serving.supervise.staging import Staging, StagingError
 from serving.supervise.triton_part import TritonPart
 
@@ -51,7 +51,7 @@ class Versions:
         staging: Staging,
         repository: Repository,
         triton: TritonPart,
-        service: ServicePart,
+        service: Services,
         *,
         load_s: float,
         retire_s: float,
