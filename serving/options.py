@@ -128,6 +128,8 @@ class ServeOptions(GatewayOptions):
     """Seconds that a request has to arrive."""
     request_memory_mib: Annotated[int, Field(ge=128, le=2**20)] = 256
     """MiB for large requests that are being read or worked on, of one caller half; more wait outside."""
+    cache_mib: Annotated[int, Field(ge=0, le=2**20)] = 0
+    """MiB for images that were made before, from which Sample and Decode answer without computing; 0: none."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """Seconds that accepted calls get to finish, from the signal to stop; at most 3 s later everything has ended."""
     start_s: Annotated[float, Field(ge=1, le=86400)] = 300.0

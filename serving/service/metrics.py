@@ -53,6 +53,12 @@ class Metrics:
         self.encode_seconds = Histogram(
             "ganvas_encode_seconds", "Images of a batch into files.", ["format"], buckets=SECONDS, registry=registry
         )
+        self.cache_hits = Counter(
+            "ganvas_cache_hits", "Calls answered from images that were kept.", ["model"], registry=registry
+        )
+        self.cache_misses = Counter(
+            "ganvas_cache_misses", "Calls that were looked for among them in vain.", ["model"], registry=registry
+        )
         self.batches_lost = Counter(
             "ganvas_batches_lost", "Batches that Triton lost and that were sent again.", ["model"], registry=registry
         )

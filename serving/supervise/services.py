@@ -147,6 +147,7 @@ def _share(options: ServeOptions, processes: int) -> ServeOptions:
         options,
         max_calls=math.ceil(options.max_calls / processes),
         request_memory_mib=max(LEAST_MEMORY_MIB, options.request_memory_mib // processes),
+        cache_mib=math.ceil(options.cache_mib / processes),
     )
 
 

@@ -26,6 +26,7 @@ from ganvas_core.cli import UserError
 from serving.options import ServeOptions, address_of
 from serving.repository.reader import Rejected, Repository, RepositoryError
 from serving.service.admission.messages import Reader
+from serving.service.inference.cache import ImageCache
 from serving.service.inference.catalog import Catalog, ServedModel
 from serving.service.inference.dispatch import Dispatcher
 from serving.service.inference.image_files import ImageCoder
@@ -86,7 +87,14 @@ class SamplingServer:
         self.coder = ImageCoder(options.encode_threads)
         self.dispatcher = Dispatcher(max_wait_s=options.max_wait_s, recovery_s=options.recovery_s, metrics=self.metrics)
         self.calls.is_hopeless = lambda: self.dispatcher.hopeless
-        self.sampler = Sampler(triton=self.triton, coder=self.coder, dispatcher=self.dispatcher, metrics=self.metrics)
+        self.cache = ImageCache(options.cache_mib * 2**20) if options.cache_mib else None
+        self.sampler = Sampler(
+            triton=self.triton,
+            coder=self.coder,
+            dispatcher=self.dispatcher,
+            metrics=self.metrics,
+            cache=self.cache,
+        )
         self.reader = Reader(
             limit_bytes=options.request_memory_mib * 2**20, read_s=options.read_s, wait_s=options.max_wait_s
         )
@@ -106,6 +114,7 @@ class SamplingServer:
         watch("ganvas_serving", "Whether calls are answered.", lambda: float(self.calls.state == "serving"))
         watch("ganvas_waiting_images", "Images that were let in and are not in Triton yet.", dispatcher.waiting)
         watch("ganvas_triton_images", "Images that are in Triton.", dispatcher.in_flight)
+        watch("ganvas_cache_bytes", "Of images that are kept.", lambda: self.cache.bytes if self.cache else 0)
         watch("ganvas_request_memory_bytes", "Bytes of requests being read or kept.", lambda: self.reader.memory.total)
 
     async def start(self) -> int:
@@ -144,6 +153,8 @@ class SamplingServer:
 
     def _publish(self, catalog: Catalog) -> None:
         self.sampler.catalog = catalog
+        if self.cache is not None:
+            self.cache.clear()
 
     async def watch(self) -> None:
         """Stop serving while Triton is gone, and get ready again when it is back. Never returns.

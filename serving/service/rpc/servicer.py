@@ -18,6 +18,7 @@ from ganvas_core.interface import Arrays
 from ganvas_core.names import triton_name
 from ganvas_core.requests.plans import EncodePlan, ImagePlan
 from ganvas_core.requests.validate import parse_decode, parse_encode, parse_sample, parse_walk
+from serving.service.inference.cache import ImageCache
 from serving.service.inference.catalog import Catalog, ServedModel
 from serving.service.inference.concurrency import as_finished, in_order
 from serving.service.inference.dispatch import Batches, Dispatcher
@@ -62,9 +63,21 @@ class Rendered:
 
 
 class Sampler:
-    """The servicer: one method each. `catalog` is replaced when what is ready changes."""
+    """The servicer: one method each. `catalog` is replaced when what is ready changes.
 
-    def __init__(self, *, triton: TritonClient, coder: ImageCoder, dispatcher: Dispatcher, metrics: Metrics) -> None:
+    Args:
+        cache: answers unary calls whose images it has; None: there is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        triton: TritonClient,
+        coder: ImageCoder,
+        dispatcher: Dispatcher,
+        metrics: Metrics,
+        cache: ImageCache | None = None,
+    ) -> None:
         self.catalog = Catalog()
         self._metrics = metrics
         self._recent: dict[tuple[str, int], deque[pb.Timing]] = {}
@@ -72,6 +85,7 @@ class Sampler:
         self._triton = triton
         self._coder = coder
         self._dispatcher = dispatcher
+        self._cache = cache
         self._gatherers: dict[tuple[str, int, tuple[str, ...]], Gatherer] = {}
         """Of each Triton model, version and choice of outputs."""
 
@@ -153,11 +167,39 @@ class Sampler:
         Its inference time ends with the last batch out of Triton; encoding done meanwhile is not counted.
         """
         start_s = time.perf_counter()
+        if (kept := await self._kept_images(plan, call)) is not None:
+            return kept
         with self._admitted(plan, plan.triton_model, call) as work:
             batches: list[Rendered] = await _all(work, self._render(plan, call), plan.model.width_in_batches)
         inferred_s, end_s = max(batch.inferred_s for batch in batches), max(batch.encoded_s for batch in batches)
         self._note(plan, call, work, inference_s=inferred_s - start_s, encode_s=end_s - inferred_s)
         return [image for batch in batches for image in batch.images]
+
+    async def _kept_images(self, plan: Images, call: Call) -> list[pb.Image] | None:
+        """The images of a call that were all made before. They wait for nothing."""
+        if self._cache is None or not _is_kept(plan):
+            return None
+        inputs = plan.inputs(plan.first, plan.first + plan.count)
+        raw = self._cache.get(plan.model, plan.triton_model, inputs)
+        counter = self._metrics.cache_misses if raw is None else self._metrics.cache_hits
+        counter.labels(plan.model.name).inc()
+        if raw is None:
+            return None
+        call.version, call.count = str(plan.model.version), plan.count
+        start_s = time.perf_counter()
+        images = await self._encoded(plan, raw, plan.first, call)
+        call.encode_us = _us(time.perf_counter() - start_s)
+        return images
+
+    async def _encoded(self, plan: Images, raw: bytes, start: int, call: Call) -> list[pb.Image]:
+        """The reply's images of raw ones, the first being number `start` of the request."""
+        start_s = time.perf_counter()
+        with part_of(call.trace, "encode files"):
+            files = await self._coder.encode(plan, raw, start)
+        images = as_messages(plan, files, start)
+        if plan.format != pb.FORMAT_RAW:
+            self._metrics.encode_seconds.labels(FORMATS[plan.format]).observe(time.perf_counter() - start_s)
+        return images
 
     async def _stream(self, plan: Images, call: Call, send: Send, order: Any, reply: Any) -> None:
         """Send each batch as its own reply, in some order. A slow reader pauses the generator, and so the computing."""
@@ -180,12 +222,10 @@ class Sampler:
             inputs = plan.inputs(start, stop)
             (raw,) = await self._infer(plan.model, plan.triton_model, inputs, ("image",), call)
             inferred_s = time.perf_counter()
-            with part_of(call.trace, "encode files"):
-                files = await self._coder.encode(plan, raw, start)
-            images = as_messages(plan, files, start)
+            if self._cache is not None and _is_kept(plan):
+                self._cache.put(plan.model, plan.triton_model, inputs, raw)
+            images = await self._encoded(plan, raw, start, call)
             encoded_s = time.perf_counter()
-            if plan.format != pb.FORMAT_RAW:
-                self._metrics.encode_seconds.labels(FORMATS[plan.format]).observe(encoded_s - inferred_s)
             self._metrics.images.labels(plan.model.name, str(plan.model.version)).inc(stop - start)
             return Rendered(images=images, sent_s=sent_s, inferred_s=inferred_s, encoded_s=encoded_s)
 
@@ -245,6 +285,11 @@ async def _all(work: Batches[T], render: Callable[[int, int], Coroutine[Any, Any
         return [] if batch is None else [batch]
     async with aclosing(in_order(work.jobs(render), width)) as batches:
         return [batch async for batch in batches if batch is not None]
+
+
+def _is_kept(plan: Images) -> bool:
+    """Whether its images may be asked for again: one long stream would drive out all others."""
+    return plan.count <= plan.model.batch_size
 
 
 def _info(plan: Images) -> pb.ImageInfo:
