@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from export.proof.cases import GOLDEN_SEEDS
@@ -14,6 +14,10 @@ from ganvas_core.cli import OPTIONS, Cli
 from ganvas_core.names import DEFAULT_REPOSITORY, check_model_name
 
 __all__ = ["CheckpointExportOptions", "ExportOptions"]
+
+
+def _count(value: object) -> object:
+    return 0 if value == "auto" else value
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
@@ -28,8 +32,9 @@ class ExportOptions:
     """Model repository folder, made if missing."""
     max_batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
     """Images in one Triton batch."""
-    instances: Annotated[int, Field(ge=1, le=256)] = 1
-    """Triton instances on the CPU: batches computed at once."""
+    instances: Annotated[int, BeforeValidator(_count), Field(ge=0, le=256), Cli(shown_default="auto")] = 0
+    """Triton instances on the CPU: batches computed at once. auto or 0: of a sampler that takes its time, as many as
+    the machine that serves it has cores; else one."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Compute threads of each instance on the CPU, and of the proof."""
     precision: Literal["fp32", "fp16", "auto"] = "auto"

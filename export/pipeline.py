@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from export.adapters.source import Source
 from export.errors import BatchDependenceError, GateError, first_line
 from export.graph.build import Graphs, Networks, build_graphs, export_networks
@@ -31,10 +33,14 @@ from export.report.page import report_html
 from export.surgery.batch_invariance import first_dependent_node, invariance_feeds, make_batch_invariant
 from export.surgery.simplify import Change, simplify
 from ganvas_core.certificate import Certificate, read_samplers
-from ganvas_core.names import GOLDEN_FILE, REPORT_FILE
-from ganvas_core.session import SessionError
+from ganvas_core.interface import sample_inputs
+from ganvas_core.names import FP32_FILE, GOLDEN_FILE, REPORT_FILE
+from ganvas_core.session import CpuSession, SessionError
 
 __all__ = ["ExportResult", "export_model"]
+
+NUM_TIMED = 4
+"""Runs that the time of an image is the best of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +116,7 @@ def _export(
     )
     for file in files.values():
         check_on_gpu(file.path)
+    image_s = _seconds_an_image(files["sample", FP32_FILE].path, source, options)
     with locked(repository):
         check_new_version(repository, source, options)
         version = max(versions_of(repository / name), default=0) + 1
@@ -138,11 +145,24 @@ def _export(
             options,
             version=version,
             earlier=read_samplers(repository / name),
+            image_s=image_s,
             sampler_files=extra,
         )
         with staging(repository) as staged:
             publish(staged, repository, name=name, version=version, models=models)
     return written["sample"], changes
+
+
+def _seconds_an_image(sampler: Path, source: Source, options: ExportOptions) -> float:
+    """How long a sampler takes for one image on this machine: the best of a few runs."""
+    cpu = CpuSession(sampler, threads=options.threads)
+    feeds = sample_inputs(np.zeros(1, np.uint64), labels=0 if source.labels else None)
+    times = []
+    for _ in range(NUM_TIMED):
+        begin_s = time.perf_counter()
+        cpu.run(feeds)
+        times.append(time.perf_counter() - begin_s)
+    return min(times)
 
 
 def _operate(networks: Networks, source: Source, options: ExportOptions) -> tuple[Networks, tuple[Change, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,9 @@ from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, FP16_FILE, FP32_FIL
 
 __all__ = ["version_files"]
 
+HEAVY_S = 0.0005
+"""From here on computing an image takes longer than its request does in Triton and the gateway."""
+
 
 def version_files(
     source: Source,
@@ -27,6 +31,7 @@ def version_files(
     *,
     version: int,
     earlier: Mapping[int, Certificate],
+    image_s: float,
     sampler_files: Mapping[str, bytes],
 ) -> dict[str, dict[str, bytes | Path]]:
     """Triton model to its files, by their path in the model's folder.
@@ -34,6 +39,7 @@ def version_files(
     Args:
         graph_files: of each role and file name.
         earlier: the samplers of the versions before, which the configurations describe too.
+        image_s: how long the sampler takes for one image.
         sampler_files: what goes with the sampler alone, by file name: golden.png, report.html.
     """
     models: dict[str, dict[str, bytes | Path]] = {}
@@ -47,7 +53,7 @@ def version_files(
                 config_name,
                 certificate.name,
                 source.interface(role),
-                options,
+                _placed(options, role, image_s),
                 shapes=shapes,
                 pinned_batch=certificate.pinned_batch,
                 has_fp16=FP16_FILE in certificate.files,
@@ -65,3 +71,14 @@ def version_files(
         files[f"{version}/{CERTIFICATE_FILE}"] = certificate.to_json().encode()
         models[certificate.name] = files
     return models
+
+
+def _placed(options: ExportOptions, role: Role, image_s: float) -> ExportOptions:
+    """Options with one instance instead of `auto` where more would not pay.
+
+    Beside a server on the same processors, more instances of a model that computes faster than a request travels make
+    it slower. Decode and encode are asked for less, and every instance is a process.
+    """
+    if options.instances or (role == "sample" and image_s >= HEAVY_S):
+        return options
+    return dataclasses.replace(options, instances=1)

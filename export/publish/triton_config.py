@@ -20,7 +20,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 from export.options import ExportOptions
 from ganvas_core.interface import Interface, Tensor
 from ganvas_core.names import FP16_FILE, FP32_FILE
-from ganvas_core.triton_keys import wrong_keys
+from ganvas_core.triton_keys import AUTO, wrong_keys
 
 __all__ = ["CONFIG_NAMES", "DEFAULT_CONFIG", "Shapes", "batch_shapes", "buckets", "check_keys", "config_text"]
 
@@ -132,7 +132,10 @@ def _place(config: triton.ModelConfig, config_name: str, options: ExportOptions)
     """Where the model runs, from which file, and how."""
     config.default_model_filename = FP16_FILE if config_name in ("gpu-fp16", "tensorrt") else FP32_FILE
     if config_name == "cpu":
-        config.instance_group.add(count=options.instances, kind=triton.ModelInstanceGroup.KIND_CPU)
+        auto = options.instances == 0
+        config.instance_group.add(count=options.instances or 1, kind=triton.ModelInstanceGroup.KIND_CPU)
+        if auto:
+            _set(config, instances=AUTO)  # `serve` writes the count of its machine; another server has one
         _set(config, intra_op_thread_count=str(options.threads), inter_op_thread_count="1")
         return
     config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_GPU)

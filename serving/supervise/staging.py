@@ -22,6 +22,7 @@ from ganvas_core.cli import UserError
 from ganvas_core.description import KEY_PREFIX
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, companions
 from serving.repository.reader import ModelVersion, Rejected, RepositoryError, read_version
+from serving.supervise.instances import num_cores, with_instances
 from serving.supervise.run_folder import has_no_space
 
 __all__ = ["Staging", "StagingError"]
@@ -46,6 +47,7 @@ class Staging:
         self._aside = folder / "aside"
         self._incoming = folder / "incoming"
         self._config_name = config_name
+        self._cores = num_cores()
         for path in (self.models, self._aside):
             path.mkdir(exist_ok=True)
 
@@ -115,7 +117,7 @@ class Staging:
                 place = target.parent / path.relative_to(source.parent)
                 place.parent.mkdir(exist_ok=True)
                 with contextlib.suppress(FileNotFoundError):
-                    shutil.copyfile(path, place)
+                    place.write_text(with_instances(path.read_text(encoding="utf-8"), self._cores), encoding="utf-8")
 
     def _move_in(self, model: str, version: int) -> None:
         source, target = self._incoming / model, self.models / model

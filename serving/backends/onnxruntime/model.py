@@ -142,7 +142,10 @@ class TritonPythonModel:
 
     def _run(self, batch: Batch) -> Results:
         start = time.perf_counter()
-        results = ganvas_batches.run_batch(self._run_session, batch.feeds, batch.sizes, self._buckets, self._check)
+        try:
+            results = ganvas_batches.run_batch(self._run_session, batch.feeds, batch.sizes, self._buckets, self._check)
+        except Exception as error:  # a defect must not end the thread that all later batches need
+            results = [f"{type(error).__name__}: {error}"] * len(batch.sizes)
         self._row_s = (time.perf_counter() - start) / sum(batch.sizes)
         return results
 
@@ -159,11 +162,12 @@ class TritonPythonModel:
 
     def _send(self, batch: Batch, results: Results) -> None:
         for sender, result in zip(batch.senders, results, strict=True):
+            # No error may leave this loop: the thread would end, and no later batch would ever be answered.
             try:
                 sender.send(self._response(result), flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             except Exception as error:
-                pb.Logger.log_error(f"an answer could not be sent: {error}")
                 with contextlib.suppress(Exception):  # so that the caller does not wait
+                    pb.Logger.log_error(f"an answer could not be sent: {error}")
                     sender.send(
                         self._response(f"the answer could not be sent: {error}"),
                         flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
@@ -37,8 +37,8 @@ class ServedModel:
     golden: Literal["exact", "equivalent"]
     options: ServeOptions
     """Limits of a call."""
-    instances: int = 1
-    """Batches that Triton runs at the same time."""
+    instances: Mapping[str, int] = field(default_factory=dict)
+    """Of each Triton model that has more than one: batches that it computes at the same time."""
     image_s: float = 0.002
     """Seconds for an image, as the golden seeds took: a first guess of what a call will cost."""
 
@@ -101,13 +101,12 @@ class ServedModel:
         """Images in one Triton batch."""
         return min(self.max_count, *(part.max_batch_size for part in self.entry.parts()))
 
-    @property
-    def width_in_batches(self) -> int:
-        """Batches that are in Triton at the same time: every instance busy and one batch waiting.
+    def width_in_batches(self, triton_model: str) -> int:
+        """Batches that are in a Triton model at the same time: every instance busy and one batch waiting.
 
         More would not be faster, and would make other callers wait behind them.
         """
-        return self.instances + 1
+        return self.instances.get(triton_model, 1) + 1
 
     def describe(self, versions: Iterable[int]) -> pb.Model:
         height, width, channels = self.shape

@@ -127,7 +127,7 @@ class Dispatcher:
         key = (triton_model, model.version)
         if key not in self._lanes:
             self._lanes[key] = Lane(
-                instances=model.instances,
+                instances=model.instances.get(triton_model, 1),
                 batch_size=model.batch_size,
                 image_s=model.image_s,
                 max_wait_s=self._max_wait_s,

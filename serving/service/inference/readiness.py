@@ -115,7 +115,7 @@ async def _try(
         decoded = await _make(triton, entry.decode.name, entry, golden_inputs(entry, "decode"))
         results = {compare_golden(entry, sampled), compare_golden(entry, decoded, "decode")}
         golden: Golden = "exact" if results == {"exact"} else "equivalent"
-        instances = min([await triton.num_instances(part.name, entry.version) for part in entry.parts()])
+        instances = {part.name: await triton.num_instances(part.name, entry.version) for part in entry.parts()}
     except (GoldenMismatchError, ServiceError) as error:
         return Rejected(name=entry.name, version=entry.version, reason=str(error))
     return ServedModel(entry=entry, golden=golden, options=options, instances=instances, image_s=image_s)

@@ -119,7 +119,7 @@ class Sampler:
             async def infer(start: int, stop: int) -> list[bytes]:
                 return await self._infer(plan.model, name, {"image": images[start:stop]}, outputs, call)
 
-            raw = await _all(work, infer, plan.model.width_in_batches)
+            raw = await _all(work, infer, plan.model.width_in_batches(name))
         self._note(plan, call, work, inference_s=time.perf_counter() - decoded_s, encode_s=decoded_s - start_s)
         mean, logvar = (np.frombuffer(b"".join(part), np.float32).tolist() for part in zip(*raw, strict=True))
         return pb.EncodeResponse(
@@ -169,8 +169,9 @@ class Sampler:
         start_s = time.perf_counter()
         if (kept := await self._kept_images(plan, call)) is not None:
             return kept
+        width = plan.model.width_in_batches(plan.triton_model)
         with self._admitted(plan, plan.triton_model, call) as work:
-            batches: list[Rendered] = await _all(work, self._render(plan, call), plan.model.width_in_batches)
+            batches: list[Rendered] = await _all(work, self._render(plan, call), width)
         inferred_s, end_s = max(batch.inferred_s for batch in batches), max(batch.encoded_s for batch in batches)
         self._note(plan, call, work, inference_s=inferred_s - start_s, encode_s=end_s - inferred_s)
         return [image for batch in batches for image in batch.images]
@@ -203,9 +204,9 @@ class Sampler:
 
     async def _stream(self, plan: Images, call: Call, send: Send, order: Any, reply: Any) -> None:
         """Send each batch as its own reply, in some order. A slow reader pauses the generator, and so the computing."""
-        info = _info(plan)
+        info, width = _info(plan), plan.model.width_in_batches(plan.triton_model)
         with self._admitted(plan, plan.triton_model, call, stream=True) as work:
-            async with aclosing(order(work.jobs(self._render(plan, call)), plan.model.width_in_batches)) as batches:
+            async with aclosing(order(work.jobs(self._render(plan, call)), width)) as batches:
                 async for batch in batches:
                     if batch is None:
                         continue
@@ -244,7 +245,7 @@ class Sampler:
     def _gatherer(self, model: ServedModel, triton_model: str, outputs: tuple[str, ...]) -> Gatherer:
         key = (triton_model, model.version, outputs)
         if key not in self._gatherers:
-            width = model.width_in_batches
+            width = model.width_in_batches(triton_model)
             self._gatherers[key] = Gatherer(partial(self._send, key), width=width, batch_size=model.batch_size)
         return self._gatherers[key]
 

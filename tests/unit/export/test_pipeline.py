@@ -207,7 +207,7 @@ def test_export_rejects_another_max_batch_size(gan: Exported, repository: Path) 
     ("field", "value", "limits"),
     [
         ("max_batch_size", 0, r"\[1, 1024\]"),
-        ("instances", -1, r"\[1, 256\]"),
+        ("instances", -1, r"\[0, 256\]"),
         ("threads", 257, r"\[1, 256\]"),
         ("num_golden", 13, r"\[1, 12\]"),
     ],

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 
 from ganvas_core.description import KEY_PREFIX
 
-__all__ = ["CUDA", "OURS", "PARAMETERS", "PREFIXES", "TENSORRT", "wrong_keys"]
+__all__ = ["AUTO", "CUDA", "OURS", "PARAMETERS", "PREFIXES", "TENSORRT", "wrong_keys"]
 
 PARAMETERS = frozenset(
     [
@@ -35,8 +35,11 @@ PARAMETERS = frozenset(
 )
 """Of the model."""
 
-OURS = frozenset(["batch_buckets"])
+OURS = frozenset(["batch_buckets", "instances"])
 """Of the model; NVIDIA's backend ignores them."""
+
+AUTO = "auto"
+"""Of the parameter `instances`: as many as the machine that serves the model has processors for."""
 
 PREFIXES = ("session.", KEY_PREFIX)
 """Session configuration entries of ONNX Runtime, which our backend passes on, and what no backend looks at: the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import mmap
 from collections.abc import Callable
@@ -27,8 +28,10 @@ OPTIONS = ExportOptions(name="digits", max_batch_size=16, instances=2, threads=3
 SHAPES = {"latent": (6,), "truncation": (1,), "network/x/fp16": (8, 4, 4)}
 
 
-def parsed(config_name: str, tensors: Interface = SAMPLER, pinned_batch: int | None = None) -> triton.ModelConfig:
-    text = config_text(config_name, "digits", tensors, OPTIONS, shapes=SHAPES, pinned_batch=pinned_batch)
+def parsed(
+    config_name: str, tensors: Interface = SAMPLER, pinned_batch: int | None = None, options: ExportOptions = OPTIONS
+) -> triton.ModelConfig:
+    text = config_text(config_name, "digits", tensors, options, shapes=SHAPES, pinned_batch=pinned_batch)
     return text_format.Parse(text, triton.ModelConfig())
 
 
@@ -74,6 +77,12 @@ def test_cpu_config_has_instances_and_threads() -> None:
         "inter_op_thread_count": "1",
     }
     assert config.default_model_filename == "model.onnx"
+
+
+def test_cpu_config_leaves_the_instances_to_the_machine_that_serves() -> None:
+    config = parsed("cpu", options=dataclasses.replace(OPTIONS, instances=0))
+    assert [group.count for group in config.instance_group] == [1]
+    assert config.parameters["instances"].string_value == "auto"
 
 
 def test_gpu_config_is_the_strict_tier() -> None:
