@@ -10,6 +10,7 @@ from clients.cli.sample import SampleOptions
 from clients.demo.__main__ import DemoOptions
 from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, StreamsOptions, SwapsOptions
 from clients.studio.options import StudioOptions
+from clients.tune.__main__ import TuneOptions
 from export.directions import DirectionsOptions
 from export.options import CheckpointExportOptions
 from ganvas_core.cli import options_of
@@ -40,6 +41,7 @@ VERBS: dict[str, type] = {
     "keys": KeysOptions,
     "sample": SampleOptions,
     "studio": StudioOptions,
+    "tune": TuneOptions,
     "bench": BenchVerbOptions,
     "python -m clients.soak mixed": MixedOptions,
     "python -m clients.soak overload": OverloadOptions,
