@@ -57,9 +57,9 @@ def gateway(options: GatewayBenchOptions) -> None:
     with tempfile.TemporaryDirectory(prefix="ganvas-bench-") as scratch:
         keys_file = Path(scratch) / "keys.json"
         keys = {
-            "with a key": _key(keys_file, "plain"),
-            "with a key and a rate": _key(keys_file, "rate", "--rate", QUOTA),
-            "with a key and both quotas": _key(keys_file, "both", "--rate", QUOTA, "--concurrency", QUOTA),
+            "with a key": add_key(keys_file, "plain"),
+            "with a key and a rate": add_key(keys_file, "rate", "--rate", QUOTA),
+            "with a key and both quotas": add_key(keys_file, "both", "--rate", QUOTA, "--concurrency", QUOTA),
         }
         with local_server(options.repository, arguments=["--keys-file", str(keys_file)]) as server:
             direct = direct_target(server.triton_grpc, options.model, batch_size=1, num_labels=options.num_labels)
@@ -96,7 +96,7 @@ def _table(figures: dict[str, list[tuple[float, float]]]) -> Table:
     return table
 
 
-def _key(keys_file: Path, name: str, *quotas: str) -> str:
+def add_key(keys_file: Path, name: str, *quotas: str) -> str:
     command = [sys.executable, "-m", "serving", "keys", "add", name, "--keys-file", str(keys_file), *quotas]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:

@@ -198,11 +198,7 @@ class AsyncSampler(Client):
             direct = await self._prepare(running)
             if direct is not None:
                 try:
-                    replies = []
-                    async for (_, stop), reply in self._batches(direct, running):
-                        replies.append(reply)
-                        call.report(stop, direct.count)
-                    result: T = direct.result(replies)
+                    result: T = direct.result(await self._replies(direct, running, call))
                     return result
                 except NotDirectError:
                     pass
@@ -214,6 +210,19 @@ class AsyncSampler(Client):
                 gathered: T = running.gathered(images)
                 return gathered
             return await self._unary(call, running)
+
+    async def _replies(self, direct: DirectCall, running: Running, call: UnaryCall[Any]) -> list[Any]:
+        """Triton's reply to every batch. One batch is common, and needs no generator."""
+        if direct.is_one:
+            ask = direct.ask(*next(direct.spans()))
+            replies = [await self._answer(running, ask, self._send(running, ask))]
+            call.report(direct.count, direct.count)
+            return replies
+        replies = []
+        async for (_, stop), reply in self._batches(direct, running):
+            replies.append(reply)
+            call.report(stop, direct.count)
+        return replies
 
     async def _unary(self, call: UnaryCall[T], running: Running) -> T:
         """The service's one reply."""
@@ -288,14 +297,15 @@ class AsyncSampler(Client):
             NotDirectError: Triton did not answer one of them.
         """
         spans = direct.spans()
-        under_way: deque[tuple[tuple[int, int], AioAttempt]] = deque()
+        under_way: deque[tuple[tuple[int, int], Ask, AioAttempt]] = deque()
         while True:
             while len(under_way) < IN_FLIGHT and (span := next(spans, None)) is not None:
-                under_way.append((span, self._send(running, direct.ask(*span))))
+                ask = direct.ask(*span)
+                under_way.append((span, ask, self._send(running, ask)))
             if not under_way:
                 return
-            first, attempt = under_way.popleft()
-            yield first, await self._answer(running, direct.ask(*first), attempt)
+            first, ask, attempt = under_way.popleft()
+            yield first, await self._answer(running, ask, attempt)
 
     async def _look_up(self, running: Running, lookup: Lookup[T]) -> T:
         """What Triton says of its models."""
@@ -315,7 +325,8 @@ class AsyncSampler(Client):
         """Triton's reply, at this attempt or a later one."""
         while True:
             try:
-                attempt = await self._first_of(attempt, partial(self._send, running, ask))
+                if self._hedge_after_s is not None:
+                    attempt = await self._first_of(attempt, partial(self._send, running, ask))
                 await attempt.ended
                 reply = await attempt.call
             except grpc.RpcError as error:

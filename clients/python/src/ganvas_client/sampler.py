@@ -243,11 +243,7 @@ class Sampler(Client):
             direct = self._prepare(running)
             if direct is not None:
                 try:
-                    replies = []
-                    for (_, stop), reply in self._batches(direct, running):
-                        replies.append(reply)
-                        call.report(stop, direct.count)
-                    result: T = direct.result(replies)
+                    result: T = direct.result(self._replies(direct, running, call))
                     return result
                 except NotDirectError:
                     pass
@@ -259,6 +255,18 @@ class Sampler(Client):
                 gathered: T = running.gathered(images)
                 return gathered
             return self._unary(call, running)
+
+    def _replies(self, direct: DirectCall, running: Running, call: UnaryCall[Any]) -> list[Any]:
+        """Triton's reply to every batch. One batch is common, and needs no generator and no future."""
+        if direct.is_one:
+            replies = [self._answer(running, direct.ask(*next(direct.spans())))]
+            call.report(direct.count, direct.count)
+            return replies
+        replies = []
+        for (_, stop), reply in self._batches(direct, running):
+            replies.append(reply)
+            call.report(stop, direct.count)
+        return replies
 
     def _unary(self, call: UnaryCall[T], running: Running) -> T:
         """The service's one reply."""
@@ -326,10 +334,6 @@ class Sampler(Client):
             NotDirectError: Triton did not answer one of them.
         """
         spans = direct.spans()
-        if direct.is_one:
-            only = next(spans)
-            yield only, self._answer(running, direct.ask(*only))
-            return
         under_way: deque[tuple[tuple[int, int], Any]] = deque()
         while True:
             while len(under_way) < IN_FLIGHT and (span := next(spans, None)) is not None:

@@ -1,0 +1,193 @@
+"""ganvas-client against tritonclient: `python -m benchmarks.client REPOSITORY MODEL [ROUNDS [SECONDS]]`.
+
+One run over one `./ganvas serve` with a key that has both quotas (never reached), over one Triton, taking turns in
+every round:
+
+    tritonclient   Triton's own port, as tritonclient's documentation has it: inputs from NumPy, image as NumPy
+    direct         Sampler.direct at Triton's own port
+    gateway        Sampler at the gateway, with the key
+
+One raw image: one caller, call by call in turn. 32 callers: asyncio, each client for itself. 10,000 images in one call
+of Sampler, against the best that serialized 16-image requests reach at Triton's own port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
+from rich.console import Console
+from rich.table import Table
+
+from clients.bench.gateway import QUOTA, add_key
+from clients.bench.load import closed_loop, direct_target
+from clients.local_server import LocalServer, local_server
+from ganvas_client import AsyncSampler, ModelInfo, Sampler
+
+CALLERS = 32
+MANY = 10_000
+BATCH = 16
+IN_FLIGHT = (4, 8)
+NUM_CALLS = 400
+"""Of each client, one after another, in a round."""
+WARM_UP_S = 0.5
+
+Figures = dict[str, list[float]]
+"""One a round, by name."""
+
+
+class Inputs:
+    """What tritonclient sends for one image, as its documentation has it."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        self._num_labels = len(info.labels)
+        self._name = info.name
+
+    def of(self, seed: int) -> dict[str, Any]:
+        """The arguments of infer."""
+        arrays = {"seed": np.array([[seed]], np.uint64), "truncation": np.ones((1, 1), np.float32)}
+        if self._num_labels:
+            arrays["label"] = np.array([[seed % self._num_labels]], np.int64)
+        inputs = []
+        for name, array in arrays.items():
+            tensor = triton.InferInput(name, array.shape, triton.np_to_triton_dtype(array.dtype))
+            tensor.set_data_from_numpy(array)
+            inputs.append(tensor)
+        return {"model_name": self._name, "inputs": inputs, "outputs": [triton.InferRequestedOutput("image")]}
+
+
+def one_image(server: LocalServer, key: str, info: ModelInfo) -> Figures:
+    """p50 in ms of one caller of each client, in turn call by call; the images are compared."""
+    inputs = Inputs(info)
+    with (
+        triton.InferenceServerClient(server.triton_grpc) as bare,
+        Sampler.direct(server.triton_grpc) as direct,
+        Sampler(server.service, api_key=key) as gateway,
+    ):
+        clients: dict[str, Callable[[int], Any]] = {
+            "tritonclient": lambda seed: bare.infer(**inputs.of(seed)).as_numpy("image"),
+            "direct": lambda seed: direct.sample(info.name, seed).array,
+            "gateway": lambda seed: gateway.sample(info.name, seed).array,
+        }
+        times_ms: Figures = {name: [] for name in clients}
+        for seed in range(-50, NUM_CALLS):
+            images = []
+            for name, call in clients.items():
+                begin = time.perf_counter()
+                images.append(call(abs(seed)))
+                if seed >= 0:
+                    times_ms[name].append((time.perf_counter() - begin) * 1e3)
+            assert all(np.array_equal(image, images[0]) for image in images)
+    return times_ms
+
+
+def many_callers(server: LocalServer, key: str, info: ModelInfo, seconds: float) -> dict[str, float]:
+    """Requests of one image a second, of CALLERS callers in one event loop, by client."""
+    inputs = Inputs(info)
+
+    async def load(call: Callable[[int], Awaitable[Any]]) -> float:
+        start_s = time.perf_counter() + WARM_UP_S
+        num_done = 0
+
+        async def caller(number: int) -> None:
+            nonlocal num_done
+            seed = number * 1_000_000
+            while (begin_s := time.perf_counter()) < start_s + seconds:
+                await call(seed)
+                num_done += begin_s >= start_s
+                seed += 1
+
+        await asyncio.gather(*(caller(number) for number in range(CALLERS)))
+        return num_done / (time.perf_counter() - start_s)
+
+    async def measure() -> dict[str, float]:
+        async with (
+            triton_aio.InferenceServerClient(server.triton_grpc) as bare,
+            AsyncSampler.direct(server.triton_grpc) as direct,
+            AsyncSampler(server.service, api_key=key) as gateway,
+        ):
+
+            async def bare_call(seed: int) -> Any:
+                return (await bare.infer(**inputs.of(seed))).as_numpy("image")
+
+            return {
+                "tritonclient": await load(bare_call),
+                "direct": await load(lambda seed: direct.sample(info.name, seed)),
+                "gateway": await load(lambda seed: gateway.sample(info.name, seed)),
+            }
+
+    return asyncio.run(measure())
+
+
+def one_large_call(server: LocalServer, key: str, info: ModelInfo, seconds: float) -> dict[str, float]:
+    """Images a second: of MANY in one call, and the best of Triton's own port."""
+    target = direct_target(server.triton_grpc, info.name, batch_size=BATCH, num_labels=len(info.labels))
+    rates = {"tritonclient": max(_best(target, concurrency, seconds) for concurrency in IN_FLIGHT)}
+    for name, sampler in {
+        "direct": Sampler.direct(server.triton_grpc),
+        "gateway": Sampler(server.service, api_key=key),
+    }.items():
+        with sampler:
+            sampler.sample(info.name, range(BATCH))
+            begin = time.perf_counter()
+            images = sampler.sample(info.name, range(MANY))
+            rates[name] = len(images) / (time.perf_counter() - begin)
+    return rates
+
+
+def _best(target: Any, concurrency: int, seconds: float) -> float:
+    return closed_loop(target, concurrency=concurrency, seconds=seconds, warmup_s=WARM_UP_S).images_per_s
+
+
+def main(repository: str, model: str, rounds: str = "5", seconds: str = "2") -> None:
+    console = Console()
+    p50_ms: Figures = {}
+    requests: Figures = {}
+    images: Figures = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        keys_file = Path(scratch) / "keys.json"
+        key = add_key(keys_file, "client", "--rate", QUOTA, "--concurrency", QUOTA)
+        with local_server(Path(repository), arguments=["--keys-file", str(keys_file)]) as server:
+            with Sampler(server.service, api_key=key) as sampler:
+                info = sampler.model(model)
+            for number in range(int(rounds)):
+                for name, times_ms in one_image(server, key, info).items():
+                    p50_ms.setdefault(name, []).append(statistics.median(times_ms))
+                for figures, found in (
+                    (requests, many_callers(server, key, info, float(seconds))),
+                    (images, one_large_call(server, key, info, float(seconds))),
+                ):
+                    for name, rate in found.items():
+                        figures.setdefault(name, []).append(rate)
+                console.print(f"round {number + 1} of {rounds}")
+    console.print(_table("one raw image, p50 ms", p50_ms, lambda ours, bare: ours - bare, "added ms"))
+    console.print(_table(f"{CALLERS} callers, requests/s", requests, lambda ours, bare: ours / bare, "ratio"))
+    console.print(_table(f"{MANY} in one call, images/s", images, lambda ours, bare: ours / bare, "ratio"))
+
+
+def _table(title: str, figures: Figures, compare: Callable[[float, float], float], what: str) -> Table:
+    """Medians over the rounds; the comparison is made within each round."""
+    table = Table(title, "median", f"{what}: median", "worst", "best")
+    for name, values in figures.items():
+        compared = sorted(compare(*pair) for pair in zip(values, figures["tritonclient"], strict=True))
+        if what == "added ms":
+            compared.reverse()
+        table.add_row(
+            name,
+            f"{statistics.median(values):.2f}",
+            *(f"{value:.2f}" for value in (statistics.median(compared), compared[0], compared[-1])),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
