@@ -9,6 +9,7 @@ import pytest
 
 from clients.local_server import LocalServer
 from ganvas_client import InvalidArgumentError, Sampler
+from tests.service.test_client_readme import example
 from tests.support.agreement import METHODS, check
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
@@ -28,6 +29,14 @@ def test_latents_of_a_model_are_known_without_a_service(served: LocalServer) -> 
         assert drawn[0].tobytes() == drawn[1].tobytes()
         decoded = alone.decode("tiny-vae", drawn[0], labels=[seed % 10 for seed in range(20)])
         assert decoded.bytes == short.sample("tiny-vae", range(20), truncation=0.7).bytes
+
+
+def test_example_of_the_readme_runs(served: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(example(2, served.triton_grpc), "README.md", "exec"), names)
+    assert capsys.readouterr().out.splitlines()[-1] == "1000 of 1000"
+    assert names["posterior"].mean.shape == (1000, 8)
+    assert len(names["frames"]) == 33
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +42,13 @@ def peer(loop_thread: LoopThread, repository: Repository) -> Iterator[KServe]:
     loop_thread.run(peer.start())
     yield peer
     loop_thread.run(peer.stop())
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[bytes, Path]:
+    """The key of a self-signed certificate for 127.0.0.1, and the certificate's file."""
+    key, file = tmp_path / "key.pem", tmp_path / "ca.pem"
+    subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *subject]
+    subprocess.run([*command, "-keyout", key, "-out", file], check=True, capture_output=True)
+    return key.read_bytes(), file

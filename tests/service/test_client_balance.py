@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -123,6 +124,18 @@ def test_server_that_says_it_does_not_serve_is_left_out(kind: Any, start: Start)
 def test_one_name_in_a_list_stands_for_all_its_addresses(kind: Any, start: Start) -> None:
     _, address = start()
     assert sample(kind, [address.replace("127.0.0.1", "localhost")], [1, 2]) == [1, 2]
+
+
+def test_several_servers_have_one_certificate_and_get_the_key(kind: Any, certificate: tuple[bytes, Path]) -> None:
+    key, file = certificate
+    credentials = grpc.ssl_server_credentials([(key, file.read_bytes())])
+    servers = [Slow(), Slow()]
+    trusted = grpc.ssl_channel_credentials(file.read_bytes())
+    with serving(servers[0], credentials=credentials) as first, serving(servers[1], credentials=credentials) as second:
+        options = {"credentials": trusted, "api_key": "gv-secret", "direct": False}
+        assert sample(kind, [first, second], range(10), **options) == list(range(10))
+    for server in servers:
+        assert {metadata["authorization"] for metadata in server.metadata} == {"Bearer gv-secret"}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ README = Path(__file__).parents[2] / "clients" / "python" / "README.md"
 def example(number: int, address: str) -> str:
     """The Python block of that number, for the models of the tests: z is 16 wide there, not 64."""
     blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    text: str = blocks[number].replace("127.0.0.1:50051", address)
+    text: str = re.sub(r"127\.0\.0\.1:(50051|8001)", address, blocks[number])
     return text.replace("digits-", "tiny-").replace("latents(range(64), 64)", "latents(range(64), 16)")
 
 

@@ -191,16 +191,6 @@ def test_grid_is_as_square_as_can_be_unless_told_otherwise(
 GATE = Failure(code=grpc.StatusCode.NOT_FOUND, details="no such model.")
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[bytes, Path]:
-    """The key of a self-signed certificate for 127.0.0.1, and the certificate's file."""
-    key, file = tmp_path / "key.pem", tmp_path / "ca.pem"
-    subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *subject]
-    subprocess.run([*command, "-keyout", key, "-out", file], check=True, capture_output=True)
-    return key.read_bytes(), file
-
-
 def test_sample_sends_its_key_over_tls(certificate: tuple[bytes, Path]) -> None:
     key, ca = certificate
     handler = Scripted(failures=[GATE], forever=True)
