@@ -2,7 +2,7 @@
 
 One run over one `./ganvas serve --http`, 64 callers each, taking turns in every round:
 
-    service    ganvas.v1.Sampler/Sample through the gateway, one PNG a call, distinct seeds
+    service    ganvas.v1.Sampler/Sample through the gateway, one PNG a call, 256 seeds in turn: it keeps none
     distinct   HTTP, one connection a caller, distinct seeds that nobody asked for before
     repeated   HTTP, the same 64 addresses again and again, while Triton is asked nothing
 
@@ -24,9 +24,9 @@ from pathlib import Path
 
 import uvloop
 
-from clients.bench.load import SERVICE_METHOD, Target, closed_loop
+from clients.bench.load import LoadJob, run_load
+from clients.bench.targets import Target
 from clients.local_server import local_server
-from ganvas.v1 import sampler_pb2
 from ganvas_client import Sampler
 
 CALLERS = 64
@@ -107,14 +107,9 @@ def main(model: str, repository: Path, seconds: float = 5.0, rounds: int = 5) ->
         fresh = itertools.count(1_000_000)
         figures = []
         for index in range(rounds):
-            requests = [
-                sampler_pb2.SampleRequest(
-                    model=model, seeds=[next(fresh)], format=sampler_pb2.FORMAT_PNG
-                ).SerializeToString()
-                for _ in range(20_000)
-            ]
-            target = Target(address=server.service, method=SERVICE_METHOD, batch_size=1, requests=requests)
-            service = closed_loop(target, concurrency=CALLERS, seconds=seconds, warmup_s=WARM_UP_S).images_per_s
+            target = Target(kind="service", address=server.service, model=model, image_format="png")
+            load = LoadJob(target=target, kind="closed", concurrency=CALLERS, seconds=seconds, warmup_s=WARM_UP_S)
+            service = run_load(load).images_per_s
             distinct = http_rate(port, [_distinct(base, fresh) for _ in range(CALLERS)], seconds)
             same = [f"{base}{seed}.png".encode() for seed in range(CALLERS)]
             for path in same:

@@ -221,7 +221,7 @@ class UntrainedOptions:
 def untrained(options: UntrainedOptions) -> None:
     """Write a checkpoint of random weights, to export and measure a network without training it.
 
-    Example: python -m training untrained clients/bench/dcgan64.toml --out out/dcgan64
+    Example: python -m training untrained clients/bench/networks/dcgan64.toml --out out/dcgan64
     """
     record = read_toml(options.network)
     family = record.get("family")

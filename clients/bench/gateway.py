@@ -19,7 +19,8 @@ from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from clients.bench.load import Target, closed_loop, direct_target, paced
+from clients.bench.load import LoadJob, run_load
+from clients.bench.targets import Target
 from clients.local_server import local_server
 from ganvas_core.cli import OPTIONS, UserError, run_verbs
 
@@ -62,7 +63,9 @@ def gateway(options: GatewayBenchOptions) -> None:
             "with a key and both quotas": add_key(keys_file, "both", "--rate", QUOTA, "--concurrency", QUOTA),
         }
         with local_server(options.repository, arguments=["--keys-file", str(keys_file)]) as server:
-            direct = direct_target(server.triton_grpc, options.model, batch_size=1, num_labels=options.num_labels)
+            direct = Target(
+                kind="kserve", address=server.triton_grpc, model=options.model, num_labels=options.num_labels
+            )
             targets = {"Triton's own port": direct}
             for name, key in keys.items():
                 metadata = (("authorization", f"Bearer {key}"),)
@@ -76,8 +79,9 @@ def gateway(options: GatewayBenchOptions) -> None:
 
 def _measure(target: Target, seconds: float) -> tuple[float, float]:
     """p50 in ms of one caller every PACE_MS, and calls a second of CALLERS callers."""
-    one = paced(target, interval_ms=PACE_MS, seconds=seconds)
-    many = closed_loop(target, concurrency=CALLERS, seconds=seconds)
+    rate = 1e3 / PACE_MS
+    one = run_load(LoadJob(target=target, kind="open", poisson=False, rate=rate, seconds=seconds, warmup_s=1.0))
+    many = run_load(LoadJob(target=target, kind="closed", concurrency=CALLERS, seconds=seconds, warmup_s=1.0))
     return one.percentile_ms(50), many.images_per_s
 
 

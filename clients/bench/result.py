@@ -1,24 +1,164 @@
-"""What one measurement gives: how many images, how long each call took."""
+"""What a run of the benchmark gives, as it is kept in JSON, and read again to be compared."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from clients.bench.measurement import Measurement
+from clients.bench.plan import BEST, Load
+from clients.bench.server_use import ServerUse
+from clients.bench.statistics import Interval, over_rounds
+from ganvas_core.cli import UsageError
+
+__all__ = [
+    "FORMAT",
+    "ColdStart",
+    "Goodput",
+    "Result",
+    "Row",
+    "ScenarioPair",
+    "SubjectResult",
+    "read_result",
+    "save_result",
+]
+
+FORMAT = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoadResult:
-    """Calls of `batch_size` images each, finished within `elapsed_s` seconds."""
+@dataclass(kw_only=True)
+class Row:
+    """One load, as measured in every round."""
 
-    batch_size: int
-    elapsed_s: float
-    latencies_ms: tuple[float, ...]
-    """One a call, in the order they finished."""
+    load: Load
+    rounds: list[Measurement] = field(default_factory=list)
+    uses: list[ServerUse] = field(default_factory=list)
+    """Of the server, in every round; empty in process."""
 
     @property
-    def images_per_s(self) -> float:
-        return len(self.latencies_ms) * self.batch_size / self.elapsed_s
+    def is_complete(self) -> bool:
+        return all(entry.percentiles for entry in self.rounds)
 
-    def percentile_ms(self, percent: float) -> float:
-        return float(np.percentile(self.latencies_ms, percent))
+    def images_per_s(self) -> Interval:
+        return over_rounds([entry.images_per_s for entry in self.rounds])
+
+    def percentile_ms(self, percent: float) -> Interval:
+        return over_rounds([entry.percentile(percent).value for entry in self.rounds if entry.percentiles])
+
+    def is_enough(self, percent: float) -> bool:
+        """Whether every round has samples enough for a percentile."""
+        return self.is_complete and all(entry.percentile(percent).is_enough for entry in self.rounds)
+
+    @property
+    def warnings(self) -> list[str]:
+        return list(dict.fromkeys(warning for entry in self.rounds for warning in entry.warnings))
+
+
+@dataclass(kw_only=True)
+class Goodput:
+    """The highest Poisson rate of one target whose p99 stays within the objective."""
+
+    target: str
+    slo_p99_ms: float
+    calls_per_s: float
+    """0: not even the lowest rate stayed within it."""
+    next_per_s: float | None
+    """The lowest rate tried that did not."""
+    tried: list[tuple[float, float | None]]
+    """Calls a second and p99 in ms (None: calls failed, or the generator was late), in the order tried."""
+    confirmed: Measurement | None
+    """At calls_per_s, three times as long."""
+
+
+@dataclass(kw_only=True)
+class ColdStart:
+    """From nothing to an image, in seconds and milliseconds."""
+
+    ready_s: float
+    """From the start of the process to its saying that it is ready."""
+    first_image_s: float
+    """To the first image."""
+    first_ms: float
+    """That call alone."""
+    steady_ms: float
+    """The median of those after it."""
+
+
+@dataclass(kw_only=True)
+class ScenarioPair:
+    """One of MLPerf's scenarios, by LoadGen and by our own loops in turn, on one target."""
+
+    scenario: str
+    target: str
+    figure: str
+    """Which figure, with its unit."""
+    loadgen: float
+    own: float
+    is_valid: bool
+    """LoadGen's own verdict, of its minimum numbers."""
+    offered_per_s: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        return self.loadgen / self.own
+
+
+@dataclass(kw_only=True)
+class SubjectResult:
+    """One model."""
+
+    model: str
+    image: tuple[int, int, int] | None
+    rows: list[Row] = field(default_factory=list)
+    goodput: list[Goodput] = field(default_factory=list)
+    cold: ColdStart | None = None
+    scenarios: list[ScenarioPair] = field(default_factory=list)
+    opinions: list[ScenarioPair] = field(default_factory=list)
+    """perf_analyzer's beside ours."""
+    notes: list[str] = field(default_factory=list)
+
+    def row(self, key: str) -> Row | None:
+        if key == BEST:
+            return self.best
+        return next((row for row in self.rows if row.load.key == key), None)
+
+    @property
+    def best(self) -> Row | None:
+        """ONNX Runtime's hot loop with the best figure over the rounds: the luckiest of each would favour noise."""
+        hot = [row for row in self.rows if row.load.kind == "hot" and row.load.target == "onnxruntime"]
+        return max(hot, key=lambda row: row.images_per_s().value, default=None)
+
+
+@dataclass(kw_only=True)
+class Result:
+    """A whole run."""
+
+    format: int
+    command: str
+    date: str
+    environment: dict[str, Any]
+    options: dict[str, Any]
+    subjects: list[SubjectResult]
+
+
+def save_result(result: Result, path: Path) -> None:
+    path.write_bytes(to_json(result, indent=1) + b"\n")
+
+
+def read_result(path: Path) -> Result:
+    """Raises UsageError: the file is none of `./ganvas bench`."""
+    try:
+        result = TypeAdapter(Result).validate_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}.") from None
+    except ValidationError as error:
+        what = error.errors(include_url=False)[0]
+        where = ".".join(map(str, what["loc"]))
+        raise UsageError(f"{path} is no JSON of ./ganvas bench in format {FORMAT}: {where}: {what['msg']}.") from None
+    if result.format != FORMAT:
+        raise UsageError(f"{path} has format {result.format}; this release reads {FORMAT}.")
+    return result

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.bench.bare import BareJob, run_bare
-from clients.bench.load import Target, closed_loop, direct_target, service_target
-from clients.bench.result import LoadResult
+from clients.bench.load import LoadJob, LoadReport, run_load
+from clients.bench.targets import Target, golden_rows
+from clients.bench.targets.inprocess import ONNX_ENTRY
 from clients.local_server import LocalServer
 from ganvas_client import Sampler
 from ganvas_core.certificate import Certificate
@@ -25,17 +26,17 @@ class ModelFigures:
     training_s: float
     certificate: Certificate
     golden: str
-    service_one: LoadResult
+    service_one: LoadReport
     """One caller, one image a request, through the service."""
-    service_sixteen: LoadResult
+    service_sixteen: LoadReport
     """One caller, 16 images a request, through the service."""
-    direct_one: LoadResult
+    direct_one: LoadReport
     """One caller, one image a request, straight to Triton."""
-    direct_many: LoadResult
+    direct_many: LoadReport
     """32 callers, one image a request, straight to Triton."""
-    service_many: LoadResult
+    service_many: LoadReport
     """4 callers, 16 images a request, through the service."""
-    bare: LoadResult
+    bare: LoadReport
     """ONNX Runtime in a process of its own, 16 images a call, one compute thread, hot."""
 
 
@@ -44,22 +45,25 @@ def measure_model(
 ) -> ModelFigures:
     """Short measurements, one after another, of a model that is being served."""
     info = sampler.model(name)
-    one = service_target(server.service, name, batch_size=1)
-    sixteen = service_target(server.service, name, batch_size=SERVICE_BATCH)
-    direct = direct_target(server.triton_grpc, name, batch_size=1, num_labels=len(info.labels))
+    certificate = info.certificate()
+    golden = golden_rows(certificate) if info.golden == "exact" else ()
 
-    def load(target: Target, concurrency: int) -> LoadResult:
-        return closed_loop(target, concurrency=concurrency, seconds=SECONDS, warmup_s=0.5)
+    def load(target: Target, concurrency: int) -> LoadReport:
+        return run_load(LoadJob(target=target, kind="closed", concurrency=concurrency, seconds=SECONDS, warmup_s=0.5))
 
+    one = Target(kind="service", address=server.service, model=name, num_labels=len(info.labels), golden=golden)
+    sixteen = dataclasses.replace(one, batch_size=SERVICE_BATCH)
+    direct = dataclasses.replace(one, kind="kserve", address=server.triton_grpc)
+    bare = dataclasses.replace(sixteen, kind="process", address=str(model_file), entry=ONNX_ENTRY)
     return ModelFigures(
         name=name,
         training_s=training_s,
-        certificate=info.certificate(),
+        certificate=certificate,
         golden=info.golden,
         service_one=load(one, 1),
         service_sixteen=load(sixteen, 1),
         direct_one=load(direct, 1),
         direct_many=load(direct, NUM_CALLERS),
         service_many=load(sixteen, 4),
-        bare=run_bare(BareJob(model=str(model_file), batch_size=SERVICE_BATCH, seconds=SECONDS)),
+        bare=load(bare, 1),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from clients.bench.result import LoadResult
+from clients.bench.load import LoadReport
 from clients.demo.figures import ModelFigures
 from ganvas_core.names import FP16_FILE, FP32_FILE
 
@@ -34,11 +34,11 @@ def print_results(
     console.print(f"Choose, vary and blend their images on a page: {studio}", highlight=False, soft_wrap=True)
 
 
-def _latency(result: LoadResult) -> str:
+def _latency(result: LoadReport) -> str:
     return f"p50 {result.percentile_ms(50):.1f}, p99 {result.percentile_ms(99):.1f}"
 
 
-def _throughput(entry: ModelFigures, result: LoadResult) -> str:
+def _throughput(entry: ModelFigures, result: LoadReport) -> str:
     return f"{result.images_per_s:,.0f} ({result.images_per_s / entry.bare.images_per_s:.2f} of bare)"
 
 

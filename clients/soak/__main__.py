@@ -14,12 +14,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from clients.networks import DCGAN64, TINY, Network, export_version
 from clients.soak.demands import Report
 from clients.soak.fuzz.run import judge as judge_fuzz
 from clients.soak.fuzz.run import run_fuzz
 from clients.soak.kills import plan_kills
 from clients.soak.mixed import judge, run_mixed, warm
-from clients.soak.networks import DCGAN64, TINY, Network, export_version
 from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, SoakOptions, StreamsOptions, SwapsOptions
 from clients.soak.overload import judge as judge_overload
 from clients.soak.overload import run_overload

@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2
 
-from clients.bench.load import DIRECT_METHOD, SERVICE_METHOD, direct_request
+from clients.bench.targets import DIRECT_METHOD, SERVICE_METHOD, direct_request
 from clients.soak.ledger import Ending
 from clients.soak.truth import Truth
 from ganvas_client import AsyncSampler, GanvasError, Image, Sampler

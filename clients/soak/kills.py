@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from clients.soak.processes import parts_of
+from clients.processes import parts_of
 
 __all__ = ["Kill", "Planned", "Probed", "kill_as_planned", "plan_kills", "recovery_s"]
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import grpc
 
-from clients.bench.load import SERVICE_METHOD, direct_request
+from clients.bench.targets import SERVICE_METHOD, direct_request
 from clients.local_server import LocalServer
+from clients.processes import Usage, Watcher
 from clients.soak.callers import KINDS, POOL, VARIANTS, Caller, ending_of, infer
 from clients.soak.demands import Report
 from clients.soak.kills import Kill, Planned, Probed, kill_as_planned, recovery_s
 from clients.soak.ledger import Ledger
-from clients.soak.processes import Usage, Watcher
 from clients.soak.serving import Leavings
 from clients.soak.truth import Truth
 from ganvas.v1 import sampler_pb2

@@ -10,12 +10,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from clients.bench.load import LoadJob, LoadReport, RunningLoad, run_load
+from clients.bench.targets import Target
 from clients.local_server import LocalServer
+from clients.processes import Watcher
 from clients.soak.demands import Report
-from clients.soak.load import LoadJob, LoadReport, RunningLoad, run_load
-from clients.soak.processes import Watcher
 
 __all__ = ["OverloadResult", "judge", "recovery_s", "run_overload"]
 
@@ -28,6 +29,8 @@ REFUSED_MS = 50.0
 PROBE_RATE = 20.0
 BOTH = "150 callers of 256 and one-image calls"
 CAPACITY_CALLERS = 8
+WARMUP = 0.25
+"""Of a closed loop's time."""
 AFTER_S = 4.0
 """How long the probes of recovery go on after the load."""
 STREAK = 5
@@ -69,9 +72,13 @@ class _Bench:
     watcher: Watcher
     say: Callable[[str], None]
 
-    def job(self, **fields: Any) -> LoadJob:
-        common = {"address": self.server.service, "model": self.model, "seconds": self.seconds}
-        return LoadJob(**{**common, **fields})
+    def job(self, *, kind: Literal["open", "closed", "streams"], images: int = 1, **fields: Any) -> LoadJob:
+        """One load on the service. Of a closed loop counts what ends once all callers are under way."""
+        seconds = fields.pop("seconds", self.seconds)
+        warmup_s = WARMUP * seconds if kind == "closed" else 0.0
+        target = Target(kind="service", address=self.server.service, model=self.model, batch_size=images)
+        common = {"deadline_s": 2.0, "repeat_refused": True, "verify": False}
+        return LoadJob(target=target, kind=kind, warmup_s=warmup_s, seconds=seconds - warmup_s, **{**common, **fields})
 
     def probe(self, seconds: float) -> LoadJob:
         """One image at a time, at even distances."""
@@ -146,7 +153,7 @@ def _open_loop(bench: _Bench, factor: float) -> None:
         load = RunningLoad(bench.job(kind="open", images=bench.images, rate=rate, deadline_s=2.0, channels=4))
         running = RunningLoad(bench.probe(bench.seconds + AFTER_S))
         report, probes = load.report(), running.report()
-        end_s = max(due_s for due_s, _, _ in report.calls)
+        end_s = max(call.due_s for call in report.calls)
         bound_ms = max(50.0, LATENCY_FACTOR * bench.result.alone_p99_ms)
         bench.result.recovery_s[name] = recovery_s(probes, end_s=end_s, bound_ms=bound_ms)
         return report, probes
@@ -173,12 +180,11 @@ def _large_calls(bench: _Bench) -> None:
 
 def recovery_s(probes: LoadReport, *, end_s: float, bound_ms: float) -> float:
     """From the load's end until STREAK one-image calls in a row are within bound_ms; infinity if never."""
-    after = sorted(call for call in probes.calls if call[0] >= end_s)
-    good = [status == "OK" and took_ms <= bound_ms for _, took_ms, status in after]
+    after = sorted(call for call in probes.calls if call.due_s >= end_s)
+    good = [call.status == "OK" and call.took_ms <= bound_ms for call in after]
     for i in range(len(after) - STREAK + 1):
         if all(good[i : i + STREAK]):
-            due_s, took_ms, _ = after[i]
-            return due_s + took_ms / 1e3 - end_s
+            return after[i].due_s + after[i].took_ms / 1e3 - end_s
     return float("inf")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from clients.local_server import LocalServer, LocalServerError, local_server
-from clients.soak.processes import SHARED_MEMORY, parts_of
+from clients.processes import SHARED_MEMORY, parts_of
 
 __all__ = ["Leavings", "Trial", "running_trial"]
 

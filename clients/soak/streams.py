@@ -15,12 +15,13 @@ from typing import Any
 
 import grpc
 
-from clients.bench.load import channel_options
+from clients.bench.load import LoadJob, LoadReport, run_load
+from clients.bench.load.loops import STREAM_COUNT
+from clients.bench.targets import STREAM_METHOD, Target, channel_options
 from clients.local_server import LocalServer
+from clients.processes import Watcher, usage_of
 from clients.soak.demands import Report
 from clients.soak.fuzz.raw import PREFACE, SETTINGS, frame
-from clients.soak.load import STREAM_COUNT, STREAM_METHOD, LoadJob, LoadReport, run_load
-from clients.soak.processes import Watcher, usage_of
 from clients.soak.truth import Truth
 from ganvas.v1 import sampler_pb2
 from ganvas_core.cli import UserError
@@ -95,15 +96,16 @@ def run_streams(
     _long_stream(server, truth, images, clients.good, result, progress)
 
     def serve(name: str) -> None:
+        model = truth.network.name
+        target = Target(kind="service", address=server.service, model=model, metadata=clients.good)
         job = LoadJob(
+            target=target,
             kind="open",
-            address=server.service,
-            model=truth.network.name,
             seconds=seconds,
             rate=PROBE_RATE,
             poisson=False,
             deadline_s=10.0,
-            metadata=clients.good,
+            verify=False,
         )
         with Watcher(server.pid, interval_s=0.5) as watcher:
             result.served[name] = run_load(job)

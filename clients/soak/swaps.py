@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clients.local_server import LocalServer
+from clients.networks import Network, export_version
+from clients.processes import Watcher
 from clients.soak.demands import Report
-from clients.soak.networks import Network, export_version
-from clients.soak.processes import Watcher
 from clients.soak.truth import Truth
 from ganvas_client import GanvasError, Image, Sampler
 

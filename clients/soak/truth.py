@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.soak.networks import Network
+from clients.networks import Network
 from ganvas_core.certificate import Certificate
 from ganvas_core.interface import decode_inputs, sample_inputs
 from ganvas_core.names import CERTIFICATE_FILE, FP32_FILE, triton_name

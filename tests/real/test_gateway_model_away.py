@@ -9,8 +9,8 @@ import grpc
 import psutil
 import pytest
 
-from clients.bench.load import DIRECT_METHOD, direct_request
-from clients.soak.processes import parts_of
+from clients.bench.targets import DIRECT_METHOD, direct_request
+from clients.processes import parts_of
 from tests.support.serve import running_serve
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
-from clients.bench.load import DIRECT_METHOD
+from clients.bench.targets import DIRECT_METHOD
 from clients.local_server import LocalServer
 from ganvas_client import Sampler
 

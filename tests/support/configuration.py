@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from clients.bench.__main__ import BenchVerbOptions
+from clients.bench.options import BenchOptions, CompareOptions
 from clients.cli.sample import SampleOptions
 from clients.demo.__main__ import DemoOptions
 from clients.soak.options import FuzzOptions, MixedOptions, OverloadOptions, StreamsOptions, SwapsOptions
@@ -42,7 +42,8 @@ VERBS: dict[str, type] = {
     "sample": SampleOptions,
     "studio": StudioOptions,
     "tune": TuneOptions,
-    "bench": BenchVerbOptions,
+    "bench": BenchOptions,
+    "bench compare": CompareOptions,
     "python -m clients.soak mixed": MixedOptions,
     "python -m clients.soak overload": OverloadOptions,
     "python -m clients.soak streams": StreamsOptions,

@@ -10,7 +10,7 @@ from google.protobuf import descriptor as pb_descriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from clients.bench.load import direct_request
+from clients.bench.targets import direct_request
 from clients.soak.fuzz.images import hostile_image
 from ganvas.v1 import sampler_pb2 as pb
 

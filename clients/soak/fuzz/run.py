@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from clients.local_server import LocalServer
+from clients.processes import parts_of, usage_of
 from clients.soak.demands import Report
 from clients.soak.fuzz.cases import Case, Family, is_proper, make_case
 from clients.soak.fuzz.send import Sender
-from clients.soak.processes import parts_of, usage_of
 from clients.soak.truth import Truth
 from ganvas_client import GanvasError, Sampler
 

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 
+from clients.bench.load import Call, LoadJob, LoadReport
+from clients.bench.targets import Target
 from clients.soak.demands import Report
-from clients.soak.load import LoadReport
 from clients.soak.overload import OverloadResult, judge, recovery_s
 
 
-def load(*calls: tuple[float, float, str], images: int = 1) -> LoadReport:
-    endings = {status: sum(call[2] == status for call in calls) for status in {call[2] for call in calls}}
-    return LoadReport(images=images, elapsed_s=1.0, endings=endings, calls=list(calls), cpu_share=0.1)
+def load(*calls: tuple[float, float, str]) -> LoadReport:
+    job = LoadJob(target=Target(kind="service", model="dcgan64"), kind="open", rate=1.0, seconds=1.0)
+    return LoadReport(job=job, start_s=0.0, calls=[Call(*call) for call in calls], cpu_shares=[0.1])
 
 
 QUICK = [(10 + i / 20, 4.0, "OK") for i in range(40)]

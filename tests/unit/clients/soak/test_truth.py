@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.soak.networks import TINY
+from clients.networks import TINY
 from clients.soak.truth import Truth, slerp
 from ganvas_core.requests.walk import walk_latents
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from clients.soak.processes import Watcher, part_of, parts_of, usage_of
+from clients.processes import Watcher, part_of, parts_of, usage_of
 
 
 @pytest.mark.parametrize(

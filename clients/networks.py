@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganvas_core.cli import UserError
+from ganvas_core.cli import UsageError, UserError
 
-__all__ = ["DCGAN64", "TINY", "Network", "export_version"]
+__all__ = ["DCGAN64", "SERIES", "SERIES_FOLDER", "TINY", "Network", "export_version", "network_of"]
 
-DCGAN64_TOML = Path(__file__).parents[1] / "bench" / "dcgan64.toml"
+SERIES_FOLDER = Path(__file__).parent / "bench" / "networks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,21 +51,50 @@ TINY = (
 )
 """About 20 µs an image: what they cost is the server's own."""
 
-DCGAN64 = Network(name="dcgan64", toml=DCGAN64_TOML.read_text(), num_labels=0, latent_dim=100)
+
+def network_of(path: Path) -> Network:
+    """The network of a TOML file: a family and its [network] table.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        text = path.read_text()
+        table = tomllib.loads(text)["network"]
+        num_labels, latent_dim = int(table["num_classes"]), int(table.get("latent_dim", 0))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} is no file of a network: {error!r:.200}. See those in {SERIES_FOLDER}.") from None
+    return Network(name=path.stem, toml=text, num_labels=num_labels, latent_dim=latent_dim)
+
+
+DCGAN64 = network_of(SERIES_FOLDER / "dcgan64.toml")
 """64x64x3, 0.21 GFLOP an image: what it costs is the computing."""
 
+SERIES = ("mlp", "dcgan32", "dcgan64", "residual128", "residual256", "vae256")
+"""Files in SERIES_FOLDER, by what an image costs."""
 
-def export_version(network: Network, repository: Path, *, seed: int = 0) -> None:
+
+def export_version(
+    network: Network,
+    repository: Path,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    arguments: Sequence[str] = (),
+) -> None:
     """Add a version with the weights of `seed` to the repository.
 
+    Args:
+        checkpoint: where to keep what was exported. None: nowhere.
+        arguments: more of `export`.
     Raises:
         UserError: a verb failed; the end of what it said is in the message.
     """
-    with tempfile.TemporaryDirectory(prefix="ganvas-soak-") as scratch:
-        toml, checkpoint = Path(scratch) / "network.toml", Path(scratch) / "checkpoint"
+    with tempfile.TemporaryDirectory(prefix="ganvas-network-") as scratch:
+        toml, folder = Path(scratch) / "network.toml", checkpoint or Path(scratch) / "checkpoint"
         toml.write_text(network.toml)
-        _run("training", "untrained", str(toml), "--out", str(checkpoint), "--seed", str(seed))
-        _run("export", "export", str(checkpoint), "--name", network.name, "--repository", str(repository))
+        _run("training", "untrained", str(toml), "--out", str(folder), "--seed", str(seed))
+        _run("export", "export", str(folder), "--name", network.name, "--repository", str(repository), *arguments)
 
 
 def _run(module: str, verb: str, *arguments: str) -> None:

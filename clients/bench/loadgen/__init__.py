@@ -1,0 +1,1 @@
+"""MLPerf's four scenarios by its own LoadGen, beside our loops."""

@@ -1,0 +1,165 @@
+"""The charts of a report, as SVG that follows the page's colours."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from clients.bench.plan import BEST, Load
+from clients.bench.result import Row, SubjectResult
+
+__all__ = ["cost_chart", "curve_chart", "distribution_charts"]
+
+INK = "#0a0b0c"
+"""Stands for the page's text colour: replaced by currentColor."""
+COLORS = ("#2f6fed", "#d9822b", "#17794a", "#a33ea1", "#8a9099", "#c23b3b")
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a9099",
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+MAX_DISTRIBUTIONS = 6
+
+
+def curve_chart(subject: SubjectResult) -> Markup | None:
+    """Latency against throughput: a point for each concurrency, and one for each rate; None without any."""
+    kinds = (("closed", "closed loop, by callers"), ("open", "open loop, by Poisson rate"))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+        drawn = False
+        for axes, (kind, title) in zip(figure.subplots(1, 2), kinds, strict=True):
+            drawn |= _curves(axes, subject, kind)
+            axes.set_title(title)
+            axes.set_xlabel("images/s")
+            axes.set_ylabel("ms")
+            axes.set_yscale("log")
+        return _svg(figure, f"curves-{subject.model}") if drawn else None
+
+
+def _curves(axes: Axes, subject: SubjectResult, kind: str) -> bool:
+    rows = [row for row in subject.rows if row.load.kind == kind and row.is_complete]
+    series: dict[str, list[Row]] = {}
+    for row in rows:
+        size = "" if row.load.images == 1 else f", {row.load.images} a call"
+        series.setdefault(row.load.target + size, []).append(row)
+    for color, (name, members) in zip(COLORS, series.items(), strict=False):
+        members.sort(key=lambda row: (row.load.concurrency, row.load.rate))
+        rates = [row.images_per_s().value for row in members]
+        for percent, style in ((50.0, "o-"), (99.0, "s--")):
+            values = [row.percentile_ms(percent).value for row in members]
+            # What may not be claimed has an empty mark.
+            filled = [row.is_enough(percent) for row in members]
+            axes.plot(rates, values, style[1:], color=color, linewidth=1.2, label=f"{name}, p{percent:g}")
+            for rate, value, is_enough in zip(rates, values, filled, strict=True):
+                fill: Any = "full" if is_enough else "none"
+                axes.plot([rate], [value], style[0], color=color, markersize=5, fillstyle=fill)
+    if series:
+        axes.legend(loc="upper left")
+    bare = subject.row(BEST)
+    if bare is not None and series:
+        axes.axvline(bare.images_per_s().value, color="#8a9099", linestyle=":", label="bare")
+        axes.annotate(
+            "bare ONNX Runtime", (bare.images_per_s().value, 1), xycoords=("data", "axes fraction"), rotation=90,
+            ha="right", va="top", fontsize=7, color="#8a9099",
+        )  # fmt: skip
+    return bool(series)
+
+
+def distribution_charts(subject: SubjectResult) -> list[Markup]:
+    """Histograms and cumulative distributions of latency, of one caller and of the loads with the most to see."""
+    chosen = _chosen(subject)
+    if not chosen:
+        return []
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 3.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for color, row in zip(COLORS, chosen, strict=False):
+            quantiles = _quantiles(row)
+            _histogram(left, quantiles, color, row.load)
+            right.plot(quantiles, np.arange(101), color=color, linewidth=1.2, label=row.load.key)
+        for axes, label in ((left, "share of calls by ms of latency (log)"), (right, "% of calls within")):
+            axes.set_xscale("log")
+            axes.set_xlabel("ms")
+            axes.set_title(label)
+        left.set_yticks([])
+        right.legend(loc="lower right", fontsize=7)
+        return [_svg(figure, f"distributions-{subject.model}")]
+
+
+def _chosen(subject: SubjectResult) -> Sequence[Row]:
+    """Paced calls first, then open loops."""
+    order = {"paced": 0, "open": 1, "closed": 2}
+    rows = [row for row in subject.rows if row.load.kind in order and row.is_complete]
+    return sorted(rows, key=lambda row: order[row.load.kind])[:MAX_DISTRIBUTIONS]
+
+
+def _quantiles(row: Row) -> Any:
+    """[101] of all rounds: the medians of each round's."""
+    return np.median([entry.quantiles_ms for entry in row.rounds], axis=0)
+
+
+def _histogram(axes: Axes, quantiles: Any, color: str, load: Load) -> None:
+    """Between two percentiles lies one of a hundred calls, spread evenly."""
+    low, high = max(quantiles[0], 1e-3), quantiles[-1] * 1.001
+    edges = np.geomspace(low, high, 50)
+    shares = np.diff(np.interp(edges, quantiles, np.arange(101)))
+    axes.stairs(shares, edges, color=color, fill=True, alpha=0.35)
+    axes.stairs(shares, edges, color=color, linewidth=0.8, label=load.key)
+
+
+def cost_chart(subjects: Sequence[SubjectResult]) -> Markup | None:
+    """What serving adds to the computing, over models of several sizes; None for fewer than three."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for subject in subjects:
+        bare = subject.row("onnxruntime, hot loop of 1")
+        if bare is None or not bare.is_complete:
+            continue
+        for row in subject.rows:
+            if row.load.kind == "paced" and row.load.target in ("direct", "service") and row.is_complete:
+                compute_ms = bare.percentile_ms(50).value
+                points.setdefault(row.load.target, []).append((compute_ms, row.percentile_ms(50).value))
+    if not points or min(map(len, points.values())) < 3:
+        return None
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for color, (name, pairs) in zip(COLORS, points.items(), strict=False):
+            axes.plot(*zip(*sorted(pairs), strict=True), "o-", color=color, label=f"{name}, one image, p50")
+        ends = [min(x for pairs in points.values() for x, _ in pairs), max(x for p in points.values() for x, _ in p)]
+        axes.plot(ends, ends, ":", color="#8a9099", label="bare ONNX Runtime")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("ms of computing an image")
+        axes.set_ylabel("ms of getting it")
+        axes.legend(loc="upper left")
+        return _svg(figure, "cost")
+
+
+def _svg(figure: Figure, name: str) -> Markup:
+    """The SVG element alone, transparent, in the page's colour of text, with ids of its own."""
+    file = io.StringIO()
+    with rc_context({"svg.hashsalt": name}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r'\b(id="|url\(#|href="#)', lambda match: match.group(1) + name.replace(" ", "-") + "-", svg)
+    return Markup(svg)
