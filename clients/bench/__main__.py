@@ -6,7 +6,7 @@ import datetime
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -19,14 +19,16 @@ from clients.bench.compare import compare_results, print_differences
 from clients.bench.environment import environment
 from clients.bench.loadgen.scenarios import measure_scenarios
 from clients.bench.options import BenchOptions, CompareOptions
+from clients.bench.peers import PEERS, Peer, running_peer
 from clients.bench.perf_analyzer import second_opinion
 from clients.bench.report import print_result, save_report
 from clients.bench.result import FORMAT, Result, SubjectResult, read_result
 from clients.bench.session import Progress, measure_subject
-from clients.bench.subject import Subject, given_subject, local_subject
+from clients.bench.subject import Subject, given_subject, local_subject, newest_version
 from clients.local_server import local_server
 from clients.networks import DCGAN64, SERIES, SERIES_FOLDER, Network, export_version, network_of
 from ganvas_core.cli import UsageError, changed_options, run_verbs
+from ganvas_core.names import FP32_FILE
 
 WIDTH_WITHOUT_TERMINAL = 140
 
@@ -91,8 +93,15 @@ def _export_and_serve(options: BenchOptions, network: Network, progress: Progres
 def _serve(
     options: BenchOptions, repository: Path, model: str, checkpoint: Path | None, progress: Progress
 ) -> SubjectResult:
-    with local_server(repository, arguments=options.serve) as server:
-        subject = local_subject(options, repository, model, server, checkpoint)
+    with ExitStack() as stack:
+        server = stack.enter_context(local_server(repository, arguments=options.serve))
+        file = newest_version(repository, model) / FP32_FILE
+        peers: dict[str, Peer] = {}
+        for name in PEERS:
+            if name in options.targets:
+                progress(0, 1, f"starting {name}")
+                peers[name] = stack.enter_context(running_peer(name, file, threads=options.threads))
+        subject = local_subject(options, repository, model, server, checkpoint=checkpoint, peers=peers)
         result = _measure(subject, options, progress)
     if "cold" in options.scenarios:
         progress(0, 1, "a cold start")

@@ -14,7 +14,7 @@ __all__ = ["BenchOptions", "CompareOptions"]
 
 Scenario = Literal["ratios", "closed", "open", "goodput", "loadgen", "cold", "perf_analyzer"]
 SCENARIOS: tuple[Scenario, ...] = ("ratios", "closed", "open", "cold")
-TargetName = Literal["onnxruntime", "pytorch", "pytorch-compiled", "direct", "service"]
+TargetName = Literal["onnxruntime", "pytorch", "pytorch-compiled", "direct", "service", "mosec", "litserve"]
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
@@ -51,8 +51,8 @@ class BenchOptions:
         "direct",
         "service",
     )
-    """Way to the model: onnxruntime, pytorch or pytorch-compiled (in process, the ceilings), direct (KServe v2) or
-    service; may be given again."""
+    """Way to the model: onnxruntime, pytorch or pytorch-compiled (in process, the ceilings), direct (KServe v2),
+    service, or a peer that serves the same file, mosec or litserve; may be given again."""
     scenarios: Annotated[tuple[Scenario, ...], Cli(flag="--scenario", shown_default="ratios, closed, open, cold")] = (
         SCENARIOS
     )

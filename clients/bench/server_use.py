@@ -62,19 +62,25 @@ class _Counters:
 class Watch:
     """From when it is made to `end`."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
+    def __init__(self, subject: Subject, target: str) -> None:
+        self._model = subject.model
+        self._pid = subject.pid_of(target)
+        self._metrics = subject.metrics_of(target)
         self._before = self._counters()
 
-    def end(self) -> ServerUse:
+    def end(self, num_images: int) -> ServerUse:
+        """
+        Args:
+            num_images: what was answered meanwhile, of a server that does not count.
+        """
         before, after = self._before, self._counters()
         elapsed_s = after.at_s - before.at_s
         cpu_s = {part: seconds - before.cpu_s.get(part, 0.0) for part, seconds in after.cpu_s.items()}
-        images, requests = after.images - before.images, after.requests - before.requests
-        batches = after.batches - before.batches
+        images = after.images - before.images or num_images
+        requests, batches = after.requests - before.requests, after.batches - before.batches
         use = ServerUse(cpu_share={part: round(seconds / elapsed_s, 3) for part, seconds in cpu_s.items()}, gpu=_gpu())
-        if self._subject.pid is not None:
-            use.memory_mib = usage_of(self._subject.pid).pss_mib
+        if self._pid is not None:
+            use.memory_mib = usage_of(self._pid).pss_mib
         if images and cpu_s:
             use.cpu_ms_per_image = sum(cpu_s.values()) * 1e3 / images
         if images and after.energy_uj is not None and before.energy_uj is not None:
@@ -89,7 +95,7 @@ class Watch:
         told = self._triton()
         return _Counters(
             at_s=time.monotonic(),
-            cpu_s=_cpu_s(self._subject.pid),
+            cpu_s=_cpu_s(self._pid),
             energy_uj=_energy_uj(),
             requests=int(told.get("nv_inference_request_success", 0)),
             images=int(told.get("nv_inference_count", 0)),
@@ -99,17 +105,17 @@ class Watch:
 
     def _triton(self) -> dict[str, float]:
         """Triton's counters of the model, over its versions; empty where nobody tells them."""
-        if self._subject.metrics is None:
+        if self._metrics is None:
             return {}
         try:
-            with urllib.request.urlopen(f"http://{self._subject.metrics}/metrics", timeout=METRICS_TIMEOUT_S) as reply:
+            with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=METRICS_TIMEOUT_S) as reply:
                 text = reply.read().decode()
         except OSError:
             return {}
         found: dict[str, float] = defaultdict(float)
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                if sample.labels.get("model") == self._subject.model:
+                if sample.labels.get("model") == self._model:
                     found[sample.name.removesuffix("_total")] += sample.value
         return found
 
@@ -119,7 +125,11 @@ def _cpu_s(pid: int | None) -> dict[str, float]:
     if pid is None:
         return {}
     found = {}
-    for part, processes in parts_of(pid).items():
+    try:
+        supervisor = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return {}
+    for part, processes in {**parts_of(pid), "supervisor": [supervisor]}.items():
         seconds = 0.0
         for process in processes:
             try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from clients.bench.goodput import STEPS, search_goodput
 from clients.bench.load import LoadJob, RunningLoad, run_load
+from clients.bench.load.job import OK
 from clients.bench.measurement import Measurement, judge
 from clients.bench.options import BenchOptions
 from clients.bench.plan import BEST, RATIOS, Load, job_of, open_loads, pace_ms, plan_loads
@@ -90,7 +91,7 @@ class _Session:
         return self._rates.setdefault(name, max(rates, default=1.0) or 1.0)
 
     def measure(self, load: Load, round_index: int) -> None:
-        measured, use = self._run(job_of(load, self.subject, self._options, round_index), load.key)
+        measured, use = self._run(job_of(load, self.subject, self._options, round_index), load.target, load.key)
         row = self._result.row(load.key) if load.key != BEST else None
         if row is None:
             row = Row(load=load)
@@ -107,16 +108,17 @@ class _Session:
             job = job_of(load, self.subject, self._options, self._done)
             # As long as it takes for the 99th percentile to be known.
             seconds = max(job.seconds, 500 / rate) * factor
-            return self._run(dataclasses.replace(job, seconds=seconds), f"{name}, {rate:.0f}/s")[0]
+            return self._run(dataclasses.replace(job, seconds=seconds), name, f"{name}, {rate:.0f}/s")[0]
 
         self._result.goodput.append(search_goodput(name, slo_p99_ms, self.can_do(name), measure))
 
-    def _run(self, job: LoadJob, text: str) -> tuple[Measurement, ServerUse | None]:
+    def _run(self, job: LoadJob, target: str, text: str) -> tuple[Measurement, ServerUse | None]:
         self._progress(self._done, max(self.total, self._done + 1), text)
         running = RunningLoad(job)
-        watch = None if job.target.kind == "process" else Watch(self.subject)
+        watch = None if job.target.kind == "process" else Watch(self.subject, target)
         report = running.report()
-        use = watch.end() if watch is not None else None
+        answered = sum(call.status == OK for call in report.calls) * job.images
+        use = watch.end(answered) if watch is not None else None
         self._done += 1
         self._progress(self._done, max(self.total, self._done), text)
         return judge(report), use

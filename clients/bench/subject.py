@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clients.bench.options import BenchOptions
+from clients.bench.peers import Peer
 from clients.bench.targets import Target, golden_rows
 from clients.bench.targets.inprocess import ONNX_ENTRY
 from clients.local_server import LocalServer
@@ -19,6 +20,7 @@ from ganvas_core.names import CERTIFICATE_FILE, FP32_FILE
 __all__ = ["Subject", "given_subject", "local_subject", "newest_version"]
 
 PYTORCH_ENTRY = "benchmarks.pytorch:open_checkpoint"
+PEER_WAIT_S = 60.0
 PYTORCH_LEVELS = 2
 """How far PyTorch's images may be from ONNX Runtime's: the proof of an export allows as much."""
 
@@ -35,9 +37,19 @@ class Subject:
     """Height, width, channels, if known."""
     pid: int | None = None
     """Of the server, where it is on this machine."""
+    peer_pids: Mapping[str, int] = field(default_factory=dict)
+    """Of the targets that have a server of their own."""
     metrics: str | None = None
     """HOST:PORT of Triton's metrics, Prometheus."""
     notes: list[str] = field(default_factory=list)
+
+    def pid_of(self, name: str) -> int | None:
+        """Of the server behind a target."""
+        return self.peer_pids.get(name, self.pid)
+
+    def metrics_of(self, name: str) -> str | None:
+        """Of the Triton behind a target."""
+        return None if name in self.peer_pids else self.metrics
 
     def target(self, name: str, batch_size: int = 1) -> Target:
         return dataclasses.replace(self.targets[name], batch_size=batch_size)
@@ -68,7 +80,13 @@ def newest_version(repository: Path, model: str) -> Path:
 
 
 def local_subject(
-    options: BenchOptions, repository: Path, model: str, server: LocalServer, checkpoint: Path | None
+    options: BenchOptions,
+    repository: Path,
+    model: str,
+    server: LocalServer,
+    *,
+    checkpoint: Path | None = None,
+    peers: Mapping[str, Peer] | None = None,
 ) -> Subject:
     """A model of a repository that this machine serves."""
     version = newest_version(repository, model)
@@ -89,11 +107,23 @@ def local_subject(
             found = _in_process(base, version, PYTORCH_ENTRY, str(checkpoint), mode)
             reference = str(version / FP32_FILE)
             targets[name] = dataclasses.replace(found, tolerance_levels=PYTORCH_LEVELS, reference=reference)
+    for name, peer in (peers or {}).items():
+        # They serve the fp32 file, and may be starting still.
+        found = _in_process(base, version, "", peer.url, "")
+        targets[name] = dataclasses.replace(found, kind="http", wait_s=max(PEER_WAIT_S, options.wait_s))
     image = (certificate.height, certificate.width, certificate.channels)
     chosen = _chosen(targets, options)
     if not chosen:
         raise UsageError(f"--target must name some of {', '.join(targets)}; got {', '.join(options.targets)}.")
-    return Subject(model=model, targets=chosen, image=image, pid=server.pid, metrics=server.metrics, notes=notes)
+    return Subject(
+        model=model,
+        targets=chosen,
+        image=image,
+        pid=server.pid,
+        metrics=server.metrics,
+        notes=notes,
+        peer_pids={name: peer.pid for name, peer in (peers or {}).items()},
+    )
 
 
 def given_subject(options: BenchOptions) -> Subject:

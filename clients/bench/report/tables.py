@@ -176,17 +176,21 @@ def _use(subject: SubjectResult) -> Sheet:
             continue
         shares, memory = _median_of([use.cpu_share for use in uses]), _median_of([use.memory_mib for use in uses])
         per_image = [use.cpu_ms_per_image for use in uses if use.cpu_ms_per_image is not None]
-        cells = [row.load.key, f"{statistics.median(per_image):.2f}" if per_image else ""]
+        cells = [
+            row.load.key,
+            f"{statistics.median(per_image):.2f}" if per_image else "",
+            f"{sum(shares.values()):.2f}",
+        ]
         cells += [f"{shares[part]:.2f}" if part in shares else "" for part in ("gateway", "service", "triton", "stub")]
         joules = [use.energy_j_per_image for use in uses if use.energy_j_per_image is not None]
         energy = f"{statistics.median(joules):.3f}" if joules else ""
         rows.append([*cells, f"{sum(memory.values()):.0f}", energy, uses[-1].gpu or ""])
     return Sheet(
         title="What the server takes",
-        header=["load", "CPU ms/image", "gateway", "service", "Triton", "backend", "MiB", "J/image", "GPU"],
+        header=["load", "CPU ms/image", "cores", "gateway", "service", "Triton", "backend", "MiB", "J/image", "GPU"],
         rows=rows,
-        note="gateway, service, Triton, backend: cores that each takes. MiB: of all, shared pages once. Empty: this "
-        "machine does not tell.",
+        note="cores: that all its processes take, and of them gateway, service, Triton and backend. MiB: of all, "
+        "shared pages once. Empty: this machine does not tell.",
     )
 
 
