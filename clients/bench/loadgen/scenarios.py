@@ -21,7 +21,7 @@ from clients.bench.session import Progress
 from clients.bench.subject import Subject
 from ganvas_core.cli import UserError
 
-__all__ = ["LoadgenError", "measure_scenarios"]
+__all__ = ["LoadgenError", "measure_scenarios", "run_loadgen"]
 
 PACKAGE = "mlperf_loadgen"
 SAMPLES_PER_QUERY = 8
@@ -87,7 +87,7 @@ def measure_scenarios(
                 if scenario == "Offline" and index == 0:
                     rate = own_reports[0].images_per_s
                     job = _job(scenario, subject, name, options, rate=rate, expected_ms=expected_ms, seed=1)
-                reports.append(_run_loadgen(job))
+                reports.append(run_loadgen(job))
             pairs += [_pair(scenario, name, figure, reports, own_reports, rate) for figure in figures]
             if scenario == "Offline":
                 rate = SERVER_SHARE * statistics.median(report.images_per_s for report in own_reports)
@@ -129,7 +129,8 @@ def _own_job(job: ScenarioJob) -> LoadJob:
     )
 
 
-def _run_loadgen(job: ScenarioJob) -> ScenarioReport:
+def run_loadgen(job: ScenarioJob) -> ScenarioReport:
+    """One scenario in a process of its own. Raises LoadgenError."""
     command = [sys.executable, "-m", "clients.bench.loadgen", to_json(job).decode()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=job.seconds * 4 + MORE_S)
     if done.returncode != 0:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +21,7 @@ __all__ = ["CallFailedError", "Connection", "TargetError", "WrongAnswerError", "
 
 FIRST_TIMEOUT_S = 60.0
 MOST_VERIFIED = 64
+STARTING_PAUSE_S = 0.2
 
 
 class WrongAnswerError(UserError):
@@ -80,18 +83,27 @@ class Connection:
             TargetError: it does not answer.
             WrongAnswerError: an answer is not the certificate's.
         """
+        until_s = time.monotonic() + self.target.wait_s
         once = {request.expected or turn: turn for turn, request in enumerate(self.requests) if request.checked}
         for turn in list(once.values())[:MOST_VERIFIED]:
             request = self.requests[turn]
-            try:
-                reply = await self.transport.call(request.body, FIRST_TIMEOUT_S)
-            except CallFailedError as error:
-                raise TargetError(f"{self._name} answers {error}") from None
+            reply = await self._first_reply(request, until_s)
             if self.target.tolerance_levels and request.expected:
                 self._learn(turn, reply)
             self.check((turn, reply))
         self.num_checked = 0
         self.timings_us.clear()
+
+    async def _first_reply(self, request: Request, until_s: float) -> Any:
+        """A server that is starting is waited for."""
+        while True:
+            try:
+                return await self.transport.call(request.body, FIRST_TIMEOUT_S)
+            except CallFailedError as error:
+                if error.status != "UNAVAILABLE" or time.monotonic() > until_s:
+                    late = " --wait-s waits longer." if error.status == "UNAVAILABLE" else ""
+                    raise TargetError(f"{self._name} answers {error}.{late}") from None
+            await asyncio.sleep(STARTING_PAUSE_S)
 
     def _learn(self, turn: int, reply: Any) -> None:
         """Take an answer for right that is near the reference's, for every request of the same golden seed."""
@@ -125,9 +137,12 @@ async def connect(target: Target, *, channels: int = 1, verify: bool = True) -> 
         transport = HttpTransport(target)
     else:
         transport = GrpcTransport(target, channels=channels)
-    requests = make_requests(target)
-    await transport.open()
-    connection = Connection(target=target, transport=transport, requests=requests)
-    if verify:
-        await connection.verify()
+    connection = Connection(target=target, transport=transport, requests=make_requests(target))
+    try:
+        await transport.open()
+        if verify:
+            await connection.verify()
+    except BaseException:
+        await connection.close()
+        raise
     return connection

@@ -181,16 +181,19 @@ class HttpTransport(Transport):
         return protocol
 
     async def call(self, body: bytes, timeout_s: float) -> bytes:
+        connection: _HttpConnection | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 connection = self._idle.pop() if self._idle else await self._connect()
                 if connection.closed:
+                    connection.close()
                     connection = await self._connect()
                 status, reply = await connection.send(self._head + str(len(body)).encode() + b"\r\n\r\n" + body)
-        except TimeoutError:
-            raise CallFailedError("DEADLINE_EXCEEDED") from None
-        except OSError as error:
-            raise CallFailedError("UNAVAILABLE", str(error)) from None
+        except (TimeoutError, OSError) as error:
+            if connection is not None:
+                connection.close()
+            status_name = "DEADLINE_EXCEEDED" if isinstance(error, TimeoutError) else "UNAVAILABLE"
+            raise CallFailedError(status_name, str(error)) from None
         if len(self._idle) < MAX_IDLE_CONNECTIONS:
             self._idle.append(connection)
         if status in (429, 503):
