@@ -44,7 +44,7 @@ IMAGE = bytes(64)
 async def serve(service_ms: float) -> None:
     """Print the port, then answer until stdin ends."""
     free_s = 0.0
-    reply = service_pb2.ModelInferResponse(raw_output_contents=[IMAGE]).SerializeToString()
+    reply: bytes = service_pb2.ModelInferResponse(raw_output_contents=[IMAGE]).SerializeToString()
 
     async def infer(_: bytes, context: Any) -> bytes:
         nonlocal free_s
