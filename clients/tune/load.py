@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import random
-import time
-from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-import grpc
 import numpy as np
-from tritonclient.grpc import service_pb2
 
-from ganvas_core.interface import kserve_datatype, sample_inputs
+from clients.bench.load import LoadJob, run_load
+from clients.bench.load.job import OK
+from clients.bench.targets import Target
 
 __all__ = ["Point", "capacity", "open_loop"]
 
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
-NUM_SEEDS = 256
 CALLERS = 32
 WARM_UP_S = 0.3
-
-Call = Callable[[bytes], Awaitable[object]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,62 +34,20 @@ def open_loop(address: str, model: str, *, rate: float, seconds: float, late_s: 
         late_s: a request without an answer by then counts as infinitely late.
         labelled: whether the model takes labels.
     """
-    times: list[float] = []
-
-    async def one(call: Call, request: bytes, due_s: float) -> None:
-        try:
-            await call(request)
-            took_s = time.perf_counter() - due_s
-        except grpc.aio.AioRpcError:
-            took_s = float("inf")
-        times.append(took_s)
-
-    async def run() -> None:
-        dice = random.Random(1)
-        requests = _requests(model, labelled)
-        async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-            method = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
-            tasks = []
-            due_s = time.perf_counter()
-            end_s = due_s + seconds
-            while (due_s := due_s + dice.expovariate(rate)) < end_s:
-                await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-                tasks.append(asyncio.create_task(one(lambda data: method(data, timeout=late_s), next(requests), due_s)))
-            await asyncio.gather(*tasks)
-
-    asyncio.run(run())
-    p50, p99 = np.percentile(times, [50, 99], method="higher") if times else (float("inf"), float("inf"))
-    return Point(rate=rate, p50_ms=float(p50) * 1e3, p99_ms=float(p99) * 1e3)
+    target = _target(address, model, labelled)
+    job = LoadJob(target=target, kind="open", rate=rate, seconds=seconds, deadline_s=late_s, verify=False)
+    times_ms = [call.took_ms if call.status == OK else float("inf") for call in run_load(job).counted]
+    p50, p99 = np.percentile(times_ms, [50, 99], method="higher") if times_ms else (float("inf"), float("inf"))
+    return Point(rate=rate, p50_ms=float(p50), p99_ms=float(p99))
 
 
 def capacity(address: str, model: str, *, seconds: float, labelled: bool) -> float:
     """Requests a second with CALLERS callers, each with one at a time."""
-
-    async def run() -> float:
-        requests = _requests(model, labelled)
-        done = 0
-        start_s = time.perf_counter() + WARM_UP_S
-        async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-            method = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
-
-            async def caller() -> None:
-                nonlocal done
-                while time.perf_counter() < start_s + seconds:
-                    await method(next(requests), timeout=60)
-                    done += time.perf_counter() >= start_s
-
-            await asyncio.gather(*(caller() for _ in range(CALLERS)))
-            return done / (time.perf_counter() - start_s)
-
-    return asyncio.run(run())
+    target = _target(address, model, labelled)
+    job = LoadJob(target=target, kind="closed", concurrency=CALLERS, seconds=seconds, warmup_s=WARM_UP_S, verify=False)
+    return run_load(job).images_per_s
 
 
-def _requests(model: str, labelled: bool) -> Iterator[bytes]:
-    made = []
-    for seed in range(NUM_SEEDS):
-        message = service_pb2.ModelInferRequest(model_name=model)
-        for name, array in sample_inputs([seed], labels=0 if labelled else None).items():
-            message.inputs.add(name=name, datatype=kserve_datatype(array.dtype), shape=array.shape)
-            message.raw_input_contents.append(array.tobytes())
-        made.append(message.SerializeToString())
-    return itertools.cycle(made)
+def _target(address: str, model: str, labelled: bool) -> Target:
+    """Label 0 for every image. The golden images were checked when the setting was served."""
+    return Target(kind="kserve", address=address, model=model, num_labels=1 if labelled else 0)
