@@ -28,6 +28,8 @@ __all__ = [
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
+NO_FALLBACK = "session.disable_cpu_ep_fallback"
+"""With it a model loads only if the GPU takes every node. What get_providers() says is what was registered, no more."""
 GRAPH_LEVELS = {
     0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -158,6 +160,8 @@ def open_session(path: Path, config: Config, *, device: int | None) -> ort.Infer
     options, providers = _session_options(config), _providers(config, device)
     if device is not None:
         ort.preload_dlls()  # CUDA and cuDNN, where they came as wheels
+        if config.flag(NO_FALLBACK, default=False):
+            providers = [entry for entry in providers if entry[0] != CPU_PROVIDER]  # ONNX Runtime refuses both
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
@@ -253,6 +257,11 @@ def _providers(config: Config, device: int | None) -> list[tuple[str, dict[str, 
         if name == "tensorrt":
             before.append((TENSORRT_PROVIDER, {**_tensorrt_options(parameters), "device_id": str(device)}))
         elif name == "cuda":
+            if parameters.get("enable_cuda_graph", "0").lower() not in ("0", "false"):
+                raise ConfigError(
+                    "enable_cuda_graph needs inputs and outputs at fixed addresses, which Triton's requests do not "
+                    "have: replays would read old inputs. Leave it out."
+                )
             cuda.update(parameters)
         else:
             raise ConfigError(f"gpu_execution_accelerator must be cuda or tensorrt; got {name!r}.")

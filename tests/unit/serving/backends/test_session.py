@@ -106,6 +106,13 @@ def test_session_does_not_fall_back_to_the_cpu_in_silence(path: Path) -> None:
         session.open_session(path, config(), device=0)
 
 
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
+def test_session_without_fall_back_is_given_no_cpu_and_says_what_it_would_take(path: Path) -> None:
+    """ONNX Runtime refuses the flag beside an explicit CPU provider; without a GPU every node falls to the CPU."""
+    with pytest.raises(ConfigError, match="fallback to CPU EP has been explicitly disabled"):
+        session.open_session(path, config({session.NO_FALLBACK: "1"}), device=0)
+
+
 def test_providers_of_a_gpu_instance_carry_the_options_of_both_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     made = accelerated(
@@ -142,6 +149,7 @@ def test_providers_of_a_cpu_instance_are_the_cpu_whatever_gpus_may_use() -> None
     [
         (accelerated(("openvino", {})), "must be cuda or tensorrt; got 'openvino'"),
         (accelerated(("tensorrt", {"precision_mode": "FP8"})), "precision_mode must be one of .*; got 'FP8'"),
+        (accelerated(("cuda", {"enable_cuda_graph": "1"})), "enable_cuda_graph needs .* fixed addresses"),
         (accelerated(("tensorrt", {"speed": "1"})), "unknown parameter 'speed' of the tensorrt accelerator"),
         (accelerated(cudnn_conv_algo_search="9"), "cudnn_conv_algo_search must be one of 0, 1, 2; got '9'"),
     ],
