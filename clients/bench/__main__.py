@@ -54,13 +54,16 @@ def bench(options: BenchOptions) -> None:
         subjects=[],
     )
     with _progress() as progress:
-        if options.is_remote:
-            result.subjects.append(_measure(given_subject(options), options, progress))
-        elif options.model is not None:
-            if options.repository is None:
+        for model in options.models:
+            if options.is_remote:
+                result.subjects.append(_measure(given_subject(options, model), options, progress))
+            elif options.repository is not None:
+                result.subjects.append(_serve(options, options.repository, model, options.checkpoint, progress))
+            else:
                 raise UsageError("--model needs --repository to serve it from, or --address of a server that runs.")
-            result.subjects.append(_serve(options, options.repository, options.model, options.checkpoint, progress))
-        else:
+        if options.is_remote and not options.models:
+            raise UsageError("--model is missing: what the server is asked for.")
+        if not options.models:
             for network in _networks(options):
                 result.subjects.append(_export_and_serve(options, network, progress))
     print_result(result, console)

@@ -23,8 +23,9 @@ class BenchOptions:
 
     env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
 
-    model: str | None = None
-    """Model to measure: of --repository, or of a server that runs. None: networks of random weights are exported."""
+    models: Annotated[tuple[str, ...], Cli(flag="--model")] = ()
+    """Model to measure, of --repository or of a server that runs; may be given again. None: networks of random weights
+    are exported."""
     repository: Annotated[Path | None, Cli(shown_default="none")] = None
     """Model repository to serve from; with --kserve or --http: where the certificate is, whose golden images must come
     out."""
@@ -94,6 +95,8 @@ class BenchOptions:
             raise ValueError(f"--{given[0]} and --{given[1]} exclude each other.")
         if given and (self.network or self.series):
             raise ValueError(f"--{given[0]} measures a server that runs; --network and --series start one.")
+        if self.checkpoint and len(self.models) != 1:
+            raise ValueError("--checkpoint is that of one --model.")
         if self.input_data and not self.kserve:
             raise ValueError("--input-data needs --kserve.")
         if "goodput" in self.scenarios and self.slo_p99_ms is None:

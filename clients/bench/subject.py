@@ -126,15 +126,12 @@ def local_subject(
     )
 
 
-def given_subject(options: BenchOptions) -> Subject:
+def given_subject(options: BenchOptions, model: str) -> Subject:
     """A model of a server that runs already.
 
     Raises:
         UserError: it cannot be asked what the model is.
     """
-    model = options.model
-    if model is None:
-        raise UsageError("--model is missing: the model that the server is asked for.")
     metadata = (("authorization", f"Bearer {options.api_key}"),) if options.api_key else ()
     common = Target(kind="service", model=model, metadata=metadata, wait_s=options.wait_s)
     if options.address:

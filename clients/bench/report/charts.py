@@ -12,8 +12,9 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from clients.bench.plan import BEST, Load
+from clients.bench.plan import Load
 from clients.bench.result import Row, SubjectResult
 
 __all__ = ["cost_chart", "curve_chart", "distribution_charts"]
@@ -37,51 +38,70 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
-MAX_DISTRIBUTIONS = 6
+COLOR_OF = {
+    "direct": "#2f6fed",
+    "service": "#d9822b",
+    "service, 16 a call": "#17794a",
+    "mosec": "#a33ea1",
+    "litserve": "#c23b3b",
+    "kserve": "#2f6fed",
+    "http": "#a33ea1",
+}
+FAR = 1.6
+MAX_DISTRIBUTIONS = 5
 
 
 def curve_chart(subject: SubjectResult) -> Markup | None:
     """Latency against throughput: a point for each concurrency, and one for each rate; None without any."""
     kinds = (("closed", "closed loop, by callers"), ("open", "open loop, by Poisson rate"))
     with rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.4), layout="constrained")
-        drawn = False
+        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+        drawn: dict[str, Line2D] = {}
         for axes, (kind, title) in zip(figure.subplots(1, 2), kinds, strict=True):
             drawn |= _curves(axes, subject, kind)
+            _mark_bare(axes, subject)
             axes.set_title(title)
             axes.set_xlabel("images/s")
             axes.set_ylabel("ms")
             axes.set_yscale("log")
+        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4)
         return _svg(figure, f"curves-{subject.model}") if drawn else None
 
 
-def _curves(axes: Axes, subject: SubjectResult, kind: str) -> bool:
+def _curves(axes: Axes, subject: SubjectResult, kind: str) -> dict[str, Line2D]:
+    """Draws them; gives the lines by what they are called."""
+    lines = {}
     rows = [row for row in subject.rows if row.load.kind == kind and row.is_complete]
     series: dict[str, list[Row]] = {}
     for row in rows:
         size = "" if row.load.images == 1 else f", {row.load.images} a call"
         series.setdefault(row.load.target + size, []).append(row)
-    for color, (name, members) in zip(COLORS, series.items(), strict=False):
+    for name, members in series.items():
+        color = COLOR_OF.get(name, "#8a9099")
         members.sort(key=lambda row: (row.load.concurrency, row.load.rate))
         rates = [row.images_per_s().value for row in members]
         for percent, style in ((50.0, "o-"), (99.0, "s--")):
             values = [row.percentile_ms(percent).value for row in members]
             # What may not be claimed has an empty mark.
             filled = [row.is_enough(percent) for row in members]
-            axes.plot(rates, values, style[1:], color=color, linewidth=1.2, label=f"{name}, p{percent:g}")
+            (line,) = axes.plot(rates, values, style[1:], color=color, linewidth=1.2)
+            lines[f"{name}, p{percent:g}"] = line
             for rate, value, is_enough in zip(rates, values, filled, strict=True):
                 fill: Any = "full" if is_enough else "none"
                 axes.plot([rate], [value], style[0], color=color, markersize=5, fillstyle=fill)
-    if series:
-        axes.legend(loc="upper left")
-    bare = subject.row(BEST)
-    if bare is not None and series:
-        axes.axvline(bare.images_per_s().value, color="#8a9099", linestyle=":", label="bare")
-        axes.annotate(
-            "bare ONNX Runtime", (bare.images_per_s().value, 1), xycoords=("data", "axes fraction"), rotation=90,
-            ha="right", va="top", fontsize=7, color="#8a9099",
-        )  # fmt: skip
-    return bool(series)
+    return lines
+
+
+def _mark_bare(axes: Axes, subject: SubjectResult) -> None:
+    """A line at what bare ONNX Runtime does; where that is far to the right, in words."""
+    best = subject.best
+    if best is None:
+        return
+    bare, right = best.images_per_s().value, axes.get_xlim()[1]
+    if bare <= FAR * right:
+        axes.axvline(bare, color="#8a9099", linestyle=":")
+    text = f"bare ONNX Runtime: {bare:,.0f}" + ("" if bare <= FAR * right else " →")
+    axes.annotate(text, (0.99, 0.01), xycoords="axes fraction", ha="right", va="bottom", fontsize=7, color="#8a9099")
 
 
 def distribution_charts(subject: SubjectResult) -> list[Markup]:
@@ -90,7 +110,7 @@ def distribution_charts(subject: SubjectResult) -> list[Markup]:
     if not chosen:
         return []
     with rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.2), layout="constrained")
+        figure = Figure(figsize=(9.5, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         for color, row in zip(COLORS, chosen, strict=False):
             quantiles = _quantiles(row)
@@ -101,7 +121,7 @@ def distribution_charts(subject: SubjectResult) -> list[Markup]:
             axes.set_xlabel("ms")
             axes.set_title(label)
         left.set_yticks([])
-        right.legend(loc="lower right", fontsize=7)
+        figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
         return [_svg(figure, f"distributions-{subject.model}")]
 
 
@@ -122,7 +142,7 @@ def _histogram(axes: Axes, quantiles: Any, color: str, load: Load) -> None:
     low, high = max(quantiles[0], 1e-3), quantiles[-1] * 1.001
     edges = np.geomspace(low, high, 50)
     shares = np.diff(np.interp(edges, quantiles, np.arange(101)))
-    axes.stairs(shares, edges, color=color, fill=True, alpha=0.35)
+    axes.stairs(shares, edges, color=color, fill=True, alpha=0.12)
     axes.stairs(shares, edges, color=color, linewidth=0.8, label=load.key)
 
 
