@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 def test_every_log_may_be_cut_in_place(model_repository: Path, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
-    with running_serve(model_repository, tmp_path, f"--log-dir={logs}") as serve:
+    with running_serve(model_repository, tmp_path, f"--log-dir={logs}", "--log-level=debug") as serve:
         images(serve)
         eventually(lambda: all((logs / name).stat().st_size for name in ("service.log", "gateway.log", "triton.log")))
         for path in logs.glob("*.log"):
