@@ -5,9 +5,8 @@ A KServe v2 server of one worker that takes a fixed time for each request, first
 at which it will be free, and answers then, so that nothing it does itself adds up. In a closed loop of n callers each
 call takes n times that. In an open loop of Poisson arrivals it is the queue M/D/1, whose mean is known by formula
 (Pollaczek and Khinchine); and since the generator's arrivals are known too, what each call must take is known exactly
-(Lindley's recursion). What a call takes without any queue beyond it (connection, event loops) is measured first
-and counted as part of every call
-of the open loops.
+(Lindley's recursion). What a call takes without any queue beyond it (connection, event loops) is measured first and
+counted as part of every call of the open loops.
 
 MLPerf's scenarios are measured by LoadGen and by our loops in turn: on a server that takes no processor time, what else
 the machine does disturbs neither much.

@@ -47,6 +47,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "git_revision": _git_revision(),
+        "niceness": os.nice(0),
         "load_average_before": [round(load_1, 2), round(load_5, 2)],
         "variables": {
             name: value

@@ -142,7 +142,9 @@ def plan_loads(subject: Subject, options: BenchOptions, every_ms: float) -> list
     loads: dict[str, Load] = {}
     if "ratios" in options.scenarios:
         loads |= {load.key: load for load in ratio_loads(subject, every_ms)}
-    if {"closed", "open", "goodput"} & set(options.scenarios):
+    # Without rates of its own, an open loop is measured at shares of what a closed one can do.
+    needs_best = "open" in options.scenarios and not options.rates
+    if needs_best or options.slo_p99_ms is not None or "closed" in options.scenarios:
         loads |= {load.key: load for load in closed_loads(subject, options)}
     return list(loads.values())
 

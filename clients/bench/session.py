@@ -18,6 +18,9 @@ from clients.bench.subject import Subject
 
 __all__ = ["Progress", "measure_subject", "ratio_rounds"]
 
+LONGEST = 10.0
+"""So many times as long as usual a measurement for goodput takes at most."""
+
 Progress = Callable[[int, int, str], None]
 """Told how many measurements are done, of how many, and which is next."""
 
@@ -106,8 +109,8 @@ class _Session:
         def measure(rate: float, factor: float) -> Measurement:
             load = dataclasses.replace(base, rate=rate)
             job = job_of(load, self.subject, self._options, self._done)
-            # As long as it takes for the 99th percentile to be known.
-            seconds = max(job.seconds, 500 / rate) * factor
+            # As long as it takes for the 99th percentile to be known, within reason: a rate too low for that is none.
+            seconds = min(max(job.seconds, 500 / rate), LONGEST * job.seconds) * factor
             return self._run(dataclasses.replace(job, seconds=seconds), name, f"{name}, {rate:.0f}/s")[0]
 
         self._result.goodput.append(search_goodput(name, slo_p99_ms, self.can_do(name), measure))
