@@ -55,6 +55,8 @@ def bench(options: BenchOptions) -> None:
     )
     with _progress() as progress:
         for model in options.models:
+            if result.is_interrupted:
+                break
             if options.is_remote:
                 result.subjects.append(_measure(given_subject(options, model), options, progress))
             elif options.repository is not None:
@@ -65,6 +67,8 @@ def bench(options: BenchOptions) -> None:
             raise UsageError("--model is missing: what the server is asked for.")
         if not options.models:
             for network in _networks(options):
+                if result.is_interrupted:
+                    break
                 result.subjects.append(_export_and_serve(options, network, progress))
     print_result(result, console)
     if options.out is not None:
@@ -106,7 +110,7 @@ def _serve(
                 peers[name] = stack.enter_context(running_peer(name, file, threads=options.threads))
         subject = local_subject(options, repository, model, server, checkpoint=checkpoint, peers=peers)
         result = _measure(subject, options, progress)
-    if "cold" in options.scenarios:
+    if "cold" in options.scenarios and not result.is_interrupted:
         progress(0, 1, "a cold start")
         result.cold = measure_cold_start(repository, model, arguments=options.serve)
     return result
@@ -117,6 +121,8 @@ def _measure(subject: Subject, options: BenchOptions, progress: Progress) -> Sub
         progress(done, total, f"{subject.model}: {text}")
 
     result = measure_subject(subject, options, progress=told)
+    if result.is_interrupted:
+        return result
     if "loadgen" in options.scenarios:
         result.scenarios = measure_scenarios(subject, options, result, progress=told)
     if "perf_analyzer" in options.scenarios:

@@ -120,6 +120,15 @@ class SubjectResult:
     opinions: list[ScenarioPair] = field(default_factory=list)
     """perf_analyzer's beside ours."""
     notes: list[str] = field(default_factory=list)
+    is_interrupted: bool = False
+
+    def keep_rounds(self, count: int, *, of: int) -> None:
+        """What an interrupted run is worth: the rounds that are complete."""
+        self.rows = [row for row in self.rows if len(row.rounds) >= count]
+        for row in self.rows:
+            del row.rounds[count:], row.uses[count:]
+        self.is_interrupted = True
+        self.notes.append(f"interrupted: {count} of {of} rounds are complete, and only these are shown")
 
     def row(self, key: str) -> Row | None:
         if key == BEST:
@@ -143,6 +152,10 @@ class Result:
     environment: dict[str, Any]
     options: dict[str, Any]
     subjects: list[SubjectResult]
+
+    @property
+    def is_interrupted(self) -> bool:
+        return any(subject.is_interrupted for subject in self.subjects)
 
 
 def save_result(result: Result, path: Path) -> None:

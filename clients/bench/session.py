@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from clients.bench.goodput import STEPS, search_goodput
 from clients.bench.load import LoadJob, RunningLoad, run_load
@@ -38,12 +38,13 @@ def measure_subject(subject: Subject, options: BenchOptions, *, progress: Progre
     num_open = len(subject.served) * (len(options.rates) or 4) if "open" in options.scenarios else 0
     session.total = options.rounds * (len(loads) + num_open)
     for round_index in range(options.rounds):
-        for load in loads:
-            session.measure(load, round_index)
-        if "open" in options.scenarios:
-            for name in subject.served:
-                for load in open_loads(name, session.can_do(name), options):
-                    session.measure(load, round_index)
+        try:
+            session.round(loads, round_index)
+        except KeyboardInterrupt:
+            if round_index == 0:
+                raise
+            result.keep_rounds(round_index, of=options.rounds)
+            return result
     if options.slo_p99_ms is not None:
         session.total += len(subject.served) * (STEPS + 1)
         for name in subject.served:
@@ -92,6 +93,15 @@ class _Session:
         rates = [statistics.median(entry.calls_per_s for entry in row.rounds) for row in rows if row.load.images == 1]
         # The rates of every round are those of the first, or they could not be compared.
         return self._rates.setdefault(name, max(rates, default=1.0) or 1.0)
+
+    def round(self, loads: Sequence[Load], round_index: int) -> None:
+        """Everything in turn, the open loops last: at shares of what the closed ones reached."""
+        for load in loads:
+            self.measure(load, round_index)
+        if "open" in self._options.scenarios:
+            for name in self.subject.served:
+                for load in open_loads(name, self.can_do(name), self._options):
+                    self.measure(load, round_index)
 
     def measure(self, load: Load, round_index: int) -> None:
         measured, use = self._run(job_of(load, self.subject, self._options, round_index), load.target, load.key)

@@ -85,3 +85,11 @@ def test_plan_has_every_load_once_and_the_old_ratios() -> None:
     assert rates == [50.0, 100.0, 150.0, 180.0]
     poisson = job_of(open_loads("direct", 200.0, options)[0], subject, options, round_index=1)
     assert (poisson.kind, poisson.poisson, poisson.processes, poisson.seed) == ("open", True, 2, 2)
+
+
+def test_an_interrupted_run_keeps_its_complete_rounds() -> None:
+    (subject,) = result(num_rounds=3).subjects
+    subject.rows[-1].rounds.pop()
+    subject.keep_rounds(2, of=5)
+    assert {len(row.rounds) for row in subject.rows} == {2}
+    assert "interrupted: 2 of 5 rounds are complete, and only these are shown" in subject.notes
