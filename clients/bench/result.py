@@ -55,7 +55,13 @@ class Row:
 
     @property
     def warnings(self) -> list[str]:
-        return list(dict.fromkeys(warning for entry in self.rounds for warning in entry.warnings))
+        """One of each kind, with the number of rounds that had it."""
+        by_kind: dict[str, list[str]] = {}
+        for entry in self.rounds:
+            for warning in entry.warnings:
+                by_kind.setdefault(warning.partition(":")[0], []).append(warning)
+        rounds = len(self.rounds)
+        return [found[0] + (f" ({len(found)} of {rounds} rounds)" if rounds > 1 else "") for found in by_kind.values()]
 
 
 @dataclass(kw_only=True)
