@@ -22,26 +22,50 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from clients.bench.load import closed_loop, direct_target, paced, service_target
-from clients.bench.result import LoadResult
+from clients.bench.load import LoadJob, LoadReport, run_load
+from clients.bench.targets import Target
 
 HERE = Path(__file__).resolve().parents[1]
 PACE_MS = 10.0
 WARM_UP_S = 0.4
 
-Measure = Callable[[dict[str, Any], str, int, float], LoadResult]
+Measure = Callable[[dict[str, Any], str, int, float], LoadReport]
 
 
 def _paced(path: str, count: int) -> Measure:
-    return lambda ready, model, labels, seconds: paced(
-        _target(ready, model, labels, path, count), interval_ms=PACE_MS, seconds=seconds, warmup_s=WARM_UP_S
-    )
+    def measure(ready: dict[str, Any], model: str, labels: int, seconds: float) -> LoadReport:
+        target = _target(ready, model, labels, path, count)
+        rate = 1e3 / PACE_MS
+        return run_load(
+            LoadJob(
+                target=target,
+                kind="open",
+                poisson=False,
+                rate=rate,
+                seconds=seconds,
+                warmup_s=WARM_UP_S,
+                verify=False,
+            )
+        )
+
+    return measure
 
 
 def _closed(path: str, count: int, callers: int) -> Measure:
-    return lambda ready, model, labels, seconds: closed_loop(
-        _target(ready, model, labels, path, count), concurrency=callers, seconds=seconds, warmup_s=WARM_UP_S
-    )
+    def measure(ready: dict[str, Any], model: str, labels: int, seconds: float) -> LoadReport:
+        target = _target(ready, model, labels, path, count)
+        return run_load(
+            LoadJob(
+                target=target,
+                kind="closed",
+                concurrency=callers,
+                seconds=seconds,
+                warmup_s=WARM_UP_S,
+                verify=False,
+            )
+        )
+
+    return measure
 
 
 CASES: dict[str, Measure] = {
@@ -58,10 +82,10 @@ CASES: dict[str, Measure] = {
 }
 
 
-def _target(ready: dict[str, Any], model: str, labels: int, path: str, count: int) -> Any:
+def _target(ready: dict[str, Any], model: str, labels: int, path: str, count: int) -> Target:
     if path == "direct":
-        return direct_target(ready["triton_grpc"], model, batch_size=count, num_labels=labels)
-    return service_target(ready["service"], model, batch_size=count)
+        return Target(kind="kserve", address=ready["triton_grpc"], model=model, batch_size=count, num_labels=labels)
+    return Target(kind="service", address=ready["service"], model=model, batch_size=count, num_labels=labels)
 
 
 @contextmanager
@@ -102,7 +126,7 @@ def main() -> None:
     cases = [case for case in CASES if not arguments.case or any(part in case for part in arguments.case)]
     certificate = json.loads((arguments.repository / arguments.model / "1" / "certificate.json").read_text())
     labels = len(certificate["labels"])
-    found: dict[tuple[str, str], list[LoadResult]] = {}
+    found: dict[tuple[str, str], list[LoadReport]] = {}
     cpu_ms: dict[tuple[str, str], list[float]] = {}
     with ExitStack() as stack:
         ready = {
@@ -118,8 +142,7 @@ def main() -> None:
                     before_s = _cpu_s(ready[name])
                     result = CASES[case](ready[name], arguments.model, labels, arguments.seconds)
                     found.setdefault((case, name), []).append(result)
-                    # As many calls a second in the warm-up as after it.
-                    calls = len(result.latencies_ms) * (1 + WARM_UP_S / result.elapsed_s)
+                    calls = max(1, len(result.calls))
                     cpu_ms.setdefault((case, name), []).append((_cpu_s(ready[name]) - before_s) / calls * 1e3)
     _print(cases, list(trees), found, cpu_ms)
 
@@ -136,7 +159,7 @@ def _cpu_s(ready: dict[str, Any]) -> float:
 def _print(
     cases: list[str],
     names: list[str],
-    found: dict[tuple[str, str], list[LoadResult]],
+    found: dict[tuple[str, str], list[LoadReport]],
     cpu_ms: dict[tuple[str, str], list[float]],
 ) -> None:
     first = names[0]
