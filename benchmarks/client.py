@@ -3,9 +3,10 @@
 One run over one `./ganvas serve` with a key that has both quotas (never reached), over one Triton, taking turns in
 every round:
 
-    tritonclient   Triton's own port, as tritonclient's documentation has it: inputs from NumPy, image as NumPy
-    direct         Sampler.direct at Triton's own port
-    gateway        Sampler at the gateway, with the key
+    tritonclient             Triton's own port, as its documentation has it: inputs from NumPy, image as NumPy
+    Sampler.direct           Triton's own port
+    tritonclient, gateway    the gateway, with the key: what the gateway costs
+    Sampler                  the gateway, with the key
 
 One raw image: one caller, call by call in turn. 32 callers: asyncio, each client for itself. 10,000 images in one call
 of Sampler, against the best that serialized 16-image requests reach at Triton's own port.
@@ -32,14 +33,18 @@ from clients.bench.gateway import QUOTA, add_key
 from clients.bench.load import closed_loop, direct_target
 from clients.local_server import LocalServer, local_server
 from ganvas_client import AsyncSampler, ModelInfo, Sampler
+from ganvas_core.interface import Arrays
 
 CALLERS = 32
 MANY = 10_000
 BATCH = 16
 IN_FLIGHT = (4, 8)
-NUM_CALLS = 400
+NUM_CALLS = 150
 """Of each client, one after another, in a round."""
-WARM_UP_S = 0.5
+WARM_UP_S = 0.3
+WARM_UP_CALLS = 20
+
+BARE, DIRECT, THROUGH, GATEWAY = "tritonclient", "Sampler.direct", "tritonclient, gateway", "Sampler"
 
 Figures = dict[str, list[float]]
 """One a round, by name."""
@@ -54,7 +59,7 @@ class Inputs:
 
     def of(self, seed: int) -> dict[str, Any]:
         """The arguments of infer."""
-        arrays = {"seed": np.array([[seed]], np.uint64), "truncation": np.ones((1, 1), np.float32)}
+        arrays: Arrays = {"seed": np.array([[seed]], np.uint64), "truncation": np.ones((1, 1), np.float32)}
         if self._num_labels:
             arrays["label"] = np.array([[seed % self._num_labels]], np.int64)
         inputs = []
@@ -66,20 +71,22 @@ class Inputs:
 
 
 def one_image(server: LocalServer, key: str, info: ModelInfo) -> Figures:
-    """p50 in ms of one caller of each client, in turn call by call; the images are compared."""
-    inputs = Inputs(info)
+    """Milliseconds of every call of one caller of each client, in turn call by call; the images are compared."""
+    inputs, headers = Inputs(info), {"authorization": f"Bearer {key}"}
     with (
         triton.InferenceServerClient(server.triton_grpc) as bare,
+        triton.InferenceServerClient(server.service) as through,
         Sampler.direct(server.triton_grpc) as direct,
         Sampler(server.service, api_key=key) as gateway,
     ):
         clients: dict[str, Callable[[int], Any]] = {
-            "tritonclient": lambda seed: bare.infer(**inputs.of(seed)).as_numpy("image"),
-            "direct": lambda seed: direct.sample(info.name, seed).array,
-            "gateway": lambda seed: gateway.sample(info.name, seed).array,
+            BARE: lambda seed: bare.infer(**inputs.of(seed)).as_numpy("image"),
+            DIRECT: lambda seed: direct.sample(info.name, seed).array,
+            THROUGH: lambda seed: through.infer(**inputs.of(seed), headers=headers).as_numpy("image"),
+            GATEWAY: lambda seed: gateway.sample(info.name, seed).array,
         }
         times_ms: Figures = {name: [] for name in clients}
-        for seed in range(-50, NUM_CALLS):
+        for seed in range(-WARM_UP_CALLS, NUM_CALLS):
             images = []
             for name, call in clients.items():
                 begin = time.perf_counter()
@@ -92,26 +99,12 @@ def one_image(server: LocalServer, key: str, info: ModelInfo) -> Figures:
 
 def many_callers(server: LocalServer, key: str, info: ModelInfo, seconds: float) -> dict[str, float]:
     """Requests of one image a second, of CALLERS callers in one event loop, by client."""
-    inputs = Inputs(info)
-
-    async def load(call: Callable[[int], Awaitable[Any]]) -> float:
-        start_s = time.perf_counter() + WARM_UP_S
-        num_done = 0
-
-        async def caller(number: int) -> None:
-            nonlocal num_done
-            seed = number * 1_000_000
-            while (begin_s := time.perf_counter()) < start_s + seconds:
-                await call(seed)
-                num_done += begin_s >= start_s
-                seed += 1
-
-        await asyncio.gather(*(caller(number) for number in range(CALLERS)))
-        return num_done / (time.perf_counter() - start_s)
+    inputs, headers = Inputs(info), {"authorization": f"Bearer {key}"}
 
     async def measure() -> dict[str, float]:
         async with (
             triton_aio.InferenceServerClient(server.triton_grpc) as bare,
+            triton_aio.InferenceServerClient(server.service) as through,
             AsyncSampler.direct(server.triton_grpc) as direct,
             AsyncSampler(server.service, api_key=key) as gateway,
         ):
@@ -119,22 +112,42 @@ def many_callers(server: LocalServer, key: str, info: ModelInfo, seconds: float)
             async def bare_call(seed: int) -> Any:
                 return (await bare.infer(**inputs.of(seed))).as_numpy("image")
 
+            async def through_call(seed: int) -> Any:
+                return (await through.infer(**inputs.of(seed), headers=headers)).as_numpy("image")
+
             return {
-                "tritonclient": await load(bare_call),
-                "direct": await load(lambda seed: direct.sample(info.name, seed)),
-                "gateway": await load(lambda seed: gateway.sample(info.name, seed)),
+                BARE: await _load(bare_call, seconds),
+                DIRECT: await _load(lambda seed: direct.sample(info.name, seed), seconds),
+                THROUGH: await _load(through_call, seconds),
+                GATEWAY: await _load(lambda seed: gateway.sample(info.name, seed), seconds),
             }
 
     return asyncio.run(measure())
 
 
+async def _load(call: Callable[[int], Awaitable[Any]], seconds: float) -> float:
+    """Calls a second of CALLERS callers, each with one at a time."""
+    start_s = time.perf_counter() + WARM_UP_S
+    num_done = 0
+
+    async def caller(seed: int) -> None:
+        nonlocal num_done
+        while (begin_s := time.perf_counter()) < start_s + seconds:
+            await call(seed)
+            num_done += begin_s >= start_s
+            seed += 1
+
+    await asyncio.gather(*(caller(number * 1_000_000) for number in range(CALLERS)))
+    return num_done / (time.perf_counter() - start_s)
+
+
 def one_large_call(server: LocalServer, key: str, info: ModelInfo, seconds: float) -> dict[str, float]:
     """Images a second: of MANY in one call, and the best of Triton's own port."""
     target = direct_target(server.triton_grpc, info.name, batch_size=BATCH, num_labels=len(info.labels))
-    rates = {"tritonclient": max(_best(target, concurrency, seconds) for concurrency in IN_FLIGHT)}
+    rates = {BARE: max(_best(target, concurrency, seconds) for concurrency in IN_FLIGHT)}
     for name, sampler in {
-        "direct": Sampler.direct(server.triton_grpc),
-        "gateway": Sampler(server.service, api_key=key),
+        DIRECT: Sampler.direct(server.triton_grpc),
+        GATEWAY: Sampler(server.service, api_key=key),
     }.items():
         with sampler:
             sampler.sample(info.name, range(BATCH))
@@ -148,7 +161,7 @@ def _best(target: Any, concurrency: int, seconds: float) -> float:
     return closed_loop(target, concurrency=concurrency, seconds=seconds, warmup_s=WARM_UP_S).images_per_s
 
 
-def main(repository: str, model: str, rounds: str = "5", seconds: str = "2") -> None:
+def main(repository: str, model: str, rounds: str = "12", seconds: str = "0.7") -> None:
     console = Console()
     p50_ms: Figures = {}
     requests: Figures = {}
@@ -168,7 +181,7 @@ def main(repository: str, model: str, rounds: str = "5", seconds: str = "2") -> 
                 ):
                     for name, rate in found.items():
                         figures.setdefault(name, []).append(rate)
-                console.print(f"round {number + 1} of {rounds}")
+                console.print(f"round {number + 1} of {rounds}", end="\r")
     console.print(_table("one raw image, p50 ms", p50_ms, lambda ours, bare: ours - bare, "added ms"))
     console.print(_table(f"{CALLERS} callers, requests/s", requests, lambda ours, bare: ours / bare, "ratio"))
     console.print(_table(f"{MANY} in one call, images/s", images, lambda ours, bare: ours / bare, "ratio"))
@@ -178,7 +191,7 @@ def _table(title: str, figures: Figures, compare: Callable[[float, float], float
     """Medians over the rounds; the comparison is made within each round."""
     table = Table(title, "median", f"{what}: median", "worst", "best")
     for name, values in figures.items():
-        compared = sorted(compare(*pair) for pair in zip(values, figures["tritonclient"], strict=True))
+        compared = sorted(compare(*pair) for pair in zip(values, figures[BARE], strict=True))
         if what == "added ms":
             compared.reverse()
         table.add_row(
