@@ -134,5 +134,5 @@ def test_seed_outside_64_bits_is_rejected(seed: int) -> None:
 
 
 def test_unknown_data_type_has_no_kserve_name() -> None:
-    with pytest.raises(StopIteration):
+    with pytest.raises(KeyError):
         kserve_datatype(np.dtype(np.float64))
