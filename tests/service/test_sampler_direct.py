@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -160,6 +161,37 @@ def test_busy_or_restarting_triton_is_waited_for(asked: Ask, triton: Gateway, ad
     triton.triton = [Failure(), Failure(), Failure()]
     assert [image.seed for image in asked(address, "sample", "m", range(10))] == list(range(10))
     assert len(triton.infers) == 6
+
+
+@pytest.mark.parametrize("method", ["sample", "sample_stream"])
+def test_version_that_was_retired_is_left_for_the_one_that_is_there(triton: Gateway, address: str, method: str) -> None:
+    with Sampler.direct(address) as sampler:
+        assert sampler.sample("m", 1).info.version == "3"
+        triton.versions = ("2",)
+        images = list(getattr(sampler, method)("m", range(10), labels="b", timeout_s=5))
+        assert [(image.seed, image.label, image.info.version) for image in images] == [(i, 1, "2") for i in range(10)]
+    assert triton.lookups == 2
+
+
+def test_version_that_was_retired_is_left_by_asyncio_too(triton: Gateway, address: str) -> None:
+    async def work() -> None:
+        async with AsyncSampler.direct(address) as sampler:
+            await sampler.sample("m", 1)
+            triton.versions = ("2",)
+            assert (await sampler.sample("m", 1, labels="b", timeout_s=5)).info.version == "2"
+            triton.versions = ("3",)
+            found = [image.info.version async for image in sampler.sample_stream("m", range(10), timeout_s=5)]
+            assert found == ["3"] * 10
+
+    asyncio.run(work())
+
+
+def test_version_that_is_named_is_waited_for(triton: Gateway, address: str) -> None:
+    with Sampler.direct(address) as sampler:
+        sampler.sample("m", 1, version=3)
+        triton.versions = ("2",)
+        with pytest.raises(UnavailableError, match="not at ready state"):
+            sampler.sample("m", 1, version=3, timeout_s=0.3)
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL])

@@ -107,6 +107,8 @@ class Gateway(Scripted):
         return kserve.RepositoryIndexResponse(models=models)
 
     def _ModelInfer(self, request: kserve.ModelInferRequest, context: Any) -> kserve.ModelInferResponse:
+        if request.model_version not in self.versions:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "Request for unknown model: 'm' version 3 is not at ready state")
         number = len(self.infers)
         self.infers.append(request)
         failure = self.triton[number] if number < len(self.triton) else None

@@ -201,7 +201,9 @@ class AsyncSampler(Client):
                     result: T = direct.result(await self._replies(direct, running, call))
                     return result
                 except NotDirectError:
-                    pass
+                    if not self._has_service:
+                        again: T = await self._call(running.again())
+                        return again
             if (parts := running.in_parts()) is not None:
                 images = []
                 async for image in self._from_service(running, parts):
@@ -260,6 +262,10 @@ class AsyncSampler(Client):
                     progress.finish()
                     return
                 except NotDirectError:
+                    if not self._has_service:
+                        async for image in self._stream(running.again()):
+                            yield image
+                        return
                     progress.resume()
             async for image in self._from_service(running, progress):
                 yield image

@@ -272,6 +272,8 @@ def fill_labels(call: UnaryCall[Any] | StreamCall, info: ModelInfo) -> None:
     Raises:
         InvalidArgumentError: the model has no label of that name.
     """
+    if call.named_labels:
+        del call.request.labels[:]  # of an earlier attempt
     for label in call.named_labels:
         if isinstance(label, str) and label not in info.labels:
             names = ", ".join(info.labels[:20]) or "none: it is unconditional"

@@ -246,7 +246,9 @@ class Sampler(Client):
                     result: T = direct.result(self._replies(direct, running, call))
                     return result
                 except NotDirectError:
-                    pass
+                    if not self._has_service:
+                        again: T = self._call(running.again())
+                        return again
             if (parts := running.in_parts()) is not None:
                 images = []
                 for image in self._from_service(running, parts):
@@ -298,6 +300,9 @@ class Sampler(Client):
                         yield from progress.take_images(direct.images(*span, reply))
                     return progress.finish()
                 except NotDirectError:
+                    if not self._has_service:
+                        yield from self._stream(running.again())
+                        return None
                     progress.resume()
             yield from self._from_service(running, progress)
 

@@ -20,7 +20,7 @@ from ganvas_client.addresses import Addresses, shown, target_of
 from ganvas_client.attempts import REQUEST_ID, Attempts, Connection
 from ganvas_client.calls import StreamCall, UnaryCall
 from ganvas_client.direct import DirectCall, KnownModel, KnownModels, NotDirectError, can_go, is_final, refuse
-from ganvas_client.errors import CallCancelledError, InvalidArgumentError
+from ganvas_client.errors import CallCancelledError, InvalidArgumentError, nobody_there
 from ganvas_client.results import Image, Images, ModelInfo, Timing
 from ganvas_client.streams import Progress, num_images
 from ganvas_core.names import DEFAULT_ADDRESS, DEFAULT_TRITON, MAX_MESSAGE_BYTES, Role
@@ -190,6 +190,8 @@ class Running:
         self._client = client
         self._goes_direct = client._direct and can_go(call)
         self._model: KnownModel | None = None
+        self._may_be_stale = False
+        """Whether the version is the default as an earlier call knew it, and nothing has come of it yet."""
         self._role: Role | None = None if client._has_service else triton.role_of(call)
         self._started_s = time.perf_counter()
         self._options = {"metadata": metadata, "wait_for_ready": client._wait_for_ready}
@@ -212,6 +214,7 @@ class Running:
             return None
         self._model = client._models.get(call.request, self._role)
         if self._model is not None:
+            self._may_be_stale = not call.request.version
             return None
         return dataclasses.replace(calls.lookup(call), timeout_s=self.attempts.remaining_s(), role=self._role)
 
@@ -275,7 +278,8 @@ class Running:
         """How long to wait before something is asked of Triton again.
 
         Raises:
-            NotDirectError: the service is to answer instead.
+            NotDirectError: the service is to answer instead; or, without one, the call is to be made again, since the
+                version that it was sent to may be gone.
             GanvasError: there is no further attempt.
         """
         if ask.once:
@@ -285,13 +289,20 @@ class Running:
         if not self._client._has_service:
             if self._model is not None:
                 self._client._models.forget(self._call.request, self._role)
+            if self._may_be_stale and not nobody_there(error):
+                raise NotDirectError from None
             return self.attempts.wait_s(error)
         self._client._models.forget(self._call.request)
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             self._client._direct = False
         raise NotDirectError from None
 
+    def again(self) -> Any:
+        """The call, to be made again in the time that is left."""
+        return dataclasses.replace(self._call, timeout_s=self.attempts.remaining_s())
+
     def answered(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
         """Note that a reply came; gives the request id, the service's if it says one in its metadata."""
         self.attempts.answered()
+        self._may_be_stale = False
         return next((str(value) for key, value in metadata or () if key == REQUEST_ID), self.request_id)

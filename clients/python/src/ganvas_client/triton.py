@@ -107,7 +107,8 @@ def one_model(request: Any, role: Role, address: str) -> Lookup[ModelInfo]:
     wanted = [found for found in ready if version in ("", found) or int(version) == int(found)]
     if not wanted:
         raise FailedPreconditionError(
-            f"the configuration that Triton has of {name} does not describe version {version or 'any that is ready'} "
+            f"the configuration that Triton has of {name} does not describe "
+            f"{f'version {version}' if version else 'what is ready, version ' + ', '.join(metadata.versions)} "
             f"(it describes {', '.join(sorted(described, key=int))}). Start Triton again, or ask the sampling service."
         )
     chosen = next((found for found in reversed(wanted) if digest in ("", described[found].digest)), None)
