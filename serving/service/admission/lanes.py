@@ -206,11 +206,13 @@ class Lane:
             sent_s: when it was sent; None if it failed, which says nothing of how long images take.
         """
         now_s = self._clock()
+        in_flight = self.in_flight
         self.in_flight -= count
         self._bulk_in_flight -= count if work.bulk else 0
         if sent_s is not None:
-            # Cap the measurement, so that one stall does not look like a slow model.
-            busy_s = min(now_s - max(sent_s, self._finished_s), MAX_SLOWDOWN * count * self.image_s)
+            # Cap the measurement, so that one stall does not look like a slow model. By all that was in Triton: small
+            # calls go together and finish at the same moment, and the first of them has the time of all.
+            busy_s = min(now_s - max(sent_s, self._finished_s), MAX_SLOWDOWN * in_flight * self.image_s)
             kept = 0.5 ** (busy_s / HALF_LIFE_S)
             self._busy_s = self._busy_s * kept + busy_s
             self._done, self._num_done = self._done * kept + count, self._num_done * kept + 1

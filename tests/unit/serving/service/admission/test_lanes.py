@@ -294,3 +294,15 @@ def test_everything_let_in_is_done_once_within_the_bounds(
             assert images == list(range(work.count))
             assert work in triton.done_s
     assert triton.lane.waiting == sum(work.backlog for work in triton.failed)
+
+
+def test_calls_that_finish_at_the_same_moment_are_measured_as_the_one_request_they_were() -> None:
+    triton = Triton()
+    for _ in range(50):
+        works = [triton.call(f"caller {number}", 1) for number in range(BATCH)]
+        triton.now_s += BATCH * IMAGE_S
+        for work in works:
+            _, count, sent_s = triton.batches.popleft()
+            triton.lane.finish(work, count, sent_s=sent_s)
+            triton.lane.close(work)
+    assert triton.lane.image_s == pytest.approx(IMAGE_S, rel=0.01)
