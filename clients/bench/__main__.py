@@ -31,6 +31,8 @@ from ganvas_core.cli import UsageError, changed_options, run_verbs
 from ganvas_core.names import FP32_FILE
 
 WIDTH_WITHOUT_TERMINAL = 140
+NUM_PARITY_SEEDS = 8
+"""Of networks of random weights, so that their proof does not take longer than their measurement."""
 
 console = Console()
 if not console.is_terminal:
@@ -93,6 +95,7 @@ def _export_and_serve(options: BenchOptions, network: Network, progress: Progres
         repository, checkpoint = Path(scratch) / "model_repository", Path(scratch) / "checkpoint"
         progress(0, 1, f"exporting {network.name}")
         arguments = ["--threads", str(options.threads), "--instances", str(options.instances), "--precision", "fp32"]
+        arguments += ["--num-parity-seeds", str(NUM_PARITY_SEEDS)]
         export_version(network, repository, checkpoint=checkpoint, arguments=arguments)
         return _serve(options, repository, network.name, checkpoint, progress)
 
