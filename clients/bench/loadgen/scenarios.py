@@ -57,7 +57,7 @@ FIGURES: dict[Scenario, tuple[_Figure, ...]] = {
     "SingleStream": (_latency(50), _latency(90)),
     "MultiStream": (_latency(50), _latency(99)),
     "Offline": (_RATE,),
-    "Server": (_latency(50), _latency(99)),
+    "Server": (_latency(50), _latency(90), _latency(99)),
 }
 
 

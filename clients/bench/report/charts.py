@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from clients.bench.plan import Load
 from clients.bench.result import Row, SubjectResult
@@ -53,19 +54,23 @@ MAX_DISTRIBUTIONS = 5
 
 def curve_chart(subject: SubjectResult) -> Markup | None:
     """Latency against throughput: a point for each concurrency, and one for each rate; None without any."""
-    kinds = (("closed", "closed loop, by callers"), ("open", "open loop, by Poisson rate"))
+    titles = {"closed": "closed loop, by callers", "open": "open loop, by Poisson rate"}
+    there = {row.load.kind for row in subject.rows if row.is_complete}
+    kinds = [kind for kind in titles if kind in there]
+    if not kinds:
+        return None
     with rc_context(STYLE):
         figure = Figure(figsize=(9.5, 3.8), layout="constrained")
         drawn: dict[str, Line2D] = {}
-        for axes, (kind, title) in zip(figure.subplots(1, 2), kinds, strict=True):
+        for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
             drawn |= _curves(axes, subject, kind)
             _mark_bare(axes, subject)
-            axes.set_title(title)
+            axes.set_title(titles[kind])
             axes.set_xlabel("images/s")
             axes.set_ylabel("ms")
-            axes.set_yscale("log")
+            _logarithmic(axes, "y")
         figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4)
-        return _svg(figure, f"curves-{subject.model}") if drawn else None
+        return _svg(figure, f"curves-{subject.model}")
 
 
 def _curves(axes: Axes, subject: SubjectResult, kind: str) -> dict[str, Line2D]:
@@ -117,7 +122,7 @@ def distribution_charts(subject: SubjectResult) -> list[Markup]:
             _histogram(left, quantiles, color, row.load)
             right.plot(quantiles, np.arange(101), color=color, linewidth=1.2, label=row.load.key)
         for axes, label in ((left, "share of calls by ms of latency (log)"), (right, "% of calls within")):
-            axes.set_xscale("log")
+            _logarithmic(axes, "x")
             axes.set_xlabel("ms")
             axes.set_title(label)
         left.set_yticks([])
@@ -166,12 +171,20 @@ def cost_chart(subjects: Sequence[SubjectResult]) -> Markup | None:
             axes.plot(*zip(*sorted(pairs), strict=True), "o-", color=color, label=f"{name}, one image, p50")
         ends = [min(x for pairs in points.values() for x, _ in pairs), max(x for p in points.values() for x, _ in p)]
         axes.plot(ends, ends, ":", color="#8a9099", label="bare ONNX Runtime")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        _logarithmic(axes, "x")
+        _logarithmic(axes, "y")
         axes.set_xlabel("ms of computing an image")
         axes.set_ylabel("ms of getting it")
         axes.legend(loc="upper left")
         return _svg(figure, "cost")
+
+
+def _logarithmic(axes: Axes, which: str) -> None:
+    """A logarithmic axis whose labels are plain numbers."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    getattr(axes, f"set_{which}scale")("log")
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
 
 
 def _svg(figure: Figure, name: str) -> Markup:
