@@ -22,7 +22,7 @@ def test_report_of_a_model_says_where_the_time_goes(model_repository: Path, tmp_
     assert done.returncode == 0, done.stderr
     path = next(tmp_path.glob("tiny-gan-*.json"))
     json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert path.with_suffix(".html").read_text().count("<svg") >= 1
+    assert path.with_suffix(".html").read_text().count("<svg") == 1  # distributions; a curve needs two points
     (subject,) = read_result(path).subjects
     rows = {row.load.target: row for row in subject.rows}
     assert set(rows) == {"direct", "service"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,7 +56,8 @@ MAX_DISTRIBUTIONS = 5
 def curve_chart(subject: SubjectResult) -> Markup | None:
     """Latency against throughput: a point for each concurrency, and one for each rate; None without any."""
     titles = {"closed": "closed loop, by callers", "open": "open loop, by Poisson rate"}
-    there = {row.load.kind for row in subject.rows if row.is_complete}
+    points = Counter((row.load.kind, row.load.target, row.load.images) for row in subject.rows if row.is_complete)
+    there = {kind for (kind, _, _), count in points.items() if count > 1}
     kinds = [kind for kind in titles if kind in there]
     if not kinds:
         return None
@@ -175,7 +177,7 @@ def cost_chart(subjects: Sequence[SubjectResult]) -> Markup | None:
         _logarithmic(axes, "y")
         axes.set_xlabel("ms of computing an image")
         axes.set_ylabel("ms of getting it")
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside lower center", ncols=3)
         return _svg(figure, "cost")
 
 

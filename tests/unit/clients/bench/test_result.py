@@ -24,6 +24,7 @@ from ganvas_core.cli import UsageError
 KEYS = {
     "onnxruntime, hot loop of 1": Load(key="onnxruntime, hot loop of 1", target="onnxruntime", kind="hot"),
     "direct, 64 callers of 1": Load(key="direct, 64 callers of 1", target="direct", kind="closed", concurrency=64),
+    "service, Poisson 20/s": Load(key="service, Poisson 20/s", target="service", kind="open", rate=20.0),
     "service, Poisson 50/s": Load(key="service, Poisson 50/s", target="service", kind="open", rate=50.0),
 }
 
