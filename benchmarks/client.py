@@ -23,6 +23,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
+import grpc.aio
 import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
@@ -30,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clients.bench.gateway import QUOTA, add_key
-from clients.bench.load import closed_loop, direct_target
+from clients.bench.targets.requests import direct_request
 from clients.local_server import LocalServer, local_server
 from ganvas_client import AsyncSampler, ModelInfo, Sampler
 from ganvas_core.interface import Arrays
@@ -125,8 +127,8 @@ def many_callers(server: LocalServer, key: str, info: ModelInfo, seconds: float)
     return asyncio.run(measure())
 
 
-async def _load(call: Callable[[int], Awaitable[Any]], seconds: float) -> float:
-    """Calls a second of CALLERS callers, each with one at a time."""
+async def _load(call: Callable[[int], Awaitable[Any]], seconds: float, *, callers: int = CALLERS) -> float:
+    """Calls a second of so many callers, each with one at a time."""
     start_s = time.perf_counter() + WARM_UP_S
     num_done = 0
 
@@ -137,14 +139,13 @@ async def _load(call: Callable[[int], Awaitable[Any]], seconds: float) -> float:
             num_done += begin_s >= start_s
             seed += 1
 
-    await asyncio.gather(*(caller(number * 1_000_000) for number in range(CALLERS)))
+    await asyncio.gather(*(caller(number * 1_000_000) for number in range(callers)))
     return num_done / (time.perf_counter() - start_s)
 
 
 def one_large_call(server: LocalServer, key: str, info: ModelInfo, seconds: float) -> dict[str, float]:
     """Images a second: of MANY in one call, and the best of Triton's own port."""
-    target = direct_target(server.triton_grpc, info.name, batch_size=BATCH, num_labels=len(info.labels))
-    rates = {BARE: max(_best(target, concurrency, seconds) for concurrency in IN_FLIGHT)}
+    rates = {BARE: max(asyncio.run(_serialized(server, info, callers, seconds)) for callers in IN_FLIGHT)}
     for name, sampler in {
         DIRECT: Sampler.direct(server.triton_grpc),
         GATEWAY: Sampler(server.service, api_key=key),
@@ -157,8 +158,19 @@ def one_large_call(server: LocalServer, key: str, info: ModelInfo, seconds: floa
     return rates
 
 
-def _best(target: Any, concurrency: int, seconds: float) -> float:
-    return closed_loop(target, concurrency=concurrency, seconds=seconds, warmup_s=WARM_UP_S).images_per_s
+async def _serialized(server: LocalServer, info: ModelInfo, callers: int, seconds: float) -> float:
+    """Images a second of requests of BATCH images that were made beforehand, and of which no reply is read."""
+    num_labels = len(info.labels)
+    requests = []
+    for first in range(0, 64 * BATCH, BATCH):
+        seeds = range(first, first + BATCH)
+        labels = [seed % num_labels for seed in seeds] if num_labels else None
+        requests.append(direct_request(info.name, seeds, labels=labels))
+    async with grpc.aio.insecure_channel(server.triton_grpc) as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer", request_serializer=None, response_deserializer=None
+        )
+        return BATCH * await _load(lambda seed: infer(requests[seed % len(requests)]), seconds, callers=callers)
 
 
 def main(repository: str, model: str, rounds: str = "12", seconds: str = "0.7") -> None:
