@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import numpy as np
@@ -52,6 +53,14 @@ def test_raw_images_of_any_count_come_from_triton(
     sizes = sorted(infer.inputs[0].shape[0] for infer in gateway.infers)
     assert sizes == [*([count % BATCH_SIZE] if count % BATCH_SIZE else []), *[BATCH_SIZE] * (count // BATCH_SIZE)]
     assert {(infer.model_name, infer.model_version) for infer in gateway.infers} == {("m", "3")}
+
+
+@pytest.mark.parametrize("seeds", [range(5, 15), [7, 2**64 - 1, 3], 8])
+def test_image_without_a_label_has_that_of_its_seed(asked: Ask, gateway: Gateway, address: str, seeds: Any) -> None:
+    images = asked(address, "sample", "m", seeds)
+    assert [image.label for image in images] == [image.seed % 3 for image in images]
+    sent = [np.frombuffer(infer.raw_input_contents[2], np.int64).tolist() for infer in gateway.infers]
+    assert sorted(label for batch in sent for label in batch) == sorted(image.label for image in images)
 
 
 def test_decode_and_encode_go_to_the_models_of_their_roles(gateway: Gateway, address: str) -> None:

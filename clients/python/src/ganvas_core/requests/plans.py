@@ -108,12 +108,14 @@ class SamplePlan(ImagePlan[M]):
         seeds: list[int] = self.seeds[start:stop].tolist()
         return seeds
 
+    def _labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
+        """As given, else each seed's own."""
+        if self.labels is None and self.model.labels:
+            return (self.seeds[start:stop] % np.uint64(len(self.model.labels))).astype(np.int64)
+        return super()._labels(start, stop)
+
     def inputs(self, start: int, stop: int) -> Arrays:
-        seeds = self.seeds[start:stop]
-        labels = self._labels(start, stop)
-        if labels is None and self.model.labels:  # each seed's own
-            labels = (seeds % np.uint64(len(self.model.labels))).astype(np.int64)
-        return sample_inputs(seeds, self.truncation, labels)
+        return sample_inputs(self.seeds[start:stop], self.truncation, self._labels(start, stop))
 
     def seed_of(self, index: int) -> int:
         return self.seeds.at(index) if isinstance(self.seeds, SeedSpan) else int(self.seeds[index])
