@@ -18,6 +18,8 @@ __all__ = ["PERCENTS", "Measurement", "judge", "percentile_text"]
 PERCENTS = (50.0, 90.0, 99.0, 99.9)
 BUSY = 0.8
 """Of a core: a generator's process that takes more is itself what is measured."""
+SHORT = 0.2
+"""Of the time of a closed loop of many callers: calls that take more are cut off at both ends."""
 LATE_SHARE = 0.1
 LATE_MS = 1.0
 NUM_BINS = 60
@@ -69,6 +71,9 @@ def judge(report: LoadReport) -> Measurement:
         samples = samples[steady.num_dropped :]
         if not steady.is_steady and len(samples) >= 100:
             warnings.append(f"not steady: {steady.reason}; let it run longer")
+    if len(samples) and job.kind == "closed" and job.concurrency > 1 and np.median(samples) > SHORT * job.seconds * 1e3:
+        took_s = float(np.median(samples)) / 1e3
+        warnings.append(f"too short: a call takes {took_s:.2g} s of the {job.seconds:g} s; --seconds takes more")
     late_p99_ms = float(np.percentile([call.late_ms for call in report.counted] or [0.0], 99))
     percentiles = [percentile(samples, percent) for percent in PERCENTS] if len(samples) else []
     warnings += _generator(report, late_p99_ms, percentiles)

@@ -79,3 +79,10 @@ def test_calls_outside_of_the_seconds_that_count_are_left_out(kind: str) -> None
     outside = [Call(-3.0, 900.0, "OK"), Call(30.0, 900.0, "OK")]
     found = judge(report(calls(500) + outside, kind=kind))
     assert found.percentile(99.9).value < 10
+
+
+def test_a_closed_loop_that_is_short_beside_its_calls_is_said() -> None:
+    job = LoadJob(target=TARGET, kind="closed", concurrency=64, seconds=10.0)
+    long = [Call(i / 10, 3000.0, "OK") for i in range(60)]
+    warnings = judge(LoadReport(job=job, start_s=0.0, calls=long)).warnings
+    assert "too short: a call takes 3 s of the 10 s; --seconds takes more" in warnings
