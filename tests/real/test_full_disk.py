@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.support.serve import Serve, images, running_serve, wait_gone
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 SIZE_KIB = 512
+END_S = 120.0
 
 
 @pytest.fixture
@@ -57,14 +59,17 @@ def test_full_disk_under_the_log_folder_costs_log_lines_and_nothing_else(
     model_repository: Path, tmp_path: Path, small_disk: Path
 ) -> None:
     logs = small_disk / "logs"
-    with running_serve(model_repository, tmp_path, f"--log-dir={logs}") as serve:
+    with running_serve(model_repository, tmp_path, f"--log-dir={logs}", "--log-level=debug") as serve:
         before = images(serve)
         filler = fill(small_disk)
+        end = time.monotonic() + END_S
         while lost_lines(serve) == 0:
+            assert time.monotonic() < end
             assert images(serve) == before
         # With room again, the log goes on and says what is missing.
         filler.unlink()
         while "lines of this log were dropped" not in (logs / "service.log").read_text(encoding="utf-8"):
+            assert time.monotonic() < end
             assert images(serve) == before
         processes = serve.processes()
         os.kill(serve.process.pid, signal.SIGTERM)
