@@ -30,7 +30,7 @@ ADMIN_SOCKET = "admin.sock"
 BOOTSTRAP = "envoy.json"
 HEAP_CHECK_S = 0.25
 RELEASED_BYTES = 32 * 2**20
-"""Of free memory, given back to the system each second."""
+"""Of free memory, given back to the system each second; what was wanted in the last minutes is kept."""
 ACCOUNT_FROM_POWER_OF_TWO = 20
 """Streams that hold a MiB or more are the ones that are reset when memory runs short."""
 ACTIONS = {

@@ -16,13 +16,25 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from ganvas_client import Sampler
-from tests.support.otlp import CollectedSpan, running_collector
+from tests.support.otlp import CollectedSpan, Collector, running_collector
 from tests.support.serve import running_serve, wait_gone
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 WAIT_S = 30.0
+ATTEMPTS = 4
 SERVICE = {"ganvas.v1.Sampler/Sample", "admission", "inference", "encode files"}
+
+
+def _whole_trace(collector: Collector, trace_id: str) -> dict[str, CollectedSpan]:
+    """The spans of a trace by service and name, once every part has sent its own; empty after WAIT_S."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        spans = {f"{span.service} {span.name}": span for span in collector.spans if span.trace_id == trace_id}
+        if all(any(word in name for name in spans) for word in ("gateway", "encode files", "triton")):
+            return spans
+        time.sleep(0.1)
+    return {}
 
 
 def test_one_trace_joins_client_gateway_service_and_triton(
@@ -36,20 +48,17 @@ def test_one_trace_joins_client_gateway_service_and_triton(
         running_serve(model_repository, tmp_path, f"--otlp-endpoint={collector.endpoint}") as serve,
         Sampler(serve.ready["service"]) as sampler,
     ):
-        sampler.sample("tiny-gan", range(4), format="png")
-        (client,) = of_client.get_finished_spans()
-        context = client.get_span_context()
-        assert context is not None
-        trace_id = f"{context.trace_id:032x}"
-
-        def arrived() -> dict[str, CollectedSpan]:
-            return {f"{span.service} {span.name}": span for span in collector.spans if span.trace_id == trace_id}
-
-        end = time.monotonic() + WAIT_S
-        while not all(any(word in name for name in arrived()) for word in ("gateway", "encode files", "triton")):
-            assert time.monotonic() < end, sorted(arrived())
-            time.sleep(0.1)
-        spans = arrived()
+        # Triton alone decides when its spans go out, and on a loaded machine some of them never do.
+        for _ in range(ATTEMPTS):
+            of_client.clear()
+            sampler.sample("tiny-gan", range(4), format="png")
+            (client,) = of_client.get_finished_spans()
+            context = client.get_span_context()
+            assert context is not None
+            if spans := _whole_trace(collector, f"{context.trace_id:032x}"):
+                break
+        else:
+            raise AssertionError(sorted({f"{span.service} {span.name}" for span in collector.spans}))
     of_service = {name.partition(" ")[2]: span for name, span in spans.items() if name.startswith("ganvas-service ")}
     assert set(of_service) == SERVICE
     gateway = [span for span in spans.values() if "gateway" in span.service]

@@ -22,7 +22,8 @@ __all__ = ["FuzzResult", "judge", "run_fuzz"]
 NUM_SENDERS = 8
 WARMUP = 500
 VICTIM_PAUSE_S = 0.2
-SETTLE_S = 20.0
+SETTLE_S = 420.0
+"""Envoy's allocator gives back what was not wanted for five minutes."""
 GROWTH, GROWTH_MIB = 0.15, 64.0
 MAX_LISTED = 12
 """Of one family and answer."""
