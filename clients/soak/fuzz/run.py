@@ -23,7 +23,7 @@ NUM_SENDERS = 8
 WARMUP = 500
 VICTIM_PAUSE_S = 0.2
 SETTLE_S = 420.0
-"""Envoy's allocator gives back what was not wanted for five minutes."""
+"""After connections have come and gone, Envoy gives memory back that was not wanted for five minutes."""
 GROWTH, GROWTH_MIB = 0.15, 64.0
 MAX_LISTED = 12
 """Of one family and answer."""
