@@ -22,8 +22,7 @@ __all__ = ["FuzzResult", "judge", "run_fuzz"]
 NUM_SENDERS = 8
 WARMUP = 500
 VICTIM_PAUSE_S = 0.2
-SETTLE_S = 420.0
-"""After connections have come and gone, Envoy gives memory back that was not wanted for five minutes."""
+SETTLE_S = 20.0
 GROWTH, GROWTH_MIB = 0.15, 64.0
 MAX_LISTED = 12
 """Of one family and answer."""
