@@ -1,12 +1,13 @@
 """ganvas-client against tritonclient: `python -m benchmarks.client REPOSITORY MODEL [ROUNDS [SECONDS]]`.
 
-One run over one `./ganvas serve` with a key that has both quotas (never reached), over one Triton, taking turns in
-every round:
+One run over one `./ganvas serve` with two keys, one with a rate quota and one with both quotas (never reached), over
+one Triton, taking turns in every round:
 
     tritonclient             Triton's own port, as its documentation has it: inputs from NumPy, image as NumPy
     Sampler.direct           Triton's own port
-    tritonclient, gateway    the gateway, with the key: what the gateway costs
-    Sampler                  the gateway, with the key
+    tritonclient, gateway    the gateway, with the first key: what the gateway costs
+    Sampler                  the gateway, with the first key
+    Sampler, both quotas     the gateway, with the second key
 
 One raw image: one caller, call by call in turn. 32 callers: asyncio, each client for itself. 10,000 images in one call
 of Sampler, against the best that serialized 16-image requests reach at Triton's own port.
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,16 @@ WARM_UP_S = 0.3
 WARM_UP_CALLS = 20
 
 BARE, DIRECT, THROUGH, GATEWAY = "tritonclient", "Sampler.direct", "tritonclient, gateway", "Sampler"
+BOTH = "Sampler, both quotas"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """API keys."""
+
+    rate: str
+    both: str
+
 
 Figures = dict[str, list[float]]
 """One a round, by name."""
@@ -72,20 +84,22 @@ class Inputs:
         return {"model_name": self._name, "inputs": inputs, "outputs": [triton.InferRequestedOutput("image")]}
 
 
-def one_image(server: LocalServer, key: str, info: ModelInfo) -> Figures:
+def one_image(server: LocalServer, keys: Keys, info: ModelInfo) -> Figures:
     """Milliseconds of every call of one caller of each client, in turn call by call; the images are compared."""
-    inputs, headers = Inputs(info), {"authorization": f"Bearer {key}"}
+    inputs, headers = Inputs(info), {"authorization": f"Bearer {keys.rate}"}
     with (
         triton.InferenceServerClient(server.triton_grpc) as bare,
         triton.InferenceServerClient(server.service) as through,
         Sampler.direct(server.triton_grpc) as direct,
-        Sampler(server.service, api_key=key) as gateway,
+        Sampler(server.service, api_key=keys.rate) as gateway,
+        Sampler(server.service, api_key=keys.both) as counted,
     ):
         clients: dict[str, Callable[[int], Any]] = {
             BARE: lambda seed: bare.infer(**inputs.of(seed)).as_numpy("image"),
             DIRECT: lambda seed: direct.sample(info.name, seed).array,
             THROUGH: lambda seed: through.infer(**inputs.of(seed), headers=headers).as_numpy("image"),
             GATEWAY: lambda seed: gateway.sample(info.name, seed).array,
+            BOTH: lambda seed: counted.sample(info.name, seed).array,
         }
         times_ms: Figures = {name: [] for name in clients}
         for seed in range(-WARM_UP_CALLS, NUM_CALLS):
@@ -99,16 +113,17 @@ def one_image(server: LocalServer, key: str, info: ModelInfo) -> Figures:
     return times_ms
 
 
-def many_callers(server: LocalServer, key: str, info: ModelInfo, seconds: float) -> dict[str, float]:
+def many_callers(server: LocalServer, keys: Keys, info: ModelInfo, seconds: float) -> dict[str, float]:
     """Requests of one image a second, of CALLERS callers in one event loop, by client."""
-    inputs, headers = Inputs(info), {"authorization": f"Bearer {key}"}
+    inputs, headers = Inputs(info), {"authorization": f"Bearer {keys.rate}"}
 
     async def measure() -> dict[str, float]:
         async with (
             triton_aio.InferenceServerClient(server.triton_grpc) as bare,
             triton_aio.InferenceServerClient(server.service) as through,
             AsyncSampler.direct(server.triton_grpc) as direct,
-            AsyncSampler(server.service, api_key=key) as gateway,
+            AsyncSampler(server.service, api_key=keys.rate) as gateway,
+            AsyncSampler(server.service, api_key=keys.both) as counted,
         ):
 
             async def bare_call(seed: int) -> Any:
@@ -122,6 +137,7 @@ def many_callers(server: LocalServer, key: str, info: ModelInfo, seconds: float)
                 DIRECT: await _load(lambda seed: direct.sample(info.name, seed), seconds),
                 THROUGH: await _load(through_call, seconds),
                 GATEWAY: await _load(lambda seed: gateway.sample(info.name, seed), seconds),
+                BOTH: await _load(lambda seed: counted.sample(info.name, seed), seconds),
             }
 
     return asyncio.run(measure())
@@ -143,12 +159,13 @@ async def _load(call: Callable[[int], Awaitable[Any]], seconds: float, *, caller
     return num_done / (time.perf_counter() - start_s)
 
 
-def one_large_call(server: LocalServer, key: str, info: ModelInfo, seconds: float) -> dict[str, float]:
+def one_large_call(server: LocalServer, keys: Keys, info: ModelInfo, seconds: float) -> dict[str, float]:
     """Images a second: of MANY in one call, and the best of Triton's own port."""
     rates = {BARE: max(asyncio.run(_serialized(server, info, callers, seconds)) for callers in IN_FLIGHT)}
     for name, sampler in {
         DIRECT: Sampler.direct(server.triton_grpc),
-        GATEWAY: Sampler(server.service, api_key=key),
+        GATEWAY: Sampler(server.service, api_key=keys.rate),
+        BOTH: Sampler(server.service, api_key=keys.both),
     }.items():
         with sampler:
             sampler.sample(info.name, range(BATCH))
@@ -180,16 +197,19 @@ def main(repository: str, model: str, rounds: str = "12", seconds: str = "0.7") 
     images: Figures = {}
     with tempfile.TemporaryDirectory() as scratch:
         keys_file = Path(scratch) / "keys.json"
-        key = add_key(keys_file, "client", "--rate", QUOTA, "--concurrency", QUOTA)
+        keys = Keys(
+            rate=add_key(keys_file, "rate", "--rate", QUOTA),
+            both=add_key(keys_file, "both", "--rate", QUOTA, "--concurrency", QUOTA),
+        )
         with local_server(Path(repository), arguments=["--keys-file", str(keys_file)]) as server:
-            with Sampler(server.service, api_key=key) as sampler:
+            with Sampler(server.service, api_key=keys.rate) as sampler:
                 info = sampler.model(model)
             for number in range(int(rounds)):
-                for name, times_ms in one_image(server, key, info).items():
+                for name, times_ms in one_image(server, keys, info).items():
                     p50_ms.setdefault(name, []).append(statistics.median(times_ms))
                 for figures, found in (
-                    (requests, many_callers(server, key, info, float(seconds))),
-                    (images, one_large_call(server, key, info, float(seconds))),
+                    (requests, many_callers(server, keys, info, float(seconds))),
+                    (images, one_large_call(server, keys, info, float(seconds))),
                 ):
                     for name, rate in found.items():
                         figures.setdefault(name, []).append(rate)

@@ -100,7 +100,7 @@ def some(dataset: Dataset, num_images: int) -> Dataset:
 
 def without_prior(model: CheckpointModel) -> CheckpointModel:
     """The model as `./ganvas export --prior normal` has it."""
-    model._generator.prior = None
+    model._generator.prior = None  # type: ignore[assignment]
     return model
 
 
@@ -137,8 +137,9 @@ def draw(columns: list[Column], split: Split, features: str, out: Path) -> None:
         figure.figimage(samples[i], left, total_height - head - height, cmap="gray", vmin=0, vmax=255)
         figure.figimage(strips[i], left, foot, cmap="gray", vmin=0, vmax=255)
         figure.text(left / total_width, (foot - 8) / total_height, caption(column, features), fontsize=11.5, va="top")
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[:, :, :1].copy()  # all is grey
+    canvas.draw()  # type: ignore[no-untyped-call]
+    drawn = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    pixels = drawn[:, :, :1].copy()  # all is grey
     text = image_text("AI-generated samples and reconstructions of four generative models.", {"data": split.train.name})
     write_image(out, pixels, text)
 
@@ -151,7 +152,9 @@ def sample_sheet(model: CheckpointModel, num_classes: int) -> NDArray[np.uint8]:
 
 def reconstruction_strip(model: CheckpointModel, split: Split) -> NDArray[np.uint8]:
     """[H, W] uint8: held-out images, and below each its encode → decode; white for a model without an encoder."""
-    rows = torch.tensor([int((split.held_out.labels == label).nonzero()[0]) for label in range(NUM_COLUMNS)])
+    labels = split.held_out.labels
+    assert labels is not None
+    rows = torch.tensor([int(torch.nonzero(labels == label)[0]) for label in range(NUM_COLUMNS)])
     images = split.held_out.images[rows]
     if model.encodes is None:
         return np.full_like(sheet(torch.cat([images, images])), 255)

@@ -142,7 +142,7 @@ def _golden(model: Model, device: str) -> str:
         version = dataclasses.replace(entry, file_name=file)
         (images,) = _session(model, device, options, file=file).run(["image"], golden_inputs(version, "sample"))
         try:
-            outcome = compare_golden(version, images)
+            outcome: str = compare_golden(version, images)
         except GoldenMismatchError as error:
             outcome = f"not as certified: {error}"
         line = f"- {tier}, {file}: {outcome}"

@@ -40,14 +40,15 @@ from clients.bench.statistics import of_blocks, percentile
 from clients.bench.subject import Subject
 from clients.bench.targets import DIRECT_METHOD, Target
 
-CLOSED_MS, OPEN_MS = 50.0, 10.0
+CLOSED_MS, OPEN_MS, LOADGEN_MS = 100.0, 10.0, 2.0
 """Service times: of the closed loops, long beside what a call costs without a queue; of the queues, short, so that
-they are seen to fill and to empty many times."""
+they are seen to fill and to empty many times; of LoadGen's scenarios, so short that thousands arrive: the p99 of 400
+arrivals at half load lies anywhere from 3.2 to 6.2 service times."""
 CALLERS = (1, 4)
 LOADS = (0.5, 0.8, 0.95)
 BOUND, AGREEMENT = 0.05, 0.10
-CLOSED_S, OPEN_S = 25.0, 40.0
-"""The first gives 500 calls, of which p99 may be claimed."""
+CLOSED_S, OPEN_S, LOADGEN_S = 45.0, 40.0, 12.0
+"""The first gives 450 calls, of which p99 may be claimed."""
 IMAGE = bytes(64)
 
 
@@ -151,22 +152,20 @@ def _open(target: Target) -> bool:
 
 def _loadgen(target: Target) -> bool:
     subject = Subject(model="known", targets={"kserve": target})
-    options = BenchOptions(rounds=3, seconds=8.0)
+    options = BenchOptions(rounds=3, seconds=LOADGEN_S)
     result = SubjectResult(model="known", image=None)
-    pairs = measure_scenarios(subject, options, result, progress=lambda done, total, text: None)
+    measure_scenarios(subject, options, result, progress=lambda done, total, text: None)
     table = Table("scenario", "figure", "LoadGen", "ours", "ratio")
-    for pair in pairs:
+    for pair in result.scenarios:
         table.add_row(pair.scenario, pair.figure, f"{pair.loadgen:.2f}", f"{pair.own:.2f}", f"{pair.ratio:.3f}")
     Console(width=120).print(table)
-    # The p99 of 400 arrivals at half load lies anywhere from 32 to 62 ms: it is shown, and says nothing of either.
-    compared = [pair for pair in pairs if (pair.scenario, pair.figure) != ("Server", "p99 ms")]
-    return all(abs(pair.ratio - 1) <= AGREEMENT for pair in compared)
+    return all(abs(pair.ratio - 1) <= AGREEMENT for pair in result.scenarios)
 
 
 PARTS: dict[str, tuple[float, Callable[[Target], bool]]] = {
     "closed": (CLOSED_MS, _closed),
     "open": (OPEN_MS, _open),
-    "loadgen": (OPEN_MS, _loadgen),
+    "loadgen": (LOADGEN_MS, _loadgen),
 }
 
 

@@ -1,6 +1,6 @@
 """How near the samples of a run come to its training images, pixel by pixel, beside held-out images.
 
-    python -m benchmarks.novelty out/critters-gan/checkpoints/000040.000kimg --samples 300
+    python -m benchmarks.novelty out/critters-gan/checkpoints/000080.000kimg --samples 300
 
 Distances are exact: of all pixels of all training images, as the root of the mean squared difference in grey levels
 (0 to 255). It prints a table and writes the samples that come nearest, each above its training image, to novelty.png.

@@ -27,7 +27,7 @@ def open_checkpoint(folder: str, *, threads: int, mode: str) -> Callable[[dict[s
     model = load_model(Path(folder))
     low, high = model.info.image.range
     latent_shape = model.info.network.latent_shape
-    network = model.generator.eval()
+    network: Callable[..., Any] = model.generator.eval()
     if mode == "compiled":
         network = torch.compile(network, dynamic=False)
 
@@ -38,6 +38,7 @@ def open_checkpoint(folder: str, *, threads: int, mode: str) -> Callable[[dict[s
         latents = noise.truncated_latents(seeds, truncation, latent_shape, model.prior, labels)
         given = (torch.from_numpy(latents), *(() if labels is None else (torch.from_numpy(labels),)))
         pixels = (network(*given).clamp(low, high) - low) * (255 / (high - low))
-        return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        images: NDArray[np.uint8] = pixels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        return images
 
     return compute

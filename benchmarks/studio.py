@@ -20,6 +20,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -86,11 +87,7 @@ def http_rate(port: int, targets: list[Iterator[bytes]], seconds: float) -> floa
         start = time.perf_counter() + WARM_UP_S
         callers = []
         for own in targets:
-            _, caller = await loop.create_connection(
-                lambda own=own: Caller(own, start + seconds),
-                "127.0.0.1",
-                port,  # type: ignore[misc]
-            )
+            _, caller = await loop.create_connection(partial(Caller, own, start + seconds), "127.0.0.1", port)
             callers.append(caller)
         await asyncio.gather(*(caller.done for caller in callers))
         return sum(start <= at < start + seconds for caller in callers for at in caller.times) / seconds

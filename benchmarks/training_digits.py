@@ -58,7 +58,7 @@ def main() -> int:
     budget_s, bounds = BOUNDS[arguments.bounds]
     folder = Path(arguments.work) / f"{arguments.preset}-{arguments.bounds}"
     runs = []
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         run = train_and_evaluate(arguments, folder / str(seed), seed)
         runs.append(run)
         print(f"seed {seed}: {run['cpu_s']:.0f} s of processor time, {run['wall_s']:.0f} s;", shown(run["figures"]))
@@ -86,7 +86,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", help="preset or .toml file")
     parser.add_argument("bounds", choices=sorted(BOUNDS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0, help="to add seeds to those that ran before")
     parser.add_argument("--kimg", help="as of train")
     parser.add_argument("--set", action="append", default=[], help="as of train; repeatable")
     parser.add_argument("--work", default="out/training-digits", help="folder for the runs")

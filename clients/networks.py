@@ -26,6 +26,8 @@ class Network:
     num_labels: int
     latent_dim: int
     can_encode: bool = False
+    file: Path | None = None
+    """Where it was read from."""
 
 
 def _network(name: str, family: str, *, latent_dim: int, num_labels: int, size: int, channels: int) -> Network:
@@ -56,15 +58,29 @@ def network_of(path: Path) -> Network:
     """The network of a TOML file: a family and its [network] table.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: it cannot be read, or misses what every network has.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)["network"]
         num_labels, latent_dim = int(table["num_classes"]), int(table.get("latent_dim", 0))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UsageError(f"{path} is no file of a network: {error!r:.200}. See those in {SERIES_FOLDER}.") from None
-    return Network(name=path.stem, toml=text, num_labels=num_labels, latent_dim=latent_dim)
+    except OSError as error:
+        raise _no_network(path, f"{error.strerror}.") from None
+    except KeyError as error:
+        missing = "[network]" if error.args == ("network",) else "network.num_classes"
+        raise _no_network(path, f"{missing} is missing.") from None
+    except UnicodeDecodeError:
+        raise _no_network(path, "this is not text.") from None
+    except (ValueError, TypeError) as error:
+        raise _no_network(path, f"{error}.") from None
+    return Network(name=path.stem, toml=text, num_labels=num_labels, latent_dim=latent_dim, file=path)
+
+
+def _no_network(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"--network {path}: {why} It takes a TOML file with a family and its [network] table, such as those in "
+        f"{SERIES_FOLDER}."
+    )
 
 
 DCGAN64 = network_of(SERIES_FOLDER / "dcgan64.toml")
@@ -89,11 +105,17 @@ def export_version(
         arguments: more of `export`.
     Raises:
         UserError: a verb failed; the end of what it said is in the message.
+        UsageError: the network's file is to blame.
     """
     with tempfile.TemporaryDirectory(prefix="ganvas-network-") as scratch:
         toml, folder = Path(scratch) / "network.toml", checkpoint or Path(scratch) / "checkpoint"
         toml.write_text(network.toml)
-        _run("training", "untrained", str(toml), "--out", str(folder), "--seed", str(seed))
+        try:
+            _run("training", "untrained", str(toml), "--out", str(folder), "--seed", str(seed))
+        except UserError as error:
+            if network.file is None:
+                raise
+            raise _no_network(network.file, str(error).rpartition(f"{toml}: ")[2]) from None
         _run("export", "export", str(folder), "--name", network.name, "--repository", str(repository), *arguments)
 
 

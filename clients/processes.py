@@ -62,20 +62,25 @@ class Usage:
     pss_mib: dict[str, float]
     """Proportional memory by part: shared pages are counted once over all processes."""
     rss_mib: dict[str, float]
-    num_descriptors: int
-    supervisor_descriptors: int
+    descriptors: dict[str, int]
+    """By part."""
     num_processes: int
 
     @property
     def total_mib(self) -> float:
         return sum(self.pss_mib.values())
 
+    @property
+    def num_descriptors(self) -> int:
+        return sum(self.descriptors.values())
+
 
 def usage_of(pid: int) -> Usage:
     """Of `pid`, which counts as the part "supervisor", and everything below it."""
     pss: dict[str, float] = defaultdict(float)
     rss: dict[str, float] = defaultdict(float)
-    descriptors = own = processes = 0
+    descriptors: dict[str, int] = defaultdict(int)
+    processes = 0
     supervisor = psutil.Process(pid)
     by_part = {**parts_of(pid), "supervisor": [supervisor]}
     for part, members in by_part.items():
@@ -87,14 +92,13 @@ def usage_of(pid: int) -> Usage:
                 continue
             pss[part] += memory.pss / MIB
             rss[part] += memory.rss / MIB
-            descriptors, processes = descriptors + opened, processes + 1
-            own += opened if process is supervisor else 0
+            descriptors[part] += opened
+            processes += 1
     return Usage(
         at_s=time.monotonic(),
         pss_mib={part: round(value, 1) for part, value in pss.items()},
         rss_mib={part: round(value, 1) for part, value in rss.items()},
-        num_descriptors=descriptors,
-        supervisor_descriptors=own,
+        descriptors=dict(descriptors),
         num_processes=processes,
     )
 

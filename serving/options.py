@@ -107,6 +107,8 @@ class GatewayOptions(NetworkOptions):
 class ServeOptions(GatewayOptions):
     """Options of `serve`. The service process gets them as JSON."""
 
+    triton_statistics: bool = False
+    """Whoever reaches Triton's own ports may read its counts of requests and times, as perf_analyzer does."""
     http: Port | None = None
     """Start the studio too, on this port: images by HTTP at addresses of their own, and a page; 0: a free one."""
     config_name: Annotated[str | None, Cli(shown_default="config.pbtxt")] = None

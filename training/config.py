@@ -74,7 +74,7 @@ class TrainConfig(DataOptions):
     save_kimg: Positive
     """Save and measure a checkpoint every so many thousand images."""
     num_checkpoints: Annotated[int, Field(ge=1, le=10_000)] = 3
-    """Checkpoints to keep, the newest ones; the best is kept besides."""
+    """Checkpoints to keep, the newest ones; the best and the one of the lowest distance are kept besides."""
     samples_kimg: Positive
     """Draw samples every so many thousand images."""
     tensorboard: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,14 +21,16 @@ from clients.bench.environment import environment
 from clients.bench.loadgen.scenarios import measure_scenarios
 from clients.bench.options import BenchOptions, CompareOptions
 from clients.bench.peers import PEERS, Peer, running_peer
-from clients.bench.perf_analyzer import second_opinion
-from clients.bench.report import print_result, save_report
+from clients.bench.perf_analyzer import find_perf_analyzer, second_opinion
+from clients.bench.report import check_folder, print_result, save_report
 from clients.bench.result import FORMAT, Result, SubjectResult, read_result
-from clients.bench.session import Progress, measure_subject
+from clients.bench.server_use import check_metrics
+from clients.bench.session import Progress, kept, measure_subject
 from clients.bench.subject import Subject, given_subject, local_subject, newest_version
-from clients.local_server import local_server
+from clients.bench.targets import WrongAnswerError
+from clients.local_server import LocalServerError, local_server
 from clients.networks import DCGAN64, SERIES, SERIES_FOLDER, Network, export_version, network_of
-from ganvas_core.cli import UsageError, changed_options, run_verbs
+from ganvas_core.cli import UsageError, UserError, changed_options, run_verbs
 from ganvas_core.names import FP32_FILE
 
 WIDTH_WITHOUT_TERMINAL = 140
@@ -42,11 +45,14 @@ if not console.is_terminal:
 def bench(options: BenchOptions) -> None:
     """Measure a server: against bare ONNX Runtime, by concurrency, by rate, by MLPerf's scenarios.
 
-    Without a model, a 64x64x3 DCGAN generator of random weights is exported and served. `./ganvas bench compare A B`
-    says which differences between two reports are real. docs/benchmarking.md: how to measure honestly.
+    Without a model, a 64x64x3 DCGAN generator of random weights is exported and served. `./ganvas bench compare
+    A.json B.json` says which differences between two reports are real. docs/benchmarking.md: how to measure honestly.
+
+    A gateway's key is read from GANVAS_API_KEY.
 
     Example: ./ganvas bench --rounds 5 --out benchmarks/results
     """
+    _check(options)
     result = Result(
         format=FORMAT,
         command=" ".join(["./ganvas bench", *changed_options(options)]),
@@ -56,25 +62,17 @@ def bench(options: BenchOptions) -> None:
         subjects=[],
     )
     with _progress() as progress:
-        for model in options.models:
-            if result.is_interrupted:
-                break
-            if options.is_remote:
-                result.subjects.append(_measure(given_subject(options, model), options, progress))
-            elif options.repository is not None:
-                result.subjects.append(_serve(options, options.repository, model, options.checkpoint, progress))
-            else:
-                raise UsageError("--model needs --repository to serve it from, or --address of a server that runs.")
-        if options.is_remote and not options.models:
-            raise UsageError("--model is missing: what the server is asked for.")
-        if not options.models:
-            for network in _networks(options):
-                if result.is_interrupted:
-                    break
-                result.subjects.append(_export_and_serve(options, network, progress))
+        stopped = _collect(result, _subjects(options, progress))
     print_result(result, console)
     if options.out is not None:
-        console.print(f"Report: {save_report(result, options.out)}", soft_wrap=True)
+        saved = save_report(result, options.out)
+        console.print(f"Report: {saved.with_suffix('.html')} to look at, {saved.name}", soft_wrap=True)
+        console.print(f"For ./ganvas bench compare: {saved.with_suffix('.json')}", soft_wrap=True)
+    for subject in result.subjects:
+        if subject.failure:
+            raise UserError(f"{subject.failure} What was measured before is shown.")
+    if stopped is not None:
+        raise stopped
 
 
 def compare(options: CompareOptions) -> None:
@@ -83,6 +81,61 @@ def compare(options: CompareOptions) -> None:
     Example: ./ganvas bench compare before.json after.json
     """
     print_differences(compare_results(read_result(options.a), read_result(options.b)), console)
+
+
+def _check(options: BenchOptions) -> None:
+    """See that what the options name is there, before minutes go into the measurement.
+
+    Raises:
+        UserError: it is not.
+    """
+    if options.is_remote and not options.models:
+        raise UsageError("--model is missing: what the server is asked for.")
+    if options.is_remote:
+        options.credentials()
+    if options.models and not options.is_remote and options.repository is None:
+        raise UsageError("--model needs --repository to serve it from, or --address of a server that runs.")
+    for model in options.models:
+        if options.repository is not None:
+            newest_version(options.repository, model)
+    if options.checkpoint is not None and not options.checkpoint.is_dir():
+        raise UsageError(f"--checkpoint {options.checkpoint} is no folder. Give the one that --model came from.")
+    if options.metrics is not None:
+        check_metrics(options.metrics)
+    if "perf_analyzer" in options.scenarios:
+        find_perf_analyzer()
+    if options.out is not None:
+        check_folder(options.out)
+
+
+def _subjects(options: BenchOptions, progress: Progress) -> Iterator[SubjectResult]:
+    """Each model, measured when its turn comes."""
+    for model in options.models:
+        if options.is_remote:
+            yield _measure(given_subject(options, model), options, progress)
+        elif options.repository is not None:
+            yield _serve(options, options.repository, model, options.checkpoint, progress)
+    for network in [] if options.models else _networks(options):
+        yield _export_and_serve(options, network, progress)
+
+
+def _collect(result: Result, subjects: Iterator[SubjectResult]) -> BaseException | None:
+    """Put the models into the result. Gives what stopped it: a long run is not to lose those that are done.
+
+    Raises:
+        WrongAnswerError: a target answers wrongly; nothing is reported then.
+    """
+    try:
+        for subject in subjects:
+            result.subjects.append(subject)
+            if subject.is_interrupted:
+                return KeyboardInterrupt()
+    except (KeyboardInterrupt, UserError) as error:
+        if isinstance(error, WrongAnswerError) or not result.subjects:
+            raise
+        result.subjects[-1].notes.append(f"the models after this one were not measured: {str(error) or 'interrupted'}")
+        return error
+    return None
 
 
 def _networks(options: BenchOptions) -> list[Network]:
@@ -103,20 +156,35 @@ def _export_and_serve(options: BenchOptions, network: Network, progress: Progres
 def _serve(
     options: BenchOptions, repository: Path, model: str, checkpoint: Path | None, progress: Progress
 ) -> SubjectResult:
-    with ExitStack() as stack:
-        server = stack.enter_context(local_server(repository, arguments=options.serve))
-        file = newest_version(repository, model) / FP32_FILE
-        peers: dict[str, Peer] = {}
-        for name in PEERS:
-            if name in options.targets:
-                progress(0, 1, f"starting {name}")
-                peers[name] = stack.enter_context(running_peer(name, file, threads=options.threads))
-        subject = local_subject(options, repository, model, server, checkpoint=checkpoint, peers=peers)
-        result = _measure(subject, options, progress)
+    result: SubjectResult | None = None
+    options = options.of_own_server()
+    try:
+        with ExitStack() as stack:
+            opened = ["--triton-statistics"] if "perf_analyzer" in options.scenarios else []
+            server = stack.enter_context(local_server(repository, arguments=[*options.serve, *opened]))
+            file = newest_version(repository, model) / FP32_FILE
+            peers: dict[str, Peer] = {}
+            for name in PEERS:
+                if name in options.targets:
+                    progress(0, 1, f"starting {name}")
+                    peers[name] = stack.enter_context(running_peer(name, file, threads=options.threads))
+            subject = local_subject(options, repository, model, server, checkpoint=checkpoint, peers=peers)
+            result = _measure(subject, options, progress)
+    except LocalServerError as error:  # it died, or did not stop: what was measured of it stays
+        if result is None or result.is_empty:
+            raise
+        result.fail(_in_one_line(error))
     if "cold" in options.scenarios and not result.is_interrupted:
         progress(0, 1, "a cold start")
-        result.cold = measure_cold_start(repository, model, arguments=options.serve)
+        with kept(result, "cold start"):
+            result.cold = measure_cold_start(repository, model, options)
     return result
+
+
+def _in_one_line(error: LocalServerError) -> str:
+    """What happened, and the last line of the server's log."""
+    what, *log = str(error).splitlines()
+    return f"{what.rstrip(':.')}. Its log ends with: {log[-1].rstrip('.')}." if log else what
 
 
 def _measure(subject: Subject, options: BenchOptions, progress: Progress) -> SubjectResult:
@@ -127,9 +195,11 @@ def _measure(subject: Subject, options: BenchOptions, progress: Progress) -> Sub
     if result.is_interrupted:
         return result
     if "loadgen" in options.scenarios:
-        result.scenarios = measure_scenarios(subject, options, result, progress=told)
-    if "perf_analyzer" in options.scenarios:
-        result.opinions = second_opinion(subject, options, result, progress=told)
+        with kept(result, "loadgen"):
+            measure_scenarios(subject, options, result, progress=told)
+    if "perf_analyzer" in options.scenarios and not result.is_interrupted:
+        with kept(result, "perf_analyzer"):
+            second_opinion(subject, options, result, progress=told)
     return result
 
 
@@ -143,6 +213,9 @@ def _progress() -> Iterator[Progress]:
 
 
 if __name__ == "__main__":
+    # As Ctrl-C: what was measured is kept, and what was started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # `bench compare` is a verb of its own.
-    given = sys.argv[1:]
-    run_verbs(bench, compare, arguments=given[1:] if given[:2] == ["bench", "compare"] else given)
+    if sys.argv[1:3] == ["bench", "compare"]:
+        run_verbs(compare, arguments=sys.argv[2:], program="./ganvas bench")
+    run_verbs(bench)

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
+from clients.bench.options import BenchOptions
 from clients.bench.result import ColdStart
 from clients.local_server import local_server
-from ganvas_client import Sampler
+from ganvas_client import GanvasError, Sampler
+from ganvas_core.cli import UserError
 
 __all__ = ["measure_cold_start"]
 
 NUM_STEADY = 50
 
 
-def measure_cold_start(repository: Path, model: str, *, arguments: Sequence[str] = ()) -> ColdStart:
+def measure_cold_start(repository: Path, model: str, options: BenchOptions) -> ColdStart:
     """Start `serve` over the repository and ask the service for one image after another.
 
     Raises:
-        LocalServerError: it did not start.
+        LocalServerError: it did not start, or did not stop.
+        UserError: it gave no image.
     """
+    try:
+        return _measure(repository, model, options)
+    except GanvasError as error:
+        raise UserError(f"{model}: {error}") from None
+
+
+def _measure(repository: Path, model: str, options: BenchOptions) -> ColdStart:
     started_s = time.monotonic()
-    with local_server(repository, arguments=arguments) as server, Sampler(server.service, direct=False) as sampler:
+    with (
+        local_server(repository, arguments=options.serve) as server,
+        Sampler(server.service, api_key=options.api_key, credentials=options.credentials(), direct=False) as sampler,
+    ):
         ready_s = time.monotonic()
         took_ms = []
         for seed in range(NUM_STEADY + 1):

@@ -18,6 +18,8 @@ __all__ = ["Comparison", "Difference", "compare_results", "print_differences"]
 ALPHA = 0.05
 LEAST = 0.01
 """A difference below this is of no use to anybody, however sure."""
+ROUNDING = 1e-9
+"""Of logarithms: rounds that differ by less do not differ."""
 FIGURES = ("images/s", "p50 ms", "p99 ms")
 
 
@@ -93,7 +95,9 @@ def _difference(model: str, figure: str, a: Row, b: Row) -> Difference | None:
     first, second = np.log(first), np.log(second)
     middle, error, freedom = float(second.mean() - first.mean()), *_welch(first, second)
     half = float(t.ppf(1 - ALPHA / 2, freedom)) * error
-    p_value = float(ttest_ind(first, second, equal_var=False).pvalue) if error > 0 else float(middle == 0)
+    p_value = (
+        float(ttest_ind(first, second, equal_var=False).pvalue) if error > ROUNDING else float(abs(middle) <= ROUNDING)
+    )
     return Difference(
         model=model,
         load=a.load.key,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from ganvas_core.cli import OPTIONS, Cli
+from ganvas_core.tls_options import Address, CallerOptions
 
 __all__ = ["BenchOptions", "CompareOptions"]
 
@@ -16,9 +19,11 @@ Scenario = Literal["ratios", "closed", "open", "goodput", "loadgen", "cold", "pe
 SCENARIOS: tuple[Scenario, ...] = ("ratios", "closed", "open", "cold")
 TargetName = Literal["onnxruntime", "pytorch", "pytorch-compiled", "direct", "service", "mosec", "litserve"]
 
+TARGETS: tuple[TargetName, ...] = ("onnxruntime", "direct", "service")
+
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
-class BenchOptions:
+class BenchOptions(CallerOptions):
     """Options of `bench`."""
 
     env_prefix: ClassVar[None] = None  # no GANVAS_* variables but those that a Cli(env=…) names
@@ -35,22 +40,21 @@ class BenchOptions:
     """Measure networks of six sizes, from a perceptron to images of 256 pixels."""
     checkpoint: Path | None = None
     """Checkpoint of the model, for PyTorch in process."""
-    address: str | None = None
+    address: Address | None = None
     """HOST:PORT of a Ganvas that runs, instead of one that is started here."""
-    kserve: str | None = None
+    kserve: Address | None = None
     """HOST:PORT of any KServe v2 server by gRPC, Triton's own too."""
-    metrics: str | None = None
+    metrics: Address | None = None
     """HOST:PORT of a running Triton's metrics, for where the time goes and batch fill."""
     http: str | None = None
-    """URL that answers a POST of {"seed": …, "truncation": …, "label": …} with the raw bytes of an image."""
+    """URL, http[s]://HOST:PORT/PATH, that answers a POST of {"seed": …, "truncation": …, "label": …} with the raw bytes
+    of an image."""
     input_data: Path | None = None
     """With --kserve: requests of a model that is no sampler, as perf_analyzer takes them: docs/benchmarking.md."""
-    api_key: Annotated[str | None, Cli(secret=True, env="GANVAS_API_KEY")] = None
-    """Key of the gateway."""
+    wait_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """How long a server may take to answer for the first time."""
     targets: Annotated[tuple[TargetName, ...], Cli(flag="--target", shown_default="onnxruntime, direct, service")] = (
-        "onnxruntime",
-        "direct",
-        "service",
+        TARGETS
     )
     """Way to the model: onnxruntime, pytorch or pytorch-compiled (in process, the ceilings), direct (KServe v2),
     service, or a peer that serves the same file, mosec or litserve; may be given again."""
@@ -82,8 +86,6 @@ class BenchOptions:
     """Triton instances of an exported network."""
     generators: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that make the load."""
-    wait_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
-    """How long a server may take to answer for the first time."""
     serve: tuple[str, ...] = ()
     """Option handed to serve, as --serve=--OPTION=VALUE; may be given again."""
     out: Path | None = None
@@ -91,24 +93,68 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         given = [name for name in ("address", "kserve", "http") if getattr(self, name)]
-        if len(given) > 1 and given != ["address", "kserve"]:
+        if len(given) > 1:
             raise ValueError(f"--{given[0]} and --{given[1]} exclude each other.")
         if given and (self.network or self.series):
             raise ValueError(f"--{given[0]} measures a server that runs; --network and --series start one.")
+        if given and set(self.scenarios) == {"cold"}:
+            raise ValueError(f"--scenario cold starts a server, and --{given[0]} names one that runs.")
+        if self.models and not self.checkpoint and any(target.startswith("pytorch") for target in self.targets):
+            raise ValueError("--target pytorch needs --checkpoint: the folder that the model was exported from.")
         if self.checkpoint and len(self.models) != 1:
             raise ValueError("--checkpoint is that of one --model.")
         if self.input_data and not self.kserve:
             raise ValueError("--input-data needs --kserve.")
         if "goodput" in self.scenarios and self.slo_p99_ms is None:
             raise ValueError("--scenario goodput needs --slo-p99-ms.")
+        if self.repository and not (self.models or self.kserve or self.http):
+            raise ValueError("--repository needs --model: which of its models to measure.")
+        if self.models and (self.network or self.series):
+            raise ValueError(
+                "--model is one that was exported; --network and --series export others. Give one of them."
+            )
+        if self.api_key and not (self.api_key.isascii() and self.api_key.isprintable() and " " not in self.api_key):
+            raise ValueError("GANVAS_API_KEY must be printable ASCII without spaces.")
+        if (self.kserve or self.http) and self.targets != TARGETS:
+            raise ValueError("--target is a way to a Ganvas; --kserve and --http are ways by themselves.")
+        if self.http and not _is_url(self.http):
+            raise ValueError(f"--http must be http://HOST:PORT/PATH or https://…; got {self.http}.")
+        if self.rates and "open" not in self.scenarios:
+            raise ValueError("--rate is of --scenario open, which is not among those that are given.")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
         for name, values in (("--concurrency", self.concurrency), ("--rate", self.rates)):
-            if not all(0 < value <= 1_000_000 for value in values):
-                raise ValueError(f"{name} must be within (0, 1000000]; got {min(values)}.")
+            wrong = [value for value in values if not 0 < value <= 1_000_000]
+            if wrong:
+                raise ValueError(f"{name} must be within (0, 1000000]; got {wrong[0]}.")
+        least = 1 / self.seconds
+        slow = [rate for rate in self.rates if rate < least]
+        if slow:
+            raise ValueError(
+                f"--rate must be at least {least:.3g}, one call in the {self.seconds:g} s of a measurement; got "
+                f"{slow[0]:g}. --seconds takes longer."
+            )
+
+    def of_own_server(self) -> Self:
+        """For a server that is started here: it speaks TLS only if --serve gives it a certificate, whatever the
+        variables are meant for."""
+        if any(option.startswith("--tls-cert") for option in self.serve):
+            return self
+        return dataclasses.replace(self, tls_ca=None, tls_client_cert=None, tls_client_key=None)
 
     @property
     def is_remote(self) -> bool:
         """Whether the server runs already."""
         return bool(self.address or self.kserve or self.http)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port there can be, or no IPv6 address
+        return False
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)
@@ -117,7 +163,7 @@ class CompareOptions:
 
     env_prefix: ClassVar[None] = None
 
-    a: Annotated[Path, Cli(positional=True)]
-    """JSON of one report."""
-    b: Annotated[Path, Cli(positional=True)]
-    """JSON of the other."""
+    a: Annotated[Path, Cli(positional=True, flag="A.json")]
+    """JSON of one report, which --out wrote beside its page."""
+    b: Annotated[Path, Cli(positional=True, flag="B.json")]
+    """JSON of the other: its figures are divided by those of the first."""

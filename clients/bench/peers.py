@@ -61,7 +61,8 @@ def running_peer(name: str, model: Path, *, threads: int) -> Iterator[Peer]:
     """
     script, port = PEERS[name], _free_port()
     variables = os.environ | {"PEER_MODEL": str(model), "PEER_THREADS": str(threads)}
-    variables.pop("PYTHONPATH", None)
+    for ours in ("PYTHONPATH", "PYTHONSAFEPATH"):  # a peer's script has a module beside it
+        variables.pop(ours, None)
     with tempfile.TemporaryDirectory(prefix="ganvas-peer-") as scratch:
         process = subprocess.Popen(
             [_python(), str(FOLDER / script.file), *script.arguments(port)],

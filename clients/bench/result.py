@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from clients.bench.plan import BEST, Load
 from clients.bench.server_use import ServerUse
 from clients.bench.statistics import Interval, over_rounds
 from ganvas_core.cli import UsageError
+from ganvas_core.files import write_atomic
 
 __all__ = [
     "FORMAT",
@@ -50,8 +52,12 @@ class Row:
         return over_rounds([entry.percentile(percent).value for entry in self.rounds if entry.percentiles])
 
     def is_enough(self, percent: float) -> bool:
-        """Whether every round has samples enough for a percentile."""
-        return self.is_complete and all(entry.percentile(percent).is_enough for entry in self.rounds)
+        """Whether every round has samples enough for a percentile, of a server that kept up."""
+        return self.is_complete and self.keeps_up and all(entry.percentile(percent).is_enough for entry in self.rounds)
+
+    @property
+    def keeps_up(self) -> bool:
+        return all(entry.keeps_up for entry in self.rounds)
 
     @property
     def warnings(self) -> list[str]:
@@ -75,9 +81,11 @@ class Goodput:
     next_per_s: float | None
     """The lowest rate tried that did not."""
     tried: list[tuple[float, float | None]]
-    """Calls a second and p99 in ms (None: calls failed, or the generator was late), in the order tried."""
+    """Calls a second and p99 in ms (None: calls failed, or none was answered), in the order tried."""
     confirmed: Measurement | None
     """At calls_per_s, three times as long."""
+    why_not: str = ""
+    """Why next_per_s may be good all the same."""
 
 
 @dataclass(kw_only=True)
@@ -106,11 +114,13 @@ class ScenarioPair:
     own: float
     is_valid: bool
     """LoadGen's own verdict, of its minimum numbers."""
+    is_enough: bool = True
+    """Whether every round of ours has samples enough for the percentile."""
     offered_per_s: float | None = None
 
     @property
     def ratio(self) -> float:
-        return self.loadgen / self.own
+        return self.loadgen / self.own if self.own else math.nan
 
 
 @dataclass(kw_only=True)
@@ -127,6 +137,8 @@ class SubjectResult:
     """perf_analyzer's beside ours."""
     notes: list[str] = field(default_factory=list)
     is_interrupted: bool = False
+    failure: str = ""
+    """Why it was interrupted, if not by the user."""
 
     def keep_rounds(self, count: int, *, of: int) -> None:
         """What an interrupted run is worth: the rounds that are complete."""
@@ -135,6 +147,16 @@ class SubjectResult:
             del row.rounds[count:], row.uses[count:]
         self.is_interrupted = True
         self.notes.append(f"interrupted: {count} of {of} rounds are complete, and only these are shown")
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.rows or self.goodput or self.scenarios or self.opinions)
+
+    def fail(self, why: str) -> None:
+        """Say what ended the run, or came of what ended it."""
+        self.is_interrupted = True
+        self.failure = self.failure or why
+        self.notes.append(why)
 
     def row(self, key: str) -> Row | None:
         if key == BEST:
@@ -165,15 +187,21 @@ class Result:
 
 
 def save_result(result: Result, path: Path) -> None:
-    path.write_bytes(to_json(result, indent=1) + b"\n")
+    write_atomic(path, to_json(result, indent=1) + b"\n")
 
 
 def read_result(path: Path) -> Result:
     """Raises UsageError: the file is none of `./ganvas bench`."""
+    if path.suffix in (".html", ".md") and path.is_file():
+        beside = path.with_suffix(".json")
+        where = f"give {beside}" if beside.exists() else "which is not beside it: --out of ./ganvas bench writes it"
+        raise UsageError(f"{path} is a report to look at. A comparison takes its JSON; {where}.")
     try:
         result = TypeAdapter(Result).validate_json(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}.") from None
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}. Give the JSON of a report; ./ganvas bench --out FOLDER writes one."
+        ) from None
     except ValidationError as error:
         what = error.errors(include_url=False)[0]
         where = ".".join(map(str, what["loc"]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from clients.bench.goodput import STEPS, search_goodput
 from clients.bench.load import LoadJob, RunningLoad, run_load
@@ -15,8 +16,10 @@ from clients.bench.plan import BEST, RATIOS, Load, job_of, open_loads, pace_ms, 
 from clients.bench.result import Row, SubjectResult
 from clients.bench.server_use import ServerUse, Watch
 from clients.bench.subject import Subject
+from clients.bench.targets import TargetError, WrongAnswerError
+from ganvas_core.cli import UsageError, UserError
 
-__all__ = ["Progress", "measure_subject", "ratio_rounds"]
+__all__ = ["Progress", "kept", "measure_subject", "ratio_rounds"]
 
 LONGEST = 10.0
 """So many times as long as usual a measurement for goodput takes at most."""
@@ -37,19 +40,50 @@ def measure_subject(subject: Subject, options: BenchOptions, *, progress: Progre
     loads = plan_loads(subject, options, session.every_ms())
     num_open = len(subject.served) * (len(options.rates) or 4) if "open" in options.scenarios else 0
     session.total = options.rounds * (len(loads) + num_open)
+    others = set(options.scenarios) - ({"cold"} if options.is_remote else set()) - {"ratios", "closed", "open"}
+    if not session.total and not others:
+        targets, scenarios = ", ".join(subject.targets), ", ".join(options.scenarios)
+        raise UsageError(
+            f"--target {targets} has no part in --scenario {scenarios}: in process there is `ratios` alone, and `cold` "
+            "starts a server of its own, so it cannot be had with --address, --kserve or --http."
+        )
     for round_index in range(options.rounds):
         try:
             session.round(loads, round_index)
-        except KeyboardInterrupt:
-            if round_index == 0:
+        except (KeyboardInterrupt, UserError) as error:
+            if round_index == 0 or isinstance(error, WrongAnswerError):
                 raise
             result.keep_rounds(round_index, of=options.rounds)
+            if isinstance(error, UserError):
+                result.fail(str(error))
             return result
     if options.slo_p99_ms is not None:
         session.total += len(subject.served) * (STEPS + 1)
         for name in subject.served:
-            session.goodput(name, options.slo_p99_ms)
+            with kept(result, f"{name}, goodput"):
+                session.goodput(name, options.slo_p99_ms)
+            if result.is_interrupted:
+                break
     return result
+
+
+@contextmanager
+def kept(result: SubjectResult, what: str) -> Iterator[None]:
+    """Something after the rounds, whose end before its time does not cost what was measured so far.
+
+    Raises:
+        WrongAnswerError: a target answers wrongly; nothing is reported then.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, UserError) as error:
+        if isinstance(error, WrongAnswerError) or result.is_empty:
+            raise
+        if isinstance(error, UserError):
+            result.fail(f"{what}: {error}")
+        else:
+            result.is_interrupted = True
+            result.notes.append(f"{what}: interrupted")
 
 
 def ratio_rounds(result: SubjectResult) -> dict[str, list[float]]:
@@ -104,7 +138,14 @@ class _Session:
                     self.measure(load, round_index)
 
     def measure(self, load: Load, round_index: int) -> None:
-        measured, use = self._run(job_of(load, self.subject, self._options, round_index), load.target, load.key)
+        job = job_of(load, self.subject, self._options, round_index)
+        try:
+            measured, use = self._run(job, load.target, load.key)
+        except TargetError as error:
+            if not any(row.load.target == load.target for row in self._result.rows):
+                raise  # it never answered
+            where = f"{load.key}, round {round_index + 1} of {self._options.rounds}"
+            raise TargetError(f"{load.target} stopped answering before or during {where}: {error}") from None
         row = self._result.row(load.key) if load.key != BEST else None
         if row is None:
             row = Row(load=load)
@@ -121,7 +162,11 @@ class _Session:
             job = job_of(load, self.subject, self._options, self._done)
             # As long as it takes for the 99th percentile to be known, within reason: a rate too low for that is none.
             seconds = min(max(job.seconds, 500 / rate), LONGEST * job.seconds) * factor
-            return self._run(dataclasses.replace(job, seconds=seconds), name, f"{name}, {rate:.0f}/s")[0]
+            # An answer within the objective is waited for.
+            drain_s = max(job.drain_s, 2 * slo_p99_ms / 1e3)
+            return self._run(dataclasses.replace(job, seconds=seconds, drain_s=drain_s), name, f"{name}, {rate:.0f}/s")[
+                0
+            ]
 
         self._result.goodput.append(search_goodput(name, slo_p99_ms, self.can_do(name), measure))
 
@@ -129,7 +174,11 @@ class _Session:
         self._progress(self._done, max(self.total, self._done + 1), text)
         running = RunningLoad(job)
         watch = None if job.target.kind == "process" else Watch(self.subject, target)
-        report = running.report()
+        try:
+            report = running.report()
+        finally:
+            if watch is not None:
+                watch.stop()
         answered = sum(call.status == OK for call in report.calls) * job.images
         use = watch.end(answered) if watch is not None else None
         self._done += 1

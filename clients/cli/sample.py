@@ -32,7 +32,7 @@ from ganvas_core.formats import SUFFIXES, FileFormat
 from ganvas_core.grid import image_grid
 from ganvas_core.names import DEFAULT_ADDRESS
 from ganvas_core.provenance import image_text, write_image
-from ganvas_core.tls_options import CallerOptions
+from ganvas_core.tls_options import Address, CallerOptions
 
 __all__ = ["SampleOptions", "sample"]
 
@@ -59,7 +59,7 @@ class SampleOptions(CallerOptions):
     """Format of the files."""
     columns: Annotated[int | None, Field(ge=1), Cli(shown_default="near-square")] = None
     """Columns of the grid."""
-    address: Annotated[str, Cli(env="GANVAS_ADDRESS")] = DEFAULT_ADDRESS
+    address: Annotated[Address, Cli(env="GANVAS_ADDRESS")] = DEFAULT_ADDRESS
     """HOST:PORT of the service."""
     timeout_s: Annotated[float, Field(ge=0.001, allow_inf_nan=False)] = 600.0
     """Seconds to wait for all images."""

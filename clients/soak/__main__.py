@@ -98,7 +98,13 @@ def overload(options: OverloadOptions) -> int:
     report = _report("overload", options)
     with _repository(options, [DCGAN64]) as repository, running_trial(repository, arguments=options.serve) as trial:
         result = run_overload(
-            trial.server, DCGAN64.name, images=options.images, seconds=options.seconds, say=console.print
+            trial.server,
+            options.model,
+            images=options.images,
+            seconds=options.seconds,
+            steps=options.steps,
+            factors=options.factors,
+            say=console.print,
         )
     judge_overload(result, report)
     report.demand("left behind", trial.leavings.count, limit=0)

@@ -106,7 +106,8 @@ def _wake(stopped: psutil.Process) -> None:
 
 
 def recovery_s(probed: Sequence[Probed], *, killed_s: float, until_s: float) -> float:
-    """From the kill to the first success after the last failure; 0 when nothing failed.
+    """From the kill to the first success after the last failure; 0 when nothing failed, infinity if there was none in
+    WINDOW_S. If the next kill came before, until then: what would have come is not known.
 
     Args:
         probed: of one kind, in the order they began.
@@ -120,4 +121,5 @@ def recovery_s(probed: Sequence[Probed], *, killed_s: float, until_s: float) -> 
     if last_failure is None:
         return 0.0
     following = [probe.ended_s for probe in affected[last_failure + 1 :]]
-    return min(following, default=until_s) - killed_s
+    never_s = until_s if until_s < killed_s + WINDOW_S else float("inf")
+    return min(following, default=never_s) - killed_s

@@ -178,10 +178,11 @@ def judge(result: MixedResult, leavings: Leavings, report: Report) -> None:
     report.demand("memory at the end", after, limit=max(before * (1 + GROWTH), before + GROWTH_MIB), unit="MiB")
     for title, read in (
         ("descriptors at the end", lambda entry: entry.num_descriptors),
-        ("the supervisor's descriptors at the end", lambda entry: entry.supervisor_descriptors),
+        ("the supervisor's descriptors at the end", lambda entry: entry.descriptors["supervisor"]),
         ("processes at the end", lambda entry: entry.num_processes),
     ):
-        start, end = (statistics.median(map(read, part)) for part in (early, late))
+        # The most: while a part is being started again, there are fewer.
+        start, end = max(map(read, early)), statistics.median(map(read, late))
         report.demand(title, end, limit=start + (32 if title.startswith("descriptors") else 4))
     report.demand("left behind: processes, shared memory, files, an exit code", leavings.count, limit=0)
     # Figures.
@@ -194,6 +195,8 @@ def judge(result: MixedResult, leavings: Leavings, report: Report) -> None:
         "failures": ledger.listed,
         "memory MiB, by part, early": early[-1].pss_mib,
         "memory MiB, by part, late": late[-1].pss_mib,
+        "descriptors, by part, early": early[-1].descriptors,
+        "descriptors, by part, late": late[-1].descriptors,
         "stop_s": round(leavings.stop_s, 2),
         "left": vars(leavings),
     }

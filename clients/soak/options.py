@@ -8,7 +8,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from clients.networks import DCGAN64
 from clients.soak.fuzz.cases import FAMILIES, Family
+from clients.soak.overload import FACTORS, Step
 from ganvas_core.cli import OPTIONS, Cli
 
 __all__ = ["FuzzOptions", "MixedOptions", "OverloadOptions", "SoakOptions", "StreamsOptions", "SwapsOptions"]
@@ -64,6 +66,14 @@ class OverloadOptions(SoakOptions):
     """Of one measurement; with 60 s deadlines four times as long."""
     images: Annotated[int, Field(ge=1, le=256)] = 8
     """Of one call of the open loop."""
+    model: str = DCGAN64.name
+    """Which one of the repository."""
+    steps: Annotated[tuple[Step, ...], Cli(shown_default="all")] = ("latencies", "open", "closed", "large")
+    """What to measure: single images, open loops, closed loops, calls of 256; may be given again."""
+    factors: Annotated[tuple[Annotated[float, Field(gt=0, le=100)], ...], Cli(shown_default="0.5, 1, 1.5 and 3")] = (
+        FACTORS
+    )
+    """Rate of an open loop, times what the server can do; may be given again."""
 
 
 @dataclass(frozen=True, kw_only=True, config=OPTIONS)

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from ganvas_core.cli import OPTIONS, Cli
 from ganvas_core.names import DEFAULT_ADDRESS, DEFAULT_HOST, DEFAULT_REPOSITORY
-from ganvas_core.tls_options import CallerOptions
+from ganvas_core.tls_options import Address, CallerOptions
 
 __all__ = ["DEMO_REPOSITORY", "StudioOptions", "is_loopback"]
 
@@ -29,7 +29,7 @@ class StudioOptions(CallerOptions):
         Path | None, Cli(shown_default=f"{DEFAULT_REPOSITORY}, or {DEMO_REPOSITORY} if that is empty")
     ] = None
     """Model repository to serve where no service is running, and to read directions from."""
-    address: Annotated[str, Cli(env="GANVAS_ADDRESS")] = DEFAULT_ADDRESS
+    address: Annotated[Address, Cli(env="GANVAS_ADDRESS")] = DEFAULT_ADDRESS
     """HOST:PORT of the sampling service, or unix:PATH."""
     serve: bool = True
     """Start ./ganvas serve where no service answers on this machine."""

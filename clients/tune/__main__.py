@@ -19,7 +19,7 @@ from rich.table import Table
 
 from clients.bench.machine import processor, versions
 from clients.tune.evidence import EVIDENCE, PLOT, write_evidence
-from clients.tune.measure import QUICK, WHOLE, Curve, Measuring, Served
+from clients.tune.measure import LEAST, QUICK, WHOLE, Curve, Measuring, Served
 from clients.tune.search import Compare, descend, is_better
 from clients.tune.setting import Setting, read_setting, space, with_setting
 from ganvas_core.cli import OPTIONS, Cli, UsageError, UserError, run_verbs
@@ -81,15 +81,16 @@ def tune(options: TuneOptions) -> None:
                 if challenger is None:
                     console.print(f"{setting}: not served, or not exactly the certified images", highlight=False)
                     return None
-                curves = measuring.curves([champion, challenger], WHOLE if options.grid else QUICK)
+                both = [champion, challenger]
+                curves = measuring.curves(both, WHOLE) if options.grid else measuring.curves(both, QUICK, least=LEAST)
             tried.extend(curves)
             for curve in curves:
                 console.print(f"{curve.setting}: {_found(curve, options.slo_p99_ms)}", highlight=False, soft_wrap=True)
             return curves[0], curves[1]
 
         best = (_all if options.grid else descend)(settings, before, compare, options.slo_p99_ms)
-        both = [_serve(stack, measuring, setting) for setting in dict.fromkeys([before, best])]
-        curves = measuring.curves(both, WHOLE)
+        ends = [_serve(stack, measuring, setting) for setting in dict.fromkeys([before, best])]
+        curves = measuring.curves(ends, WHOLE)
     was, winner = curves[0], curves[-1]
     if not is_better(winner, was, options.slo_p99_ms):
         winner = was
@@ -153,6 +154,8 @@ def _about(options: TuneOptions, took_s: float, num_settings: int) -> dict[str, 
 
 
 def _found(curve: Curve, slo_p99_ms: float) -> str:
+    if not curve.points:
+        return f"{curve.capacity:,.0f} requests/s at the most"
     rate = curve.rate_within(slo_p99_ms)
     return f"{rate:,.0f} requests/s within p99 {slo_p99_ms:g} ms; {curve.capacity:,.0f} at the most"
 

@@ -51,7 +51,7 @@ def _described(curve: Curve, slo_p99_ms: float) -> dict[str, Any]:
     return {
         "setting": dataclasses.asdict(curve.setting),
         "capacity": round(curve.capacity, 1),
-        "rate_within_slo": round(curve.rate_within(slo_p99_ms), 1),
+        "rate_within_slo": round(curve.rate_within(slo_p99_ms), 1) if curve.points else None,  # not measured
         "points": points,
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clients.bench.load import LoadJob, run_load
-from clients.bench.load.job import OK
+from clients.bench.load.job import DRAIN_S, OK
 from clients.bench.targets import Target
 
 __all__ = ["Point", "capacity", "open_loop"]
@@ -35,8 +35,18 @@ def open_loop(address: str, model: str, *, rate: float, seconds: float, late_s: 
         labelled: whether the model takes labels.
     """
     target = _target(address, model, labelled)
-    job = LoadJob(target=target, kind="open", rate=rate, seconds=seconds, deadline_s=late_s, verify=False)
-    times_ms = [call.took_ms if call.status == OK else float("inf") for call in run_load(job).counted]
+    job = LoadJob(
+        target=target,
+        kind="open",
+        rate=rate,
+        seconds=seconds,
+        deadline_s=late_s,
+        drain_s=max(late_s, DRAIN_S),
+        verify=False,
+    )
+    report = run_load(job)
+    times_ms = [call.took_ms if call.status == OK else float("inf") for call in report.counted]
+    times_ms += [float("inf")] * report.num_not_begun
     p50, p99 = np.percentile(times_ms, [50, 99], method="higher") if times_ms else (float("inf"), float("inf"))
     return Point(rate=rate, p50_ms=float(p50), p99_ms=float(p99))
 

@@ -15,9 +15,12 @@ from clients.tune.setting import Setting, with_setting
 from ganvas_client import Sampler
 from ganvas_core.names import CONFIG_FILE, companions
 
-__all__ = ["QUICK", "WHOLE", "Curve", "Measuring", "Served", "served_within"]
+__all__ = ["LEAST", "QUICK", "WHOLE", "Curve", "Measuring", "Served", "served_within"]
 
 QUICK = (0.6, 0.85)
+LEAST = 0.85
+"""A challenger that takes less than this part of what the best can is given up: within the bound it hardly serves
+more."""
 WHOLE = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Rates of a curve, as parts of what the setting can take."""
 HOPELESS = 4.0
@@ -93,14 +96,17 @@ class Measuring:
                 exact = sampler.model(self.name).golden == "exact"
             yield Served(setting=setting, address=server.triton_grpc) if exact else None
 
-    def curves(self, served: Sequence[Served], parts: Sequence[float]) -> list[Curve]:
+    def curves(self, served: Sequence[Served], parts: Sequence[float], *, least: float = 0.0) -> list[Curve]:
         """The curve of each, all rates taking turns: the machine may be slower in a minute.
 
         Args:
             parts: of what each can take, ascending.
+            least: where one takes less than this part of what the first can, no rate is measured.
         """
         most = [capacity(one.address, self.name, seconds=self.seconds, labelled=self.labelled) for one in served]
         points: list[list[Point]] = [[] for _ in served]
+        if min(most) < least * most[0]:
+            parts = ()
         for part in parts:
             for one, rate, found in zip(served, most, points, strict=True):
                 if not found or found[-1].p99_ms <= HOPELESS * self.slo_p99_ms:

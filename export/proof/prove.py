@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ MAX_LEVELS = {FP32_FILE: 1, FP16_FILE: 2}
 """The largest difference of a pixel from PyTorch's, in uint8 levels."""
 
 _TORCH_BATCH = 16
+
+OpenGraph: TypeAlias = Callable[[Graph], CpuSession]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,20 +97,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
     )
     batches = batch_sizes(options.max_batch_size)
     open_graph = partial(Graph.open, threads=options.threads, pinned_batch=pinned_batch)
-    sample = sample_inputs(cases.seeds, cases.truncation, cases.labels)
-    latents = source.network_latents(cases.seeds, cases.truncation, cases.labels)
-
-    # Noise, bit for bit; then the network in float: first its batch invariance, since rounding to uint8 hides most
-    # differences of a few seeds, then against PyTorch, with batch norm and all.
-    parity.check_noise(open_graph(graphs.noise), cases, latents)
-    inputs = sample | {"latent": latents}
-    network = open_graph(graphs.network)
-    alone = network.run_in_batches(inputs, 1)
-    parity.check_batch_invariance(network, inputs, alone, cases, batches, what="the network")
-    floats, reference = torch_reference(source, cases)
-    check_images(floats, source, cases.describe)
-    float_parity = parity.check_floats(network, inputs, reference, cases, batches)
-    del network  # one session at a time: each may hold a copy of the weights
+    floats, float_parity = _prove_network(source, graphs, cases, batches, open_graph)
 
     # The published files: the same bytes in every batch, from decode too, and close to PyTorch's.
     expected = to_pixels(floats, source.image_range)
@@ -119,29 +108,59 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
         )
     images = _check_invariance(source, graphs, FP32_FILE, cases, batches, open_graph)
     pixels = parity.check_pixels(images, expected, cases, precision="fp32", max_levels=MAX_LEVELS[FP32_FILE])
-    proof = Proof(
+    posterior = {}
+    if source.encoder is not None:
+        posterior[FP32_FILE] = _prove_encoder(source, source.encoder, graphs, images, cases, batches, open_graph)
+    return Proof(
         cases=cases,
         num_golden=options.num_golden,
         batches=batches,
         pinned_batch=pinned_batch,
         float_parity=float_parity,
-        posterior_parity={},
+        posterior_parity=posterior,
         pixel_parity={FP32_FILE: pixels},
         images={FP32_FILE: images},
         expected=expected,
     )
-    if source.encoder is None:
-        return proof
 
-    # The encoder.
-    posterior_inputs = _encoder_inputs(images)
-    rows = [_preprocessed(source, posterior_inputs["image"])]
-    _, posterior = _references(source.encoder, rows, unit=1.0)
-    encoder = open_graph(graphs.files["encode", FP32_FILE])
-    found = parity.check_floats(encoder, posterior_inputs, posterior, cases, batches, precision="fp32 encode")
-    alone = encoder.run_in_batches(posterior_inputs, 1)
-    parity.check_batch_invariance(encoder, posterior_inputs, alone, cases, batches, what=f"{FP32_FILE}: encode")
-    return dataclasses.replace(proof, posterior_parity={FP32_FILE: found})
+
+def _prove_network(
+    source: Source, graphs: Graphs, cases: Cases, batches: tuple[int, ...], open_graph: OpenGraph
+) -> tuple[NDArray[np.float32], FloatParity]:
+    """Noise, bit for bit; then the network in float. Gives PyTorch's images in float32, [S, C, H, W], too.
+
+    Batch invariance comes before PyTorch, with batch norm and all: rounding to uint8 would hide most differences of a
+    few seeds.
+    """
+    latents = source.network_latents(cases.seeds, cases.truncation, cases.labels)
+    parity.check_noise(open_graph(graphs.noise), cases, latents)
+    inputs = sample_inputs(cases.seeds, cases.truncation, cases.labels) | {"latent": latents}
+    network = open_graph(graphs.network)
+    alone = network.run_in_batches(inputs, 1)
+    parity.check_batch_invariance(network, inputs, alone, cases, batches, what="the network")
+    floats, reference = torch_reference(source, cases)
+    check_images(floats, source, cases.describe)
+    # Its session ends here: each may hold a copy of the weights, so there is one at a time.
+    return floats, parity.check_floats(network, inputs, reference, cases, batches)
+
+
+def _prove_encoder(
+    source: Source,
+    encoder: torch.nn.Module,
+    graphs: Graphs,
+    images: NDArray[np.uint8],
+    cases: Cases,
+    batches: tuple[int, ...],
+    open_graph: OpenGraph,
+) -> FloatParity:
+    """The posterior of the model's own images, and of as many of noise."""
+    inputs = _encoder_inputs(images)
+    _, reference = _references(encoder, [_preprocessed(source, inputs["image"])], unit=1.0)
+    session = open_graph(graphs.files["encode", FP32_FILE])
+    found = parity.check_floats(session, inputs, reference, cases, batches, precision="fp32 encode")
+    alone = session.run_in_batches(inputs, 1)
+    parity.check_batch_invariance(session, inputs, alone, cases, batches, what=f"{FP32_FILE}: encode")
+    return found
 
 
 def expect_half(source: Source, cases: Cases, images: NDArray[np.uint8]) -> HalfExpected:
@@ -262,7 +281,7 @@ def _check_invariance(
     file_name: str,
     cases: Cases,
     batches: tuple[int, ...],
-    open_graph: Callable[[Graph], CpuSession],
+    open_graph: OpenGraph,
 ) -> NDArray[np.uint8]:
     """The images of a file, each made alone, once they are found to be the same in every batch and from decode."""
     sample = sample_inputs(cases.seeds, cases.truncation, cases.labels)
@@ -282,7 +301,7 @@ def _check_decode(
     cases: Cases,
     batches: tuple[int, ...],
     images: NDArray[np.uint8],
-    open_graph: Callable[[Graph], CpuSession],
+    open_graph: OpenGraph,
 ) -> None:
     """decode(latent · truncation) is the sampler's image: for a network with its own truncation, at truncation 1."""
     decode = open_graph(graphs.files["decode", file_name])

@@ -48,13 +48,6 @@ def certificates(
         files: of each role and file name, as it will be published.
     """
     height, width, channels = source.image
-    tools = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "numpy": np.__version__,
-    }
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         role: Certificate(
@@ -78,19 +71,14 @@ def certificates(
                 file_name: _model_file(role, file_name, graphs, proof, files[role, file_name])
                 for file_name in proof.images
             },
-            attachments={
-                file.data.name: file.data_sha256
-                for (of_role, _), file in files.items()
-                if of_role == role and file.data is not None and file.data_sha256 is not None
-            }
-            | ({GOLDEN_FILE: _sha256(golden_png(source, proof))} if role == "sample" else {}),
+            attachments=_attachments(role, source, proof, files),
             golden_atol_levels=_GOLDEN_ATOL_LEVELS,
             float_parity=proof.posterior_parity[FP32_FILE] if role == "encode" else proof.float_parity,
             num_parity_seeds=len(proof.cases.seeds),
             parity_batches=proof.batches,
             batch_invariant=True,
             created=created,
-            tools=tools,
+            tools=_tools(),
             source=source.provenance,
             num_half_seeds=proof.num_half_seeds,
             no_fp16=no_fp16,
@@ -107,6 +95,28 @@ def golden_png(source: Source, proof: Proof) -> bytes:
     tall: NDArray[np.uint8] = images.reshape(-1, *source.image[1:])
     golden = "; ".join(proof.cases.describe(i) for i in range(proof.num_golden))
     return encode_image(tall, "png", image_text("AI-generated: golden images, from top to bottom.", {"golden": golden}))
+
+
+def _tools() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _attachments(
+    role: Role, source: Source, proof: Proof, files: Mapping[tuple[Role, str], GraphFile]
+) -> dict[str, str]:
+    """Name to SHA-256 of what lies beside the model files of a role: their external data, and the golden images."""
+    found = {
+        file.data.name: file.data_sha256
+        for (of_role, _), file in files.items()
+        if of_role == role and file.data is not None and file.data_sha256 is not None
+    }
+    return found | ({GOLDEN_FILE: _sha256(golden_png(source, proof))} if role == "sample" else {})
 
 
 def _model_file(role: Role, file_name: str, graphs: Graphs, proof: Proof, file: GraphFile) -> ModelFile:

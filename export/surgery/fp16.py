@@ -77,71 +77,93 @@ def fp16_network(network: ModelProto, *, keep_fp32: Collection[str] = (), clip: 
     Raises:
         GateError: the network has control flow.
     """
-    network = _constants_as_initializers(network)
-    types = value_types(network)
-    weights = {tensor.name: tensor for tensor in network.graph.initializer}
-    is_float = {name for name, elem_type in types.items() if elem_type == _FLOAT}
-    precision = {value.name: _FLOAT for value in network.graph.input}
+    writer = _Writer(_constants_as_initializers(network), keep_fp32, clip)
+    for node in writer.network.graph.node:
+        writer.add(node)
+    return writer.finished()
 
-    graph = GraphProto(name=network.graph.name)
-    graph.input.extend(network.graph.input)
-    graph.output.extend(network.graph.output)
-    made: dict[str, TensorProto] = {}  # the initializers of the copy
-    casts: dict[tuple[str, int], str] = {}
 
-    def read(name: str, wanted: int) -> str:
-        """The name of a float value in a precision."""
-        if name in weights:
-            if wanted == _FLOAT:
-                made[name] = weights[name]
-                return name
-            half = f"{name}/fp16"
-            made[half] = from_array(_rounded(weights[name], clip), half)
-            return half
-        if precision[name] == wanted:
-            return name
-        if (name, wanted) not in casts:
-            suffix = "fp16" if wanted == _HALF else "fp32"
-            casts[name, wanted] = f"{name}/{suffix}"
-            cast = helper.make_node("Cast", [name], [f"{name}/{suffix}"], name=f"{name}/to_{suffix}", to=wanted)
-            graph.node.append(cast)
-        return casts[name, wanted]
+class _Writer:
+    """The copy of one network, node by node in its order."""
 
-    outputs = {value.name for value in network.graph.output}
-    for original in network.graph.node:
+    def __init__(self, network: ModelProto, keep_fp32: Collection[str], clip: bool) -> None:
+        self.network = network
+        self._keep_fp32 = keep_fp32
+        self._clip = clip
+        self._weights = {tensor.name: tensor for tensor in network.graph.initializer}
+        self._is_float = {name for name, elem_type in value_types(network).items() if elem_type == _FLOAT}
+        self._outputs = {value.name for value in network.graph.output}
+        self._precision = {value.name: _FLOAT for value in network.graph.input}
+        """Of each value so far; of a float value, the one in which it is computed."""
+        self._casts: dict[tuple[str, int], str] = {}
+        """Of a value and another precision, the name it has there."""
+        self._made: dict[str, TensorProto] = {}
+        """The initializers of the copy."""
+        self._graph = GraphProto(name=network.graph.name)
+        self._graph.input.extend(network.graph.input)
+        self._graph.output.extend(network.graph.output)
+
+    def add(self, original: NodeProto) -> None:
+        """Copy a node, in the precision that it computes in, with the casts around it."""
         node = NodeProto()
         node.CopyFrom(original)
-        floats = [name for name in node.input if name in is_float]
-        given = [precision[name] for name in floats if name not in weights]
-        half = node.name not in keep_fp32 and has_fp16_form(node)
-        if half and is_exact(node) and given:
-            half = _HALF in given
+        half = self._is_half(node)
+        self._connect_inputs(node, half)
+        for i, name in enumerate(node.output):
+            if name in self._is_float:
+                self._precision[name] = _HALF if half else _FLOAT
+                if half and name in self._outputs:
+                    node.output[i] = f"{name}/fp16"
+        if half and node.op_type == "Cast" and original.output[0] in self._is_float:
+            next(entry for entry in node.attribute if entry.name == "to").i = _HALF
+        self._graph.node.append(node)
+        for name in original.output:
+            if name in self._outputs and self._precision.get(name) == _HALF:
+                self._cast(f"{name}/fp16", name, f"{name}/to_fp32", _FLOAT)
+                self._casts[name, _HALF] = f"{name}/fp16"
+                self._precision[name] = _FLOAT
+
+    def finished(self) -> ModelProto:
+        for name in self._outputs & set(self._weights):
+            self._made[name] = self._weights[name]
+        self._graph.initializer.extend(self._made.values())
+        return new_model(self._graph)
+
+    def _is_half(self, node: NodeProto) -> bool:
+        """Whether a node computes in half: if it may, and one that only moves elements if it is given some."""
+        half = node.name not in self._keep_fp32 and has_fp16_form(node)
+        given = [self._precision[name] for name in node.input if name in self._is_float and name not in self._weights]
+        return _HALF in given if half and is_exact(node) and given else half
+
+    def _connect_inputs(self, node: NodeProto, half: bool) -> None:
         for i, name in enumerate(node.input):
-            if name in is_float:
+            if name in self._is_float:
                 takes = _HALF if half and _type_variable(node, i) else _FLOAT
                 # A Cast takes what it is given.
-                node.input[i] = read(name, precision.get(name, _FLOAT) if node.op_type == "Cast" else takes)
-            elif name in weights:
-                made[name] = weights[name]
-        for i, name in enumerate(node.output):
-            if name not in is_float:
-                continue
-            precision[name] = _HALF if half else _FLOAT
-            if half and name in outputs:
-                node.output[i] = f"{name}/fp16"
-        if half and node.op_type == "Cast" and node.output[0].removesuffix("/fp16") in is_float:
-            helper_attribute = next(entry for entry in node.attribute if entry.name == "to")
-            helper_attribute.i = _HALF
-        graph.node.append(node)
-        for name in original.output:
-            if name in outputs and precision.get(name) == _HALF:
-                graph.node.append(helper.make_node("Cast", [f"{name}/fp16"], [name], name=f"{name}/to_fp32", to=_FLOAT))
-                casts[name, _HALF] = f"{name}/fp16"
-                precision[name] = _FLOAT
-    for name in outputs & set(weights):
-        made[name] = weights[name]
-    graph.initializer.extend(made.values())
-    return new_model(graph)
+                wanted = self._precision.get(name, _FLOAT) if node.op_type == "Cast" else takes
+                node.input[i] = self._read(name, wanted)
+            elif name in self._weights:
+                self._made[name] = self._weights[name]
+
+    def _read(self, name: str, wanted: int) -> str:
+        """The name of a float value in a precision."""
+        if name in self._weights:
+            if wanted == _FLOAT:
+                self._made[name] = self._weights[name]
+                return name
+            half = f"{name}/fp16"
+            self._made[half] = from_array(_rounded(self._weights[name], self._clip), half)
+            return half
+        if self._precision[name] == wanted:
+            return name
+        if (name, wanted) not in self._casts:
+            suffix = "fp16" if wanted == _HALF else "fp32"
+            self._casts[name, wanted] = f"{name}/{suffix}"
+            self._cast(name, f"{name}/{suffix}", f"{name}/to_{suffix}", wanted)
+        return self._casts[name, wanted]
+
+    def _cast(self, source: str, target: str, name: str, to: int) -> None:
+        self._graph.node.append(helper.make_node("Cast", [source], [target], name=name, to=to))
 
 
 def has_fp16_form(node: NodeProto) -> bool:

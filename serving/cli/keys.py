@@ -39,6 +39,11 @@ def keys(options: KeysOptions) -> None:
 
     Example: ./ganvas keys add studio --keys-file keys.json --rate 50 --concurrency 8
     """
+    if options.action == "list" and options.name is not None:
+        raise UsageError(f"keys list takes no NAME; got {options.name!r:.80}. Leave it out: every key is listed.")
+    for option, value in (("--rate", options.rate), ("--concurrency", options.concurrency)):
+        if options.action != "add" and value is not None:
+            raise UsageError(f"keys {options.action} takes no {option}; got {value}. It is an option of keys add.")
     if options.action == "list":
         _list(options)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from ganvas_core.cli import OPTIONS, Cli, UsageError
+from ganvas_core.cli import OPTIONS, Cli, UsageError, UserError
 from ganvas_core.names import DEFAULT_REPOSITORY
 from serving.repository.pins import not_kept, read_pins, write_pins
 from serving.repository.publish import locked, publish
@@ -52,6 +53,9 @@ def models(options: ModelsOptions) -> None:
     Example: ./ganvas models rollback digits-gan
     """
     if options.action == "list":
+        if options.name is not None:
+            problem = f"models list takes no NAME; got {options.name!r:.80}. Leave it out: every model is listed."
+            raise UsageError(problem)
         _list(options)
         return
     if options.name is None:
@@ -72,10 +76,22 @@ def _publish(options: ModelsOptions, name: str) -> None:
         listed = ", ".join(map(str, there_is))
         raise UsageError(f"{options.source} has no {name} version {options.version}; there is: {listed}.")
     version = options.version or read_repository(options.source).find(name).version
-    entry = publish(options.source, options.repository, name, version)
+    try:
+        entry = publish(options.source, options.repository, name, version)
+    except OSError as error:
+        raise UserError(_not_written(error, options.repository)) from None
     print(f"published {name} version {version}, digest {entry.digest}")
     if (pin := read_pins(options.repository).get(name)) not in (None, version):
         print(f"An empty version still means {pin}. Change that: ./ganvas models pin {name}")
+
+
+def _not_written(error: OSError, repository: Path) -> str:
+    step = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "Mend that"
+    where = f" at {error.filename}" if error.filename else ""
+    return (
+        f"cannot publish to --repository {repository}: {error.strerror or error}{where}. Nothing was published and "
+        f"what was there before is intact. {step} and publish again."
+    )
 
 
 def _pin(options: ModelsOptions, name: str) -> None:

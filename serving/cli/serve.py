@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from serving.options import ServeOptions
-from serving.supervise.supervisor import supervise
+from serving.supervise.start import supervise
 
 __all__ = ["serve"]
 

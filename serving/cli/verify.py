@@ -22,7 +22,7 @@ from rich.table import Table
 
 from ganvas_core.cli import OPTIONS, Cli
 from ganvas_core.names import DEFAULT_REPOSITORY
-from ganvas_core.tls_options import CallerOptions
+from ganvas_core.tls_options import Address, CallerOptions
 from serving.cli.models import table_console
 from serving.repository.reader import ModelVersion, Repository, read_repository
 
@@ -41,7 +41,7 @@ class VerifyOptions(CallerOptions):
     """Model repository folder."""
     checkpoint: Annotated[Path | None, Cli(env="")] = None
     """Prove parity with this checkpoint of ./ganvas train again; takes PyTorch."""
-    url: Annotated[str | None, Cli(env="")] = None
+    url: Annotated[Address | None, Cli(env="")] = None
     """HOST:PORT of a running server to verify instead of the repository."""
     as_json: Annotated[bool, Cli(flag="--json", env="")] = False
     """Print JSON."""

@@ -8,6 +8,7 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 __all__ = ["TIMEOUT_S", "Admin"]
 
@@ -40,7 +41,7 @@ class Admin:
 
     def stats(self, pattern: str) -> dict[str, int]:
         """Counters and gauges whose names match."""
-        answer = json.loads(self.ask("GET", f"/stats?format=json&filter={pattern}")[1])
+        answer = json.loads(self.ask("GET", f"/stats?format=json&filter={quote(pattern)}")[1])
         return {entry["name"]: entry["value"] for entry in answer["stats"] if "value" in entry}
 
     def metrics(self) -> str:

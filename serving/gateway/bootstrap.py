@@ -33,6 +33,13 @@ RELEASED_BYTES = 32 * 2**20
 """Of free memory, given back to the system each second; what was wanted in the last minutes is kept."""
 ACCOUNT_FROM_POWER_OF_TWO = 20
 """Streams that hold a MiB or more are the ones that are reset when memory runs short."""
+RUNTIME = {
+    "http.max_requests_per_io_cycle": 32,
+    "overload.premature_reset_total_stream_count": 1000,
+}
+"""Requests of one connection that are begun before others have their turn; those that are reset by then never are.
+Without it 2,000 streams opened and reset within 86 KB take 58 MB, which the allocator keeps for minutes; with it 12.
+And a connection of which so many streams were reset is closed."""
 ACTIONS = {
     "envoy.overload_actions.shrink_heap": 0.85,
     "envoy.overload_actions.reset_high_memory_stream": (0.90, 0.98),
@@ -90,9 +97,7 @@ def _bootstrap(settings: GatewaySettings, folder: Path) -> Any:
         overload_manager=_overload(settings),
         # Else what a burst of large requests took would never go back to the system.
         memory_allocator_manager={"bytes_to_release": RELEASED_BYTES, "memory_release_interval": seconds(1)},
-        layered_runtime={
-            "layers": [{"name": "static", "static_layer": {"overload.premature_reset_total_stream_count": 1000}}]
-        },
+        layered_runtime={"layers": [{"name": "static", "static_layer": RUNTIME}]},
     )
 
 

@@ -39,8 +39,12 @@ NO_BOUND = 2**31 - 1
 STREAM_WINDOW_BYTES = 256 * 1024
 CONNECTION_WINDOW_BYTES = 2**30
 """Streams that nobody reads keep their own windows; all of them together must never fill the connection's."""
+IDLE_S = 60.0
+"""Of HTTP/1 connections, one for each request at a time: what a burst has opened is closed again."""
 PING_EVERY_S, PING_TIMEOUT_S = 30.0, 20.0
 PROBE_EVERY_S, PROBE_TIMEOUT_S = 1.0, 2.0
+PROBE_AGAIN_S = 0.1
+"""While it counts as unhealthy: what has come up is seen at once."""
 PROBES_MISSED = 2
 """In a row, until what is probed counts as unhealthy."""
 TRITON_READY = "/v2/health/ready"
@@ -116,6 +120,7 @@ def _probe(**how: Any) -> Any:
         timeout=seconds(PROBE_TIMEOUT_S),
         interval=seconds(PROBE_EVERY_S),
         no_traffic_interval=seconds(PROBE_EVERY_S),
+        unhealthy_interval=seconds(PROBE_AGAIN_S),
         unhealthy_threshold=count(PROBES_MISSED),
         healthy_threshold=count(1),
         **how,
@@ -133,7 +138,10 @@ def _http2() -> Any:
 
 
 def _http1() -> Any:
-    return HttpProtocolOptions(explicit_http_config={"http_protocol_options": Http1ProtocolOptions()})
+    return HttpProtocolOptions(
+        common_http_protocol_options={"idle_timeout": seconds(IDLE_S)},
+        explicit_http_config={"http_protocol_options": Http1ProtocolOptions()},
+    )
 
 
 def _is_number(place: str) -> bool:

@@ -43,8 +43,19 @@ from serving.gateway.clusters import (
     TRITON_READY,
 )
 from serving.gateway.messages import address, count, packed, seconds
-from serving.gateway.replies import local_replies
-from serving.gateway.routes import ACCESS, BODY, RATE, ROUTES_NAME, SIZE, inner_routes
+from serving.gateway.replies import local_replies, models_away
+from serving.gateway.routes import (
+    ACCESS,
+    BODY,
+    HEALTH,
+    JSON,
+    RATE,
+    REFUSALS,
+    ROUTES_NAME,
+    SIZE,
+    WEB,
+    inner_routes,
+)
 from serving.gateway.settings import GatewaySettings
 
 __all__ = ["ACCESS_LOG", "front_door", "inner_door", "listen_address"]
@@ -152,15 +163,17 @@ def _request_ids() -> Any:
 
 
 def _filters(settings: GatewaySettings) -> list[Any]:
-    """In the order in which a request passes them; access, rate and body have their settings in the routes."""
+    """In the order in which a request passes them; the routes have the settings of those that are ours."""
     return [
-        _filter("envoy.filters.http.health_check", _ready()),
-        _filter("envoy.filters.http.grpc_web", GrpcWeb()),
+        _filter(HEALTH, _ready()),
+        _filter(WEB, GrpcWeb()),
         _filter(ACCESS, Lua(stat_prefix="access", clear_route_cache={"value": True})),
         _filter(RATE, LocalRateLimit(stat_prefix="quota")),
-        _filter("envoy.filters.http.grpc_json_transcoder", _json(settings)),
+        _filter(REFUSALS, Lua(stat_prefix="refusals", clear_route_cache={"value": False})),
+        _filter(JSON, _json(settings)),
         _filter(SIZE, Buffer(max_request_bytes=count(1)), disabled=True),
         _filter(BODY, Lua(stat_prefix="body", clear_route_cache={"value": False})),
+        _filter("envoy.filters.http.custom_response", models_away()),
         _filter("envoy.filters.http.router", Router()),
     ]
 
@@ -243,6 +256,7 @@ def _access_logs(settings: GatewaySettings) -> list[Any]:
                         {"name": "code", "value_format": "%RESPONSE_CODE%"},
                         {"name": "grpc_code", "value_format": "%GRPC_STATUS(SNAKE_STRING)%"},
                         {"name": "flags", "value_format": "%RESPONSE_FLAGS%"},
+                        {"name": "refused", "value_format": "%DYNAMIC_METADATA(ganvas:refused)%"},
                     ],
                 },
                 "value_fixed": {"value": 1},
@@ -262,6 +276,7 @@ def _access_logs(settings: GatewaySettings) -> list[Any]:
             "status": "%RESPONSE_CODE%",
             "grpc_status": "%GRPC_STATUS(SNAKE_STRING)%",
             "flags": "%RESPONSE_FLAGS%",
+            "refused": "%DYNAMIC_METADATA(ganvas:refused)%",
             "details": "%RESPONSE_CODE_DETAILS%",
             "bytes_in": "%BYTES_RECEIVED%",
             "bytes_out": "%BYTES_SENT%",

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from ganvas_core.cli import UsageError, UserError
 from ganvas_core.files import write_atomic
+from serving.child import log_tail, spawn
 from serving.gateway.admin import TIMEOUT_S, Admin
 from serving.gateway.bootstrap import ADMIN_SOCKET, BOOTSTRAP, changing_files, fixed_files, whole
+from serving.gateway.clusters import SERVICE, TRITON_HTTP
 from serving.gateway.install import find_envoy
 from serving.gateway.settings import GatewaySettings, Tls
-from serving.guard import guarded
 from serving.keys.store import Key, read_keys
 
 __all__ = ["GatewayError", "GatewayProcess", "check_tls"]
@@ -31,9 +32,6 @@ KEYS_POLL_S = 0.5
 VALIDATE_TIMEOUT_S = 60.0
 CHANGE_TIMEOUT_S = 10.0
 EXIT_S = 0.5
-TAIL_LINES = 20
-TAIL_BYTES = 65536
-MAX_LOG_BYTES = 64 * 2**20
 FILE_DESCRIPTORS_SPARE = 1024
 
 logger = logging.getLogger("ganvas.gateway")
@@ -90,14 +88,16 @@ class GatewayProcess:
             write_atomic(self.folder / name, data)
         self._validate(envoy)
         _raise_descriptor_limit(self.settings.max_connections)
-        self._process = self._spawn(
-            [
-                *(str(envoy), "-c", BOOTSTRAP, "--concurrency", str(self.settings.workers)),
-                *("--log-path", str(self.log_file), "--log-level", "warning"),
-                # Hot restart would keep shared memory that a killed Envoy leaves behind.
-                "--disable-hot-restart",
-            ]
-        )
+        command = [
+            *(str(envoy), "-c", BOOTSTRAP, "--concurrency", str(self.settings.workers)),
+            *("--log-path", str(self.log_file), "--log-level", "warning"),
+            # Hot restart would keep shared memory that a killed Envoy leaves behind.
+            "--disable-hot-restart",
+        ]
+        try:
+            self._process = spawn(command, name="gateway", cwd=self.folder, own_log=self.log_file)
+        except OSError as error:
+            raise GatewayError(f"Envoy cannot be started: {error}.") from None
         if self.keys_file is not None:
             threading.Thread(target=self._follow_keys, name="gateway-keys", daemon=True).start()
 
@@ -116,7 +116,18 @@ class GatewayProcess:
                     f"the gateway was not ready within {timeout_s:g} s. Its log ends:\n{self.log_tail()}"
                 )
             time.sleep(POLL_S)
-        self.port = self.admin.port("gateway") or self.port
+        try:
+            self.port = self.admin.port("gateway") or self.port
+        except (OSError, http.client.HTTPException, ValueError) as error:  # it ended while it answered
+            raise GatewayError(f"the gateway does not answer: {error}. Its log ends:\n{self.log_tail()}") from None
+
+    def sees_all_well(self) -> bool:
+        """Whether the service and Triton have answered its probes: /v2/health/ready is then 200."""
+        try:
+            seen = self.admin.stats(rf"^cluster\.({SERVICE}|{TRITON_HTTP})\.membership_healthy$")
+        except (OSError, http.client.HTTPException):
+            return False
+        return len(seen) == 2 and all(seen.values())
 
     @property
     def pid(self) -> int | None:
@@ -180,11 +191,7 @@ class GatewayProcess:
 
     def log_tail(self) -> str:
         """The last lines of its log."""
-        with contextlib.suppress(OSError), self.log_file.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL_BYTES))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
-        return ""
+        return log_tail(self.log_file)
 
     def stop(self, grace_s: float = 10.0) -> None:
         """Take no more connections, wait until every reply has left (at most grace_s), then end it.
@@ -219,16 +226,19 @@ class GatewayProcess:
         path = self.folder / "check.json"
         write_atomic(path, whole(self.settings, self.folder))
         command = [str(envoy), "-c", path.name, "--mode", "validate", "--disable-hot-restart", "-l", "error"]
-        result = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, timeout=VALIDATE_TIMEOUT_S, check=False
-        )
+        try:
+            result = subprocess.run(
+                command, cwd=self.folder, capture_output=True, text=True, timeout=VALIDATE_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise GatewayError(f"Envoy did not check its configuration within {VALIDATE_TIMEOUT_S:g} s.") from None
         if result.returncode != 0:
             words = (result.stderr or result.stdout).strip().splitlines()
             raise GatewayError(f"Envoy rejects its configuration: {words[-1] if words else 'no reason given'}")
 
     def _replace(self, name: str, data: bytes, kind: str) -> None:
         """Replace a file and wait until Envoy says what it makes of it."""
-        pattern = rf"^{kind}\.update_(success|rejected|failure)$".replace("\\", "%5C").replace("|", "%7C")
+        pattern = rf"^{kind}\.update_(success|rejected|failure)$"
         before = self.admin.stats(pattern)
         write_atomic(self.folder / name, data)
         deadline = time.monotonic() + CHANGE_TIMEOUT_S
@@ -244,7 +254,6 @@ class GatewayProcess:
 
     def _follow_keys(self) -> None:
         while not self._stopped.wait(KEYS_POLL_S) and self.poll() is None:
-            self._bound_log()
             self.look_at_keys()
 
     def look_at_keys(self) -> None:
@@ -263,41 +272,6 @@ class GatewayProcess:
             if reloaded or self._keys_told is not None:
                 logger.info("event=keys-reloaded keys=%d", len(self.settings.keys or ()))
             self.keys_ok, self._keys_told = True, None
-
-    def _bound_log(self) -> None:
-        """Start the log again when it has grown large; Envoy appends to what there is."""
-        with contextlib.suppress(OSError):
-            if self.log_file.stat().st_size > MAX_LOG_BYTES:
-                os.truncate(self.log_file, 0)
-
-    def _spawn(self, arguments: list[str]) -> subprocess.Popen[bytes]:
-        """Start the process from a thread that lives as long: the kernel ends it when that thread ends."""
-        started: list[subprocess.Popen[bytes] | OSError] = []
-        done = threading.Event()
-
-        def run() -> None:
-            try:
-                process = subprocess.Popen(
-                    guarded(*arguments),
-                    cwd=self.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                started.append(error)
-                return done.set()
-            started.append(process)
-            done.set()
-            process.wait()
-            return None
-
-        threading.Thread(target=run, name="gateway", daemon=True).start()
-        done.wait()
-        if isinstance(started[0], OSError):
-            raise GatewayError(f"Envoy cannot be started: {started[0]}.")
-        return started[0]
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from envoy.config.accesslog.v3.accesslog_pb2 import AccessLogFilter
+from envoy.extensions.filters.http.custom_response.v3.custom_response_pb2 import CustomResponse
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     LocalReplyConfig,
     ResponseMapper,
 )
+from envoy.extensions.http.custom_response.local_response_policy.v3.local_response_policy_pb2 import LocalResponsePolicy
+from envoy.type.matcher.v3.http_inputs_pb2 import HttpResponseHeaderMatchInput
+from google.protobuf.message import Message
 
-from serving.gateway.messages import count, inline
+from serving.gateway.messages import count, inline, packed
 from serving.gateway.rates import RETRY_AFTER_MS
 
-__all__ = ["local_replies"]
+__all__ = ["local_replies", "models_away"]
 
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE = 8, 12, 14
 
@@ -40,6 +44,34 @@ def local_replies() -> Any:
             ResponseMapper(filter=_status(415), headers_to_add=[_header("grpc-status", str(UNIMPLEMENTED))]),
         ]
     )
+
+
+def models_away() -> Any:
+    """A model whose process has died, or which is being loaded anew, is away for a while: Triton calls the first its
+    own failure and the second unknown, which no client repeats. json.lua says the same of its HTTP."""
+    says = HttpResponseHeaderMatchInput(header_name="grpc-message")
+    words = ({"contains": "Stub process "}, {"contains": "has no available versions"})
+    # As a status of HTTP that gRPC takes for UNAVAILABLE; 503 is mapped to something else above.
+    away = LocalResponsePolicy(
+        status_code=count(502),
+        body_format={"text_format_source": inline("%RESP(GRPC-MESSAGE)%")},
+        response_headers_to_add=[_header("grpc-status", str(UNAVAILABLE))],
+    )
+    found = {
+        "predicate": {
+            "or_matcher": {
+                "predicate": [
+                    {"single_predicate": {"input": _extension("says", says), "value_match": word}} for word in words
+                ]
+            }
+        },
+        "on_match": {"action": _extension("away", away)},
+    }
+    return CustomResponse(custom_response_matcher={"matcher_list": {"matchers": [found]}})
+
+
+def _extension(name: str, message: Message) -> dict[str, Any]:
+    return {"name": name, "typed_config": packed(message)}
 
 
 def _mapper(when: Any, status: int, grpc: int, message: str, *, hint: bool = False) -> Any:

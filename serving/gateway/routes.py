@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from envoy.config.route.v3.route_components_pb2 import RetryPolicy, Route, VirtualHost
+from envoy.config.route.v3.route_components_pb2 import FilterConfig, RetryPolicy, Route, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.http.buffer.v3.buffer_pb2 import BufferPerRoute
 from envoy.extensions.filters.http.lua.v3.lua_pb2 import LuaPerRoute
@@ -12,38 +13,60 @@ from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import Pre
 from google.protobuf.message import Message
 
 from ganvas.v1 import sampler_pb2
+from ganvas_core.names import NAMES_VERSION
 from serving.gateway.clusters import SERVICE, TRITON_GRPC, TRITON_HTTP
 from serving.gateway.messages import count, inline, packed, seconds
 from serving.gateway.rates import rate_limits
-from serving.gateway.scripts import access_script, direct_script, json_script
+from serving.gateway.scripts import access_script, direct_script, json_script, refusals_script
 from serving.gateway.settings import GatewaySettings
 
-__all__ = ["PUBLIC_PATHS", "ROUTES_NAME", "inner_routes", "routes"]
+__all__ = [
+    "ACCESS",
+    "BODY",
+    "HEALTH",
+    "JSON",
+    "PUBLIC_PATHS",
+    "RATE",
+    "REFUSALS",
+    "ROUTES_NAME",
+    "SIZE",
+    "WEB",
+    "inner_routes",
+    "routes",
+]
 
 ROUTES_NAME = "routes"
 OVERWRITE = "OVERWRITE_IF_EXISTS_OR_ADD"
 ACCESS, BODY, SIZE, RATE = "ganvas.access", "ganvas.body", "ganvas.size", "ganvas.rate"
+REFUSALS = "ganvas.refusals"
 """The names of our filters, by which routes configure them."""
+HEALTH, WEB, JSON = (f"envoy.filters.http.{name}" for name in ("health_check", "grpc_web", "grpc_json_transcoder"))
+"""What a call by gRPC itself has no use for: a filter that is off costs nothing."""
 
 SAMPLER = sampler_pb2.DESCRIPTOR.services_by_name["Sampler"]
 KSERVE = "/inference.GRPCInferenceService/"
 SERVER_KSERVE = ("ServerLive", "ServerReady", "ServerMetadata")
-MODEL_KSERVE = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelInfer")
+MODEL_KSERVE = ("ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig")
 STREAM_KSERVE = "ModelStreamInfer"
 REFLECTION = tuple(f"/grpc.reflection.{v}.ServerReflection/ServerReflectionInfo" for v in ("v1", "v1alpha"))
-HEALTH, WATCH, HEALTH_LIST = (f"/grpc.health.v1.Health/{method}" for method in ("Check", "Watch", "List"))
+CHECK, WATCH, HEALTH_LIST = (f"/grpc.health.v1.Health/{method}" for method in ("Check", "Watch", "List"))
 STREAMED_SAMPLER = {"SampleStream", "Walk"}
 UPLOADING_SAMPLER = {"Decode", "Encode"}
 """Requests of up to 64 MiB: not buffered here; the service limits them."""
+COMPUTING_SAMPLER = {"Sample", "SampleStream", "Decode", "Encode", "Walk"}
+"""What the service refuses when too much waits."""
 
 MODEL = r"/v2/models/[A-Za-z0-9_.-]+(/versions/[0-9]+)?"
 HTTP_GET = (r"/v2/?", r"/v2/health/(live|ready)", MODEL + r"(/ready|/config)?")
 HTTP_INFER = MODEL + "/infer"
+ENDS = {"/ganvas.v1.": SERVICE, "/grpc.": SERVICE, "/inference.": TRITON_GRPC, "/v2": TRITON_HTTP}
+"""The beginning of a path to the cluster that answers it; access.lua says the same."""
+OFF = packed(FilterConfig(disabled=True))
 WATCH_IDLE_S = 3600.0
 RETRIES = 3
 
 PUBLIC_PATHS = (
-    *(HEALTH, WATCH, HEALTH_LIST),
+    *(CHECK, WATCH, HEALTH_LIST),
     *(KSERVE + method for method in ("ServerLive", "ServerReady")),
     *("/v2/health/live", "/v2/health/ready"),
 )
@@ -54,6 +77,7 @@ def routes(settings: GatewaySettings) -> Any:
     """The whole list. What depends on keys and on default versions is in here too, so that a change of either is a
     change of routes alone."""
     script = access_script(settings.keys, PUBLIC_PATHS, settings.default_versions)
+    refusals = refusals_script(named=settings.tells_callers_apart, most=settings.max_refusals)
     host = VirtualHost(
         name="gateway",
         domains=["*"],
@@ -61,9 +85,11 @@ def routes(settings: GatewaySettings) -> Any:
             _refuse({"prefix": KSERVE}, "grpc-encoding", 415, "a request must not be compressed."),
             _refuse({"prefix": "/ganvas.v1."}, "grpc-encoding", 415, "a request must not be compressed."),
             _refuse({"prefix": "/ganvas.v1."}, "content-encoding", 415, "a request must not be compressed."),
+            # They are tried in this order, so what is asked for most is first.
+            *_kserve_routes(settings),
             *_sampler_routes(settings),
             *_infrastructure_routes(settings),
-            *_triton_routes(settings),
+            *_http_routes(settings),
             Route(
                 name="not-listed",
                 match={"prefix": "/"},
@@ -76,6 +102,8 @@ def routes(settings: GatewaySettings) -> Any:
         typed_per_filter_config={
             ACCESS: packed(LuaPerRoute(source_code=inline(script))),
             **({RATE: packed(limits)} if (limits := rate_limits(settings.keys or ())) else {}),
+            # One for all its routes, so that a thread of the gateway has one memory.
+            REFUSALS: packed(LuaPerRoute(source_code=inline(refusals))),
         },
     )
     return RouteConfiguration(name=ROUTES_NAME, virtual_hosts=[host], validate_clusters={"value": False})
@@ -83,7 +111,6 @@ def routes(settings: GatewaySettings) -> Any:
 
 def inner_routes() -> Any:
     """For requests that passed the list and their key's quota: where each path is answered."""
-    ends = {"/ganvas.v1.": SERVICE, "/grpc.": SERVICE, "/inference.": TRITON_GRPC, "/v2": TRITON_HTTP}
     return RouteConfiguration(
         name="inner",
         virtual_hosts=[
@@ -92,7 +119,7 @@ def inner_routes() -> Any:
                 domains=["*"],
                 routes=[
                     Route(match={"prefix": path}, route={"cluster": cluster, "timeout": seconds(0)})
-                    for path, cluster in ends.items()
+                    for path, cluster in ENDS.items()
                 ],
             )
         ],
@@ -106,52 +133,103 @@ def _sampler_routes(settings: GatewaySettings) -> list[Any]:
     for method in SAMPLER.methods:
         limit = settings.max_stream_bytes if method.name in STREAMED_SAMPLER else settings.max_sample_bytes
         size = None if method.name in UPLOADING_SAMPLER else limit
-        route = _route({"path": f"/{SAMPLER.full_name}/{method.name}"}, "POST", max_bytes=size)
-        if several:
-            route.route.retry_policy.CopyFrom(_elsewhere())
-        found.append(route)
+        repeats = settings.repeats_refusals and method.name in COMPUTING_SAMPLER
+        for route in _grpc(settings, f"/{SAMPLER.full_name}/{method.name}", max_bytes=size, repeats_refusals=repeats):
+            if several:
+                route.route.retry_policy.CopyFrom(_elsewhere())
+            found.append(route)
     return found
 
 
 def _infrastructure_routes(settings: GatewaySettings) -> list[Any]:
-    checks = [_route({"path": path}, "POST", max_bytes=settings.max_sample_bytes) for path in (HEALTH, HEALTH_LIST)]
+    checks = [_route({"path": path}, "POST", max_bytes=settings.max_sample_bytes) for path in (CHECK, HEALTH_LIST)]
     watch = _route({"path": WATCH}, "POST", max_bytes=settings.max_sample_bytes)
     watch.route.idle_timeout.CopyFrom(seconds(WATCH_IDLE_S))
     return [*checks, watch, *(_route({"path": path}, "POST") for path in REFLECTION)]
 
 
-def _triton_routes(settings: GatewaySettings) -> list[Any]:
-    infer = {"safe_regex": {"regex": HTTP_INFER}}
-    json = packed(LuaPerRoute(source_code=inline(json_script(settings.max_json_depth))))
-    direct = packed(
-        LuaPerRoute(source_code=inline(direct_script(settings.max_direct_bytes, settings.default_versions)))
-    )
+def _kserve_routes(settings: GatewaySettings) -> list[Any]:
+    """Triton by gRPC."""
+    limit = settings.max_direct_bytes
+    body = packed(LuaPerRoute(source_code=inline(direct_script(limit, settings.default_versions))))
     return [
-        *(_route({"path": KSERVE + method}, "POST", max_bytes=settings.max_direct_bytes) for method in SERVER_KSERVE),
-        *(
-            _route({"path": KSERVE + method}, "POST", max_bytes=settings.max_direct_bytes, body=direct)
-            for method in MODEL_KSERVE
-        ),
-        _route({"path": KSERVE + STREAM_KSERVE}, "POST", body=direct),
-        *(_route({"safe_regex": {"regex": path}}, "GET", max_bytes=settings.max_sample_bytes) for path in HTTP_GET),
-        _refuse(infer, "content-encoding", 415, "a request must not be compressed: send it without content-encoding."),
-        _route(infer, "POST", max_bytes=settings.max_direct_bytes, body=json),
+        *(route for method in MODEL_KSERVE for route in _grpc(settings, KSERVE + method, max_bytes=limit, body=body)),
+        *_grpc(settings, KSERVE + STREAM_KSERVE, body=body),
+        *(_route({"path": KSERVE + method}, "POST", max_bytes=limit) for method in SERVER_KSERVE),
     ]
 
 
-def _route(path: dict[str, Any], method: str, *, max_bytes: int | None = None, body: Message | None = None) -> Any:
+def _http_routes(settings: GatewaySettings) -> list[Any]:
+    """Triton by HTTP."""
+    infer = {"safe_regex": {"regex": HTTP_INFER}}
+    body = packed(LuaPerRoute(source_code=inline(json_script(settings.max_json_depth))))
+    return [
+        *(_route({"safe_regex": {"regex": path}}, "GET", max_bytes=settings.max_sample_bytes) for path in HTTP_GET),
+        _refuse(infer, "content-encoding", 415, "a request must not be compressed: send it without content-encoding."),
+        _route(infer, "POST", max_bytes=settings.max_direct_bytes, body=body),
+    ]
+
+
+def _grpc(
+    settings: GatewaySettings,
+    path: str,
+    *,
+    max_bytes: int | None = None,
+    body: Message | None = None,
+    repeats_refusals: bool = False,
+) -> list[Any]:
+    """The ways through of one gRPC method: by gRPC itself, then by gRPC-Web or as JSON.
+
+    Args:
+        max_bytes, body: as of `_route`. Where the whole request is bounded, one that names its version needs no body's
+            filter.
+        repeats_refusals: by gRPC itself; the others have replies of another shape.
+    """
+    by_grpc = {"path": path, "grpc": {}}
+    named = [{"name": NAMES_VERSION, "present_match": True}]
+    ways = [_route(by_grpc, "POST", max_bytes=max_bytes, body=body)]
+    if body is not None and max_bytes is not None:
+        ways.insert(0, _route(by_grpc, "POST", headers=named, max_bytes=max_bytes))
+    for way in ways:
+        for unused in (HEALTH, WEB, JSON):
+            way.typed_per_filter_config[unused].CopyFrom(OFF)
+        if repeats_refusals:
+            del way.typed_per_filter_config[REFUSALS]
+        if not settings.tells_callers_apart:
+            _admit_anybody(way, next(end for start, end in ENDS.items() if path.startswith(start)))
+    return [*ways, _route({"path": path}, "POST", max_bytes=max_bytes, body=body)]
+
+
+def _admit_anybody(route: Any, cluster: str) -> None:
+    """What access.lua does where there are neither keys nor client certificates."""
+    for unused in (ACCESS, RATE):
+        route.typed_per_filter_config[unused].CopyFrom(OFF)
+    route.route.cluster = cluster
+    route.request_headers_to_remove.extend(["authorization", "x-api-key"])
+    caller = {"key": "x-ganvas-caller", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}
+    route.request_headers_to_add.add(header=caller, append_action=OVERWRITE)
+
+
+def _route(
+    path: dict[str, Any],
+    method: str,
+    *,
+    headers: Sequence[dict[str, Any]] = (),
+    max_bytes: int | None = None,
+    body: Message | None = None,
+) -> Any:
     """One way through. The cluster is in a header that access.lua sets, by the path or the key's quota.
 
     Args:
+        headers: what else must be so of the headers.
         max_bytes: held until the request is whole, or refused. None: passed on as it comes.
+        body: the settings of the filter of bodies. None: it is off.
     """
-    filters: dict[str, Any] = {}
+    filters: dict[str, Any] = {BODY: OFF if body is None else body, REFUSALS: OFF}
     if max_bytes is not None:
         filters[SIZE] = packed(BufferPerRoute(buffer={"max_request_bytes": count(max_bytes)}))
-    if body is not None:
-        filters[BODY] = body
     return Route(
-        match={**path, "headers": [{"name": ":method", "string_match": {"exact": method}}]},
+        match={**path, "headers": [{"name": ":method", "string_match": {"exact": method}}, *headers]},
         route={"cluster_header": "x-ganvas-cluster", "timeout": seconds(0)},
         request_headers_to_remove=["x-ganvas-cluster"],
         # Some clients over HTTP/1.1 leave it out, and gRPC servers insist.

@@ -8,7 +8,7 @@ from pathlib import Path
 from serving.gateway.clusters import key_cluster
 from serving.keys.store import Key
 
-__all__ = ["access_script", "direct_script", "json_script"]
+__all__ = ["access_script", "direct_script", "json_script", "refusals_script"]
 
 FOLDER = Path(__file__).parent / "lua"
 
@@ -34,6 +34,16 @@ def json_script(max_depth: int) -> str:
 def direct_script(max_bytes: int, defaults: Mapping[str, int] | None) -> str:
     """The bound of each message to Triton, and the version that it means when it names none."""
     return f"local max_bytes = {max_bytes}\n{_versions(defaults)}" + _read("direct")
+
+
+def refusals_script(*, named: bool, most: int) -> str:
+    """What the service has just refused.
+
+    Args:
+        named: whether the access script says who calls.
+        most: that are remembered; over it all are forgotten, and soon learnt again.
+    """
+    return f"local named = {str(named).lower()}\nlocal most = {most}\n" + _read("refusals")
 
 
 def _entry(key: Key) -> str:

@@ -41,6 +41,8 @@ class GatewaySettings:
     tls: Tls | None = None
     keys: Sequence[Key] | None = None
     """None: nobody is asked for a key."""
+    keeps_images: bool = False
+    """Whether the service answers some calls from images made before, however busy it is."""
     default_versions: Mapping[str, int] | None = None
     """Of each Triton model, the version that a direct call means when it names none; one that is not here has none.
     None: Triton's newest, whatever it is."""
@@ -59,6 +61,8 @@ class GatewaySettings:
     max_heap_bytes: int = 1024 * MIB
     """Near it the gateway resets the streams that hold most; at it, it takes no more requests."""
     max_json_depth: int = 32
+    max_refusals: int = 1024
+    """Of the service's refusals, that each thread remembers: refusals.lua."""
     stream_idle_s: float = 120.0
     """A call is ended when so long neither side sent or took a byte."""
     connection_idle_s: float = 600.0
@@ -72,3 +76,13 @@ class GatewaySettings:
     """http://host:port of an OpenTelemetry collector that takes OTLP by HTTP."""
     trace_fraction: float = 1.0
     """Fraction of requests to trace; a request's own traceparent decides for itself."""
+
+    @property
+    def repeats_refusals(self) -> bool:
+        """Whether what the service has just refused is refused here: another service might have room."""
+        return len(self.service) == 1 and not self.keeps_images
+
+    @property
+    def tells_callers_apart(self) -> bool:
+        """Whether a caller is more than the address of a host: a key or a client certificate."""
+        return self.keys is not None or (self.tls is not None and self.tls.client_ca is not None)

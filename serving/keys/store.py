@@ -66,6 +66,8 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     Raises:
         KeysFileError: it is missing, unreadable, damaged, or others may change it.
     """
+    if path.exists() and not path.is_file():  # what is no file may never end
+        raise KeysFileError(f"--keys-file {path} is no regular file. Give the path of a file; keys add makes it.")
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode & 0o022

@@ -83,6 +83,8 @@ class Rejected:
     name: str
     version: int
     reason: str
+    transient: bool = False
+    """Not for what it holds: it may pass later as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,9 @@ __all__ = [
     "status_of",
 ]
 
+BINDING_KEY = "x-ganvas-binding-ms"
+"""Metadata for the gateway: refusals.lua."""
+
 logger = logging.getLogger("ganvas.service")
 
 
@@ -54,11 +57,18 @@ class DigestError(ServiceError):
 class BusyError(ServiceError):
     """A queue is full."""
 
-    def __init__(self, message: str, *, retry_after_ms: int, reason: str = "triton") -> None:
+    def __init__(self, message: str, *, retry_after_ms: int, reason: str = "triton", binding_ms: int = 0) -> None:
         super().__init__(f"{message} Retry in {retry_after_ms} ms.")
         self.retry_after_ms = retry_after_ms
         self.reason = reason
         """For the metrics: calls, wait, bytes or triton."""
+        self.binding_ms = binding_ms
+        """How long the gateway may refuse calls of the same caller that ask for as much, without asking again."""
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """When to try again: by the first, gRPC clients with a retry policy wait (gRFC A6)."""
+        hint = ("grpc-retry-pushback-ms", str(self.retry_after_ms))
+        return (hint, (BINDING_KEY, str(self.binding_ms))) if self.binding_ms else (hint,)
 
 
 class DeadlineError(ServiceError):
@@ -109,9 +119,8 @@ def status_of(error: Exception) -> Status:
     """
     for kind, code in CODES:
         if isinstance(error, kind):
-            # By this metadata gRPC clients with a retry policy wait (gRFC A6).
-            retry = (("grpc-retry-pushback-ms", str(error.retry_after_ms)),) if isinstance(error, BusyError) else ()
-            return Status(code=code, message=str(error), trailing_metadata=retry)
+            metadata = error.metadata() if isinstance(error, BusyError) else ()
+            return Status(code=code, message=str(error), trailing_metadata=metadata)
     error_id = secrets.token_hex(6)
     logger.error("internal error %s", error_id, exc_info=error)
     message = f"internal error {error_id}: look for this id in the log of the service."

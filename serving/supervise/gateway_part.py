@@ -18,12 +18,13 @@ from serving.gateway.settings import GatewaySettings, Tls
 from serving.options import ServeOptions, address_of
 from serving.service.logs import logfmt
 from serving.supervise.service_part import describe_end
-from serving.supervise.triton_part import wait_for_end
+from serving.supervise.triton_part import until_ended, wait_for_end
 from serving.triton.ports import PortError, port_problem
 
 __all__ = ["GatewayPart", "settings_of", "tls_of"]
 
 READY_S = 30.0
+OPEN_S, POLL_S = 3.0, 0.02
 GRACE_S = 2.0
 MIB = 2**20
 AGAIN_S = 0.5
@@ -93,6 +94,13 @@ class GatewayPart:
                 raise PortError(problem) from None
             raise
 
+    async def wait_open(self) -> None:
+        """Wait until a load balancer that asks it for health hears that all is well, or OPEN_S."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_S):
+                while not await asyncio.to_thread(self._running().sees_all_well):
+                    await asyncio.sleep(POLL_S)
+
     async def wait(self) -> str:
         process = self._running()
         assert process.pid is not None
@@ -115,8 +123,7 @@ class GatewayPart:
         if self._directing is not None:
             self._directing.cancel()
         if self._starting is not None:
-            with contextlib.suppress(UserError):
-                await self._starting
+            await until_ended(self._starting)
         if self._process is not None:
             await asyncio.to_thread(self._process.stop, self.grace_s)
             self._process = None
@@ -156,6 +163,7 @@ def settings_of(options: ServeOptions, *, service: Sequence[str]) -> GatewaySett
         triton_grpc=[address_of("127.0.0.1", options.triton_grpc_port)],
         triton_http=[address_of("127.0.0.1", options.triton_http_port)],
         tls=tls_of(options),
+        keeps_images=options.cache_mib > 0,
         max_connections=options.max_connections,
         max_connection_streams=options.max_connection_streams,
         max_direct_requests=options.max_direct_requests,

@@ -1,7 +1,8 @@
 """Sees that every version that is served answers, and rightly; takes out and loads anew those that do not.
 
-Four signs are watched: a process of a model that is dead, any process that is stopped, a golden seed that comes out
-wrong, late or not at all (the canary), and a Triton that is silent.
+Five signs are watched: a process of a model that is dead, any process that is stopped, a golden seed that comes out
+wrong, late or not at all (the canary), a version that the service refuses when Triton is back, and a Triton that is
+silent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -97,24 +98,37 @@ class Medic:
         self._suspected = asyncio.Event()
         self._round = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = False
 
     async def run(self) -> None:
-        """Watch until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch_stubs())
-            group.create_task(self._watch_triton())
-            if self._canary_s:
-                group.create_task(self._canaries())
+        """Watch until cancelled; what heals a version then ends too, as it would kill a Triton that is drained."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch_stubs())
+                group.create_task(self._watch_triton())
+                if self._canary_s:
+                    group.create_task(self._canaries())
+        finally:
+            self._ended = True
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def states(self) -> dict[VersionId, Cause | None]:
         """Every version of the repository or pinned; None: it is served, as far as its parts are up."""
-        rejected: dict[VersionId, Cause | None] = dict.fromkeys(self._versions.rejected, "rejected")
-        states = rejected | {key: self._causes.get(key) for key in list(self._versions.entries)}
-        return states | dict.fromkeys(self._versions.pins_not_kept(), "pin not kept")
+        rejected: dict[VersionId, Cause | None] = dict.fromkeys(self._versions.refused(), "rejected")
+        served: dict[VersionId, Cause | None] = dict.fromkeys(list(self._versions.entries))
+        broken = {key: cause for key, cause in dict(self._causes).items() if key in served}
+        return served | rejected | broken | dict.fromkeys(self._versions.pins_not_kept(), "pin not kept")
 
     def suspect(self) -> None:
         """Make a round of golden seeds at once."""
         self._suspected.set()
+
+    def refused(self, key: VersionId, reason: str) -> None:
+        """The service has refused a version that it should serve. It is proven once more before it is loaded anew."""
+        for part in self._versions.entries[key].parts():
+            self._break(key, part.name, reason, "rejected")
 
     async def _watch_stubs(self) -> None:
         try:
@@ -194,6 +208,8 @@ class Medic:
 
     def _break(self, key: VersionId, model: str, reason: str, cause: Cause, dead_pid: int | None = None) -> None:
         """Take a version out, and bring it back."""
+        if self._ended:
+            return
         self._causes[key] = cause
         if key in self._broken:
             self._broken[key].add(model)
@@ -205,22 +221,24 @@ class Medic:
 
     async def _mend(self, key: VersionId, reason: str, dead_pid: int | None) -> None:
         delay_s, attempts = FIRST_DELAY_S, 0
-        began = restarts = self._keeper.restarts
-        began_s = time.monotonic()
+        began, began_s = self._keeper.restarts, time.monotonic()
+        restarts = None if self._causes[key] == "rejected" else began
         try:
             while self._broken[key] and key in self._versions.entries:
                 models = sorted(self._broken[key])
                 # A Triton that was started again meanwhile has loaded everything anew: it only has to be proven.
                 old = models if self._keeper.restarts == restarts else []
                 restarts = self._keeper.restarts
+                if self._causes[key] == "rejected":
+                    self._kill_stubs(key[1], old)
                 problem = await self._versions.reload(key, old, reason)
                 if problem is None:
                     self._broken[key] -= set(models)
-                    self.reloads += 1
+                    self.reloads += key in self._versions.entries
                     continue
                 attempts += 1
                 logger.error(logfmt(event="still-out", model=key[0], version=key[1], reason=problem))
-                if attempts % NUM_ATTEMPTS == 0:
+                if attempts % NUM_ATTEMPTS == 0 and self._versions.was_served(key):
                     self._restart_triton(f"{key[0]} version {key[1]} does not come back")
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, LONGEST_DELAY_S)
@@ -232,6 +250,12 @@ class Medic:
             await asyncio.sleep(began_s + remains_s - time.monotonic())
             if read_state(dead_pid) == "Z" and self._keeper.restarts == began:
                 self._restart_triton(f"requests hang in the dead process {dead_pid}")
+
+    def _kill_stubs(self, version: int, models: Collection[str]) -> None:
+        """Kill processes that may not answer: else their models would never be unloaded."""
+        for stub in list(self._stubs.values()):
+            if stub.version == version and stub.model in models:
+                _kill(stub.pid)
 
     def _restart_triton(self, reason: str) -> bool:
         """Kill Triton, if it is soon back; whether it is being started again."""
@@ -291,9 +315,8 @@ class Medic:
                 late.add((key, model))
                 self._suspected.set()
                 return
-            for stub in list(self._stubs.values()):
-                if isinstance(error, CanaryError) and (stub.model, stub.version) == (model, key[1]):
-                    _kill(stub.pid)  # else its model would never be unloaded
+            if isinstance(error, CanaryError):
+                self._kill_stubs(key[1], [model])
             self._break(key, model, str(error), "no image" if isinstance(error, CanaryError) else "wrong image")
         late.discard((key, model))
 

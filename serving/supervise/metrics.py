@@ -5,6 +5,7 @@ Prometheus reads `http://127.0.0.1:8002/metrics`. A part that is away or silent 
 
 from __future__ import annotations
 
+import errno
 import threading
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
@@ -12,10 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from ganvas_core.cli import UserError
+from serving.backends.onnxruntime.ganvas_counts import Read
 from serving.supervise.medic import Medic
 from serving.supervise.output import Output
 from serving.supervise.part import Keeper
@@ -38,7 +40,15 @@ FileState = Callable[[], bool | None]
 class _Supervisor(Collector):
     """Restarts of every part, which are up, and what the log has lost."""
 
-    def __init__(self, keepers: Iterable[Keeper], medic: Medic, log: Output, files: Mapping[str, FileState]) -> None:
+    def __init__(
+        self,
+        keepers: Iterable[Keeper],
+        medic: Medic,
+        log: Output,
+        files: Mapping[str, FileState],
+        computed: Callable[[], Iterable[Read]],
+    ) -> None:
+        self._computed = computed
         self._keepers = tuple(keepers)
         self._medic = medic
         self._log = log
@@ -69,17 +79,37 @@ class _Supervisor(Collector):
             if (ok := state()) is not None:
                 family.add_metric([], float(ok))
             files.append(family)
-        return restarts, ready, canary, served, dropped, *files
+        return restarts, ready, canary, served, dropped, self._batches(), *files
+
+    def _batches(self) -> Metric:
+        """Over the processes of a version."""
+        sums: dict[tuple[str, str], tuple[int, float]] = {}
+        for read in self._computed():
+            batches, seconds = sums.get((read.model, read.version), (0, 0.0))
+            sums[read.model, read.version] = (batches + read.batches, seconds + read.seconds)
+        family = SummaryMetricFamily(
+            "ganvas_backend_batch_seconds", "Computing of a batch, in its process.", labels=["model", "version"]
+        )
+        for labels, (batches, seconds) in sorted(sums.items()):
+            family.add_metric(labels, batches, seconds)
+        return family
 
 
-def supervisor_metrics(keepers: Iterable[Keeper], medic: Medic, log: Output, files: Mapping[str, FileState]) -> Source:
+def supervisor_metrics(
+    keepers: Iterable[Keeper],
+    medic: Medic,
+    log: Output,
+    files: Mapping[str, FileState],
+    computed: Callable[[], Iterable[Read]],
+) -> Source:
     """The supervisor's own.
 
     Args:
         files: name of each file that is followed to its state.
+        computed: what the models' processes have computed.
     """
     registry = CollectorRegistry()
-    registry.register(_Supervisor(keepers, medic, log, files))
+    registry.register(_Supervisor(keepers, medic, log, files, computed))
     return lambda: generate_latest(registry).decode()
 
 
@@ -115,7 +145,9 @@ class MetricsServer:
         try:
             self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         except OSError as error:
-            raise UserError(f"--metrics-port {port}: {error.strerror}. Take another, or 0 for a free one.") from None
+            other = "; another server may have just started" if error.errno == errno.EADDRINUSE else ""
+            problem = f"--metrics-port {port}: {error.strerror}{other}. Take another, or 0 for a free one."
+            raise UserError(problem) from None
         self._http.daemon_threads = True
         self.port: int = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(STOP_S,), name="metrics", daemon=True).start()

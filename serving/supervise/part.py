@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from ganvas_core.cli import UserError
+from serving.supervise.run_folder import has_no_space
 
 __all__ = ["Backoff", "Keeper", "Part", "PartError"]
 
@@ -51,7 +52,8 @@ class Part(Protocol):
         """How it ended, once it has: "killed by SIGKILL". The end of its log may follow on further lines."""
 
     async def stop(self) -> None:
-        """End it and everything it started, in bounded time. Does nothing if nothing runs."""
+        """End it and everything it started, in bounded time. Does nothing if nothing runs, as after a `start` that
+        failed: it never raises what that did."""
 
 
 class Backoff:
@@ -121,7 +123,7 @@ class Keeper:
             except (UserError, OSError) as error:  # an OSError: the disk is full, or no process can be started
                 if first:
                     raise
-                how = str(error) or type(error).__name__
+                how = _said(error)
             if self.ready.is_set():
                 self.ready.clear()
                 self._down()
@@ -144,3 +146,9 @@ class Keeper:
             for task in (ready, end):
                 task.cancel()
             await asyncio.gather(ready, end, return_exceptions=True)
+
+
+def _said(error: UserError | OSError) -> str:
+    if isinstance(error, OSError) and has_no_space(error):
+        return "there is no space left for its temporary files."
+    return str(error) or type(error).__name__

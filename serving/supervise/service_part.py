@@ -6,8 +6,8 @@ Commands go down its stdin and events come up its stdout, one JSON object a line
            serving/service/inference/wanted.py says what they mean. The first line carries Triton's "secret" too.
     up     {"event": "listening", "port": 50051}
            {"event": "serving", "models": […], "rejected": […]}              once, when it is ready
-           {"event": "proven", "name": …, "version": …, "loads": …, …}       a version that came later
-           {"event": "refused", "name": …, "version": …, "loads": …, "reason": "…"}
+           {"event": "proven", "name": …, "version": …, "loads": …, …}       each proof, those at the start too
+           {"event": "refused", "name": …, "version": …, "loads": …, "reason": "…", "transient": …}
            {"event": "failed", "message": "…"}
     down   {"command": "metrics"}
     up     {"event": "metrics", "text": "…"}

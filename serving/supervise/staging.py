@@ -67,7 +67,7 @@ class Staging:
                     "some, or set TMPDIR to a folder on a larger disk."
                 ) from None
             reason = str(error).replace(str(self._incoming), str(self._repository))
-            return Rejected(name=name, version=version, reason=reason)
+            return Rejected(name=name, version=version, reason=reason, transient=isinstance(error, OSError))
         else:
             for part in entry.parts():
                 self._move_in(part.name, version)
@@ -117,7 +117,7 @@ class Staging:
                 place = target.parent / path.relative_to(source.parent)
                 place.parent.mkdir(exist_ok=True)
                 with contextlib.suppress(FileNotFoundError):
-                    place.write_text(with_instances(path.read_text(encoding="utf-8"), self._cores), encoding="utf-8")
+                    place.write_text(with_instances(_read_config_text(path), self._cores), encoding="utf-8")
 
     def _move_in(self, model: str, version: int) -> None:
         source, target = self._incoming / model, self.models / model
@@ -130,6 +130,7 @@ class Staging:
             if not place.exists() or _for_triton(place) != _for_triton(path):
                 place.parent.mkdir(exist_ok=True)
                 path.replace(place)
+        shutil.rmtree(target / str(version), ignore_errors=True)  # of a try that failed between two moves
         (source / str(version)).rename(target / str(version))
 
     def _move(self, source: Path, target: Path, model: str, version: int) -> None:
@@ -140,6 +141,13 @@ class Staging:
     def _without_versions(self, folder: Path) -> None:
         if not any(entry.name.isdecimal() for entry in folder.iterdir()):
             shutil.rmtree(folder)
+
+
+def _read_config_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RepositoryError(f"cannot read {path}: {error}. Export the model again.") from None
 
 
 def _for_triton(path: Path) -> str:

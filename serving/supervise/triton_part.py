@@ -8,12 +8,12 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
-from ganvas_core.cli import UserError
+from serving.backends.onnxruntime.ganvas_counts import Read
 from serving.supervise.service_part import describe_end
 from serving.triton.http_api import TritonHttp
 from serving.triton.process import TritonOptions, TritonProcess, reachable
 
-__all__ = ["TritonPart", "wait_for_end"]
+__all__ = ["TritonPart", "until_ended", "wait_for_end"]
 
 GRACE_S = 6.0
 
@@ -50,6 +50,10 @@ class TritonPart:
         """As TritonProcess.held."""
         return 0 if self._process is None else self._process.held(pid)
 
+    def computed(self) -> list[Read]:
+        """As TritonProcess.computed."""
+        return [] if self._process is None else self._process.computed()
+
     async def start(self) -> None:
         process = TritonProcess(dataclasses.replace(self._options, models=self._models()))
         # Cancelled or not, the thread goes on: stop waits for it.
@@ -69,8 +73,7 @@ class TritonPart:
 
     async def stop(self) -> None:
         if self._process is not None and self._starting is not None:
-            with contextlib.suppress(UserError):
-                await self._starting
+            await until_ended(self._starting)
             await asyncio.to_thread(self._process.stop, self.grace_s)
             self._process = None
 
@@ -78,6 +81,13 @@ class TritonPart:
         if self._process is None:
             raise RuntimeError("Triton was not started.")
         return self._process
+
+
+async def until_ended(starting: asyncio.Task[None]) -> None:
+    """Return once a start has ended, however: what it raised is for whoever asked for it."""
+    await asyncio.wait([starting])
+    if not starting.cancelled():
+        starting.exception()  # or asyncio logs that nobody has seen it
 
 
 async def wait_for_end(pid: int) -> None:

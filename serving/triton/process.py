@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from serving.backends.onnxruntime.ganvas_held import VARIABLE, read_held
-from serving.guard import guarded
+from serving.backends.onnxruntime.ganvas_counts import VARIABLE, Read, read_all, read_held
+from serving.child import log_tail, spawn
 from serving.triton.errors import TritonStartError
 from serving.triton.group import kill_group
 from serving.triton.http_api import SECRET_KEY, ModelFailure, TritonHttp, failures_of
@@ -29,7 +29,7 @@ from serving.triton.temporary import base_folder
 __all__ = ["Ports", "TritonOptions", "TritonProcess", "has_gpu", "reachable"]
 
 SHARED_MEMORY = Path("/dev/shm")
-HELD = "held"
+COUNTS = "counts"
 POLL_S = 0.05
 GROUP_GONE_S = 1.0
 EXIT_TIMEOUT_S = 4
@@ -37,9 +37,8 @@ SEND_SPANS_MS = 500
 """How long spans wait at the most: little more is lost by a Triton that is killed."""
 LOAD_THREADS = 8
 """Models that load at the same time: most of a load is the start of a Python process."""
-RESTRICTED = ("shared-memory", "model-repository", "statistics", "trace", "logging")
-TAIL_LINES = 20
-TAIL_BYTES = 65536
+STATISTICS = "statistics"
+RESTRICTED = ("shared-memory", "model-repository", STATISTICS, "trace", "logging")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +65,8 @@ class TritonOptions:
     secret: str = ""
     """What model control and everything else but inference, health, metadata and configurations asks for, as the
     header of http_api.secret_headers or the metadata of secret_metadata. Empty: all of it is open."""
+    open_statistics: bool = False
+    """Statistics ask for no secret."""
     folder: Path | None = None
     """An existing folder for everything temporary; names of shared memory begin with its name. None: the system's."""
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -122,8 +123,8 @@ class TritonProcess:
         )
         try:
             (folder / "empty").mkdir()
-            (folder / HELD).mkdir()
-            environ[VARIABLE] = str(folder / HELD)
+            (folder / COUNTS).mkdir()
+            environ[VARIABLE] = str(folder / COUNTS)
             backends = stage_backends(install, folder / "backends")
             arguments = command(self.options, ports, backends, self._region, has_gpu=has_gpu())
             self._process = self._spawn([str(install.executable), *arguments], environ)
@@ -153,7 +154,11 @@ class TritonProcess:
             if time.monotonic() >= deadline:
                 raise TritonStartError(f"Triton was not ready within {timeout_s:g} s.{self._log_end()}")
             time.sleep(POLL_S)
-        self.failures = failures_of(self.http.repository_index(), tuple(self.options.models))
+        try:
+            index = self.http.repository_index()
+        except (OSError, http.client.HTTPException, ValueError) as error:  # it ended while it answered
+            raise TritonStartError(f"Triton does not answer: {error}.{self._log_end()}") from None
+        self.failures = failures_of(index, tuple(self.options.models))
         return self.failures
 
     @property
@@ -184,7 +189,11 @@ class TritonProcess:
 
     def held(self, pid: int) -> int:
         """Requests in a process of a model; those of a dead one may never be answered."""
-        return 0 if self._folder is None else read_held(self._folder / HELD, pid)
+        return 0 if self._folder is None else read_held(self._folder / COUNTS, pid)
+
+    def computed(self) -> list[Read]:
+        """What each process of a model has computed, the dead ones of this Triton too."""
+        return [] if self._folder is None else read_all(self._folder / COUNTS)
 
     def version(self) -> str:
         """What a Triton that is ready says of itself, as "2.51.0"."""
@@ -192,11 +201,7 @@ class TritonProcess:
 
     def log_tail(self) -> str:
         """The last lines of its log."""
-        with contextlib.suppress(OSError), self.log_file.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL_BYTES))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-TAIL_LINES:])
-        return ""
+        return log_tail(self.log_file)
 
     def stop(self, grace_s: float = 10.0) -> None:
         """Let it finish what it has for at most grace_s, then kill it; leaves no process, folder or shared memory.
@@ -223,39 +228,20 @@ class TritonProcess:
         self.stop()
 
     def _spawn(self, arguments: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
-        """Start the process from a thread that lives as long: the kernel ends it when that thread ends."""
         assert self._folder is not None
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
-        started: list[subprocess.Popen[bytes] | OSError] = []
-        done = threading.Event()
-
-        def run(cwd: Path) -> None:
-            try:
-                with self.log_file.open("ab") as log:
-                    process = subprocess.Popen(
-                        guarded(*arguments, number=signal.SIGTERM),  # so that Triton deletes its shared memory
-                        env=environ,
-                        cwd=cwd,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,
-                    )
-            except OSError as error:
-                started.append(error)
-                return done.set()
-            started.append(process)
-            done.set()
-            process.wait()
-            return None
-
-        # In an empty folder: the stub's Python imports from its current folder first.
-        threading.Thread(target=run, args=(self._folder / "empty",), name="triton", daemon=True).start()
-        done.wait()
-        if isinstance(started[0], OSError):
-            raise TritonStartError(f"Triton cannot be started: {started[0]}.")
-        return started[0]
+        try:
+            return spawn(
+                arguments,
+                name="triton",
+                cwd=self._folder / "empty",  # the stub's Python imports from its current folder first
+                environ=environ,
+                log_file=self.log_file,
+                at_our_end=signal.SIGTERM,  # so that Triton deletes its shared memory
+            )
+        except OSError as error:
+            raise TritonStartError(f"Triton cannot be started: {error}.") from None
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -310,7 +296,8 @@ def command(options: TritonOptions, ports: Ports, backends: Path, region: str, *
     if not has_gpu:
         arguments["pinned-memory-pool-byte-size"] = "0"
     if options.secret:
-        arguments["http-restricted-api"] = f"{','.join(RESTRICTED)}:{SECRET_KEY}={options.secret}"
+        closed = [name for name in RESTRICTED if not (name == STATISTICS and options.open_statistics)]
+        arguments["http-restricted-api"] = f"{','.join(closed)}:{SECRET_KEY}={options.secret}"
         arguments["grpc-restricted-protocol"] = arguments["http-restricted-api"]
     if options.config_name is not None:
         arguments["model-config-name"] = options.config_name

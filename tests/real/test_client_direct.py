@@ -45,7 +45,7 @@ def test_example_of_the_readme_runs(served: LocalServer, capsys: pytest.CaptureF
         ("sample", {"seeds": 1, "truncation": 2.0}),
         ("sample", {"seeds": 1, "labels": 10}),
         ("sample", {"seeds": [1, 2, 3], "labels": [1, 2]}),
-        ("sample_stream", {"seeds": range(2**40)}),
+        ("sample", {"seeds": range(2**40)}),
         ("decode", {"latents": [np.nan] * 16, "labels": 0}),
         ("decode", {"latents": [0.0] * 16}),
         ("decode", {"latents": [0.0] * 15, "labels": 0}),

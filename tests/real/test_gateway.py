@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import gzip
 import json
@@ -17,6 +18,7 @@ from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2
 
+from clients.soak.fuzz.raw import HEADERS, POST, PREFACE, RST_STREAM, SETTINGS, frame
 from ganvas.v1 import sampler_pb2 as pb
 from tests.support.gateway import (
     KSERVE,
@@ -350,6 +352,25 @@ def test_a_gateway_short_of_memory_refuses_with_a_hint(serve: Serve, tmp_path: P
         assert trailer(failure, "grpc-retry-pushback-ms") == "500"
 
 
+def test_streams_that_are_reset_at_once_cost_little_memory(serve: Serve, tmp_path: Path) -> None:
+    opened_and_reset = b"".join(
+        frame(HEADERS, 4, 2 * i + 1, POST) + frame(RST_STREAM, 0, 2 * i + 1, b"\0\0\0\x08") for i in range(2000)
+    )
+    with running_gateway(serve, tmp_path) as gateway:
+
+        def heap_mib() -> float:
+            return int(json.loads(gateway.admin.ask("GET", "/memory")[1])["heap_size"]) / 2**20
+
+        before = heap_mib()
+        with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
+            connection.sendall(PREFACE + frame(SETTINGS, 0, 0, b"") + opened_and_reset)
+            connection.settimeout(10)
+            with contextlib.suppress(ConnectionResetError):
+                while connection.recv(65536):
+                    pass
+        assert heap_mib() - before < 32  # if all 2,000 were begun: 58
+
+
 def test_without_a_gateway_the_service_answers_on_its_own_port(repository: Path, tmp_path: Path) -> None:
     with running_serve(repository, tmp_path, "--no-gateway") as alone:
         assert alone.ready["gateway_pid"] is None
@@ -361,6 +382,12 @@ def test_metrics_count_requests_by_status(serve: Serve, tmp_path: Path) -> None:
         images_by_sampler(gateway.port)
         ask(gateway.port, "GET", "/nowhere")
         text = gateway.read_metrics()
-    assert 'envoy_ganvas_gateway_requests{caller="",code="200",grpc_code="OK",flags="-"} 1' in text
+    assert 'envoy_ganvas_gateway_requests{caller="",code="200",grpc_code="OK",flags="-",refused=""} 1' in text
     assert 'envoy_ganvas_gateway_requests{caller="",code="404"' in text
     assert "envoy_http_downstream_cx_active" in text
+
+
+def test_a_server_that_says_it_is_ready_is_so_for_a_load_balancer_too(repository: Path, tmp_path: Path) -> None:
+    with running_serve(repository, tmp_path) as started:
+        port = int(started.ready["service"].rpartition(":")[2])
+        assert ask(port, "GET", "/v2/health/ready")[0] == 200

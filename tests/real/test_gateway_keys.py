@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import signal
-import subprocess
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +41,7 @@ from tests.support.gateway import (
     trailer,
 )
 from tests.support.serve import Serve, running_serve
+from tests.support.tls import make_certificates
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -170,7 +171,10 @@ def test_a_rate_is_kept_on_all_paths_together_and_is_its_callers_alone(
         assert "rate quota" in refused[0].details()
         assert set(http) <= {200, 429}
     text = gateway.read_metrics()
-    assert 'envoy_ganvas_gateway_requests{caller="slow",code="200",grpc_code="RESOURCE_EXHAUSTED",flags="RL"}' in text
+    assert (
+        'envoy_ganvas_gateway_requests{caller="slow",code="200",grpc_code="RESOURCE_EXHAUSTED",flags="RL",refused=""}'
+        in text
+    )
 
 
 def test_a_concurrency_is_kept_on_all_paths_together(gateway: GatewayProcess, keys_file: Path, studio: str) -> None:
@@ -198,36 +202,23 @@ def test_a_concurrency_is_kept_on_all_paths_together(gateway: GatewayProcess, ke
             stream.cancel()
 
 
-def test_a_revoked_key_is_refused_within_two_seconds(gateway: GatewayProcess, keys_file: Path, studio: str) -> None:
+def test_a_revoked_key_is_refused_within_two_seconds(gateway: GatewayProcess, keys_file: Path) -> None:
+    took_s = []
     with channel(gateway.port) as opened:
-        assert sampler(opened).Sample(stream_request(1), metadata=bearer(studio)).images
-        revoke_key(keys_file, "studio")
-        eventually(
-            lambda: _gets(opened, studio, UNAUTHENTICATED),
-            timeout_s=5 * REVOKED_WITHIN_S,
-        )
+        for name in ("first", "second", "third"):
+            key = add_key(keys_file, name)
+            eventually(lambda key=key: _gets(opened, key, OK))  # type: ignore[misc]
+            revoke_key(keys_file, name)
+            revoked_s = time.monotonic()
+            eventually(lambda key=key: _gets(opened, key, UNAUTHENTICATED))  # type: ignore[misc]
+            took_s.append(time.monotonic() - revoked_s)
+    # Two of three: a machine that is busy for a moment is no slow gateway.
+    assert statistics.median(took_s) <= REVOKED_WITHIN_S, took_s
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ca, server (localhost) and client (CN=painter, signed by ca), as NAME.pem and NAME.key."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test-ca", "-days", "2")
-    for name, subject, extension in (
-        ("server", "/CN=localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-        ("renewed", "/CN=localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-        ("client", "/CN=painter", "keyUsage=digitalSignature"),
-    ):
-        openssl("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
-        (folder / f"{name}.ext").write_text(extension)
-        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def test_tls_and_then_mtls_with_a_renewed_certificate(serve: Serve, certificates: Path, tmp_path: Path) -> None:
@@ -240,7 +231,7 @@ def test_tls_and_then_mtls_with_a_renewed_certificate(serve: Serve, certificates
             assert sampler(opened).Sample(stream_request(1)).images
         for credentials, words in (
             (grpc.ssl_channel_credentials(ca), "It may ask for a client certificate of its authority"),
-            (None, "It may speak TLS: give --tls-ca FILE"),
+            (None, "It may speak TLS: give credentials, or --tls-ca FILE"),
         ):
             with channel(gateway.port, credentials) as opened:
                 assert sampled(opened) is not OK

@@ -122,7 +122,8 @@ def test_no_call_fails_when_a_process_of_a_model_is_killed_under_load(small_repo
 
 
 def test_log_that_nobody_reads_holds_up_neither_calls_nor_the_stop(small_repository: Path, tmp_path: Path) -> None:
-    with running_serve(small_repository, tmp_path) as serve:
+    # At debug every call has a line.
+    with running_serve(small_repository, tmp_path, "--log-level=debug") as serve:
         processes = serve.processes()
         with grpc.insecure_channel(serve.ready["service"], options=CHANNEL_OPTIONS) as channel:
             service = sampler_pb2_grpc.SamplerStub(channel)  # type: ignore[no-untyped-call]

@@ -102,6 +102,18 @@ def test_version_is_pinned_and_named_while_serving(repository: Path, tmp_path: P
         wait_version(serve, 2)
 
 
+def test_pin_does_not_wait_for_the_calls_of_a_version_that_left(repository: Path, tmp_path: Path) -> None:
+    publish(repository, 2)
+    with running_serve(repository, tmp_path, f"--log-dir={tmp_path}", "--drain-s=60") as serve:
+        publish(repository, 3)
+        wait_version(serve, 3)
+        for name in (MODEL, f"{MODEL}-decode"):
+            shutil.rmtree(repository / name / "1")
+        eventually(lambda: "event=retired model=plain-gan version=1" in (tmp_path / "service.log").read_text(), BACK_S)
+        write_pins(repository, {MODEL: 2})
+        wait_version(serve, 2)
+
+
 def test_version_that_makes_other_images_is_refused_and_the_old_one_kept(repository: Path, tmp_path: Path) -> None:
     def certify_other_weights(staged: Path) -> None:
         """Files that match their certificate and do not make its golden images."""

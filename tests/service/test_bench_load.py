@@ -44,7 +44,8 @@ def test_open_loop_sends_at_its_rate_and_checks_the_golden_images(
     num_calls = report.endings["OK"]
     assert report.endings == {"OK": num_calls}
     assert num_calls in (28, 30)
-    assert report.images_per_s == pytest.approx(4 * num_calls / 1.5)
+    # What was due at the very end was answered after it.
+    assert 4 * (num_calls - 2) <= report.images_per_s * 1.5 <= 4 * num_calls
     due = sorted(call.due_s for call in report.calls)
     assert [round(later - earlier, 6) for earlier, later in pairwise(due[::2])] == [0.1] * (num_calls // 2 - 1)
     assert before_s < due[0] < due[-1] < time.monotonic()
@@ -68,7 +69,9 @@ def test_closed_loop_keeps_every_caller_busy(shared_service: Service, model_repo
     report = run_load(LoadJob(target=sixteen, kind="closed", concurrency=3, seconds=1.0, warmup_s=0.3))
     assert set(report.endings) == {"OK"}
     assert 3 < report.endings["OK"] < len(report.calls)
-    assert report.images_per_s == report.endings["OK"] * 16 / 1.0
+    # Three callers that do nothing but wait: by Little's law, three calls in the time that one takes.
+    mean_s = sum(call.took_ms for call in report.counted) / len(report.counted) / 1e3
+    assert report.images_per_s == pytest.approx(3 * 16 / mean_s, rel=0.15)
 
 
 def test_streams_are_read_until_the_time_is_over(shared_service: Service) -> None:
@@ -90,7 +93,7 @@ def test_wrong_images_are_not_timed(shared_service: Service, model_repository: P
 
 def test_a_server_that_is_absent_or_refuses_is_named() -> None:
     absent = Target(kind="service", address="127.0.0.1:1", model="tiny-gan", wait_s=0.2)
-    with pytest.raises(TargetError, match=r"nobody answers at 127.0.0.1:1 within 0.2 s"):
+    with pytest.raises(TargetError, match=r"after 0.2 s: no sampling service answers at 127.0.0.1:1"):
         run_load(LoadJob(target=absent, kind="closed", seconds=1.0))
 
 

@@ -17,11 +17,11 @@ def job(service: Service, scenario: Any, model: str = "tiny-gan") -> ScenarioJob
     return ScenarioJob(scenario=scenario, target=target, seconds=0.4, rate=50.0, expected_ms=3.0)
 
 
-@pytest.mark.parametrize("scenario", ["MultiStream", "Offline"])
+@pytest.mark.parametrize("scenario", ["SingleStream", "MultiStream", "Server", "Offline"])
 def test_loadgen_measures_the_service(shared_service: Service, scenario: str) -> None:
     report = run_loadgen(job(shared_service, scenario))
     assert 0 < report.latency_ms[50.0] <= report.latency_ms[99.0]
-    assert (report.samples_per_s is not None) == (scenario == "Offline")
+    assert (report.samples_per_s is not None) == (scenario in ("Offline", "Server"))
 
 
 def test_a_model_that_is_not_there_is_named(shared_service: Service) -> None:

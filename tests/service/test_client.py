@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from ganvas_client import (
     AsyncSampler,
+    CallCancelledError,
     Certificate,
     Format,
     GanvasError,
@@ -129,7 +131,7 @@ def test_decode_of_numpys_latents_gives_the_images_of_their_seeds(sampler: Sampl
 
 
 def test_latents_of_another_width_are_an_error_even_if_their_number_fits(sampler: Sampler) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"shape of latents must be \[2, 16\]; got \[4, 8\]"):
+    with pytest.raises(InvalidArgumentError, match=r"shape of latents must be \[4, 16\]; got \[4, 8\]"):
         sampler.decode("tiny-gan", np.zeros((4, 8)), labels=0)
     with pytest.raises(InvalidArgumentError, match="latents must hold a multiple of 16"):
         sampler.decode("tiny-gan", np.zeros((1, 15)), labels=0)
@@ -180,8 +182,8 @@ def test_version_may_be_given_or_left_out(sampler: Sampler, version: int | str |
     [
         (lambda s: s.sample("nope", 0), NotFoundError, "there is: plain-gan, tiny-gan, tiny-vae"),
         (lambda s: s.sample("tiny-gan", 0, version=9), NotFoundError, "has no version 9; there is: 1"),
-        (lambda s: s.sample("tiny-gan", []), InvalidArgumentError, r"within \[1, \d+\] seeds; got 0"),
-        (lambda s: s.sample("tiny-gan", range(10**12)), InvalidArgumentError, r"seeds; got 1000000000000\."),
+        (lambda s: s.sample("tiny-gan", []), InvalidArgumentError, r"^seeds must hold at least one; got none\."),
+        (lambda s: s.sample("tiny-gan", range(10**12)), InvalidArgumentError, r"memory; got 1000000000000\."),
         (lambda s: s.sample("tiny-gan", 0, truncation=float("nan")), InvalidArgumentError, r"\[0, 1\.5\]; got nan"),
         (lambda s: s.sample("tiny-gan", 0, labels=10), InvalidArgumentError, r"within \[0, 9\]; got 10"),
         (lambda s: s.sample("tiny-gan", 0, labels="ten"), InvalidArgumentError, r"label must be .* got 'ten'"),
@@ -207,3 +209,37 @@ def test_one_sampler_serves_many_threads(sampler: Sampler) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(one, range(64))) == sampler.sample("tiny-gan", range(64)).bytes
+
+
+def test_closing_an_async_sampler_tells_the_task_that_waits(shared_service: Service) -> None:
+    async def run(stop: str) -> None:
+        async with asyncio.timeout(20), AsyncSampler(shared_service.address) as sampler:
+            images = sampler.sample_stream("tiny-gan", range(60_000), format="png")
+            await anext(images)
+            waiting = asyncio.create_task(_rest(images))
+            await asyncio.sleep(0.02)
+            if stop == "close":
+                await sampler.close()
+            else:
+                waiting.cancel()
+            await waiting
+
+    with pytest.raises(CallCancelledError, match="was closed before the call was done"):
+        asyncio.run(run("close"))
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run("cancel"))
+
+
+async def _rest(images: AsyncIterator[object]) -> int:
+    return len([image async for image in images])
+
+
+def test_an_async_sampler_stays_in_the_loop_of_its_first_call(shared_service: Service) -> None:
+    sampler = AsyncSampler(shared_service.address)
+
+    async def sample() -> int:
+        return len(await sampler.sample("tiny-gan", [1, 2]))
+
+    assert asyncio.run(sample()) == 2
+    with pytest.raises(RuntimeError, match=r"belongs to another event loop, that of its first call\. Make one in each"):
+        asyncio.run(sample())

@@ -158,8 +158,9 @@ def test_addresses_are_a_target_of_grpc(addresses: Any, target: str) -> None:
     ("addresses", "message"),
     [
         ([], "a list of at least one; got an empty list"),
-        (["a", "b"], "a is no address: it must be HOST:PORT"),
-        (["127.0.0.1:x", "b"], "127.0.0.1:x is no address"),
+        (["a", "b"], "address must be HOST:PORT; got 'a'."),
+        (["127.0.0.1:x", "b"], "address must be HOST:PORT; got '127.0.0.1:x'."),
+        (["unix:/tmp/socket"], "address must be HOST:PORT; got 'unix:/tmp/socket'."),
         (["127.0.0.1:1", "[::1]:1"], "must all be IPv4 or all IPv6; got 127.0.0.1:1, "),
         (["127.0.0.1:1", "nowhere.invalid:1"], "nowhere.invalid:1 cannot be looked up"),
     ],

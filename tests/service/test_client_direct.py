@@ -18,6 +18,7 @@ from ganvas_client import (
     Sampler,
     direct,
 )
+from serving.gateway.replies import LIMITED
 from tests.support.asking import CLIENTS, Ask
 from tests.support.scripted import BATCH_SIZE, DIGEST, Failure, serving
 from tests.support.scripted_triton import MAX_COUNT, Gateway
@@ -106,6 +107,29 @@ def test_quota_of_the_gateway_is_waited_for(asked: Ask, gateway: Gateway, addres
     gateway.triton = [slower, slower, slower]
     assert [image.seed for image in asked(address, "sample", "m", range(10))] == list(range(10))
     assert (gateway.attempts, len(gateway.infers)) == (0, 6)
+
+
+@pytest.mark.parametrize(("method", "first"), [("sample", 0), ("sample_stream", 8)])
+def test_rest_of_a_call_that_is_over_its_rate_goes_to_the_service_as_one_request(
+    asked: Ask, gateway: Gateway, address: str, method: str, first: int
+) -> None:
+    gateway.gone_from = 8
+    over = Failure(
+        code=grpc.StatusCode.RESOURCE_EXHAUSTED, details=LIMITED, metadata=(("grpc-retry-pushback-ms", "10"),)
+    )
+    gateway.triton = [over] * 99
+    gateway.failures = [over]  # the quota is that of the service's requests too
+    images = asked(address, method, "m", range(40))
+    assert sorted((image.index, image.seed) for image in images) == [(i, i) for i in range(40)]
+    assert [(request.range.first, request.range.count) for request in gateway.requests] == [(first, 40 - first)] * 2
+    assert len(gateway.infers) <= 2 + direct.IN_FLIGHT
+
+
+def test_one_batch_that_is_over_its_rate_waits_for_triton(asked: Ask, gateway: Gateway, address: str) -> None:
+    metadata = (("grpc-retry-pushback-ms", "10"),)
+    gateway.triton = [Failure(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details=LIMITED, metadata=metadata)]
+    assert [image.seed for image in asked(address, "sample", "m", range(BATCH_SIZE))] == list(range(BATCH_SIZE))
+    assert (gateway.attempts, len(gateway.infers)) == (0, 2)
 
 
 def test_quota_without_a_hint_is_an_error(asked: Ask, gateway: Gateway, address: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
@@ -13,6 +15,7 @@ import pytest
 
 from ganvas_client import (
     AsyncSampler,
+    CallCancelledError,
     DeadlineExceededError,
     GanvasError,
     Image,
@@ -154,3 +157,57 @@ def test_async_sampler_can_be_made_before_its_loop(shared_service: Service, loop
     assert threading.current_thread() is threading.main_thread()
     work: Coroutine[Any, Any, int] = close(AsyncSampler(shared_service.address))
     assert loop_thread.run(work) == 3
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_calls_after_close_say_that_the_client_was_closed(direct: bool) -> None:
+    with serving(Scripted()) as address:
+        sampler = Sampler(address, direct=direct)
+        begun = sampler.sample_stream("m", range(3))
+        sampler.close()
+        sampler.close()
+        asked: list[Callable[[], Any]] = [lambda: sampler.sample("m", 1), sampler.models, lambda: next(begun)]
+        for ask in asked:
+            with pytest.raises(CallCancelledError, match=rf"^the client of {address} was closed .* Make another"):
+                ask()
+
+
+def test_calls_after_close_say_so_with_asyncio_too() -> None:
+    async def closed(address: str) -> None:
+        async with AsyncSampler(address, direct=False) as sampler:
+            await sampler.sample("m", 1)
+        with pytest.raises(CallCancelledError, match="was closed"):
+            await sampler.sample("m", 1)
+        with pytest.raises(CallCancelledError, match="was closed"):
+            await anext(sampler.sample_stream("m", 1))
+
+    with serving(Scripted()) as address:
+        asyncio.run(closed(address))
+
+
+@pytest.mark.parametrize("make", [Sampler, Sampler.direct])
+def test_waiting_for_a_server_that_never_comes_says_that_nobody_answered(make: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        with (
+            make(f"127.0.0.1:{taken.getsockname()[1]}", wait_for_ready=True) as sampler,
+            pytest.raises(DeadlineExceededError, match=r"^Sample at .* within timeout_s 0\.3\. No .* has answered"),
+        ):
+            sampler.sample("m", 1, timeout_s=0.3)
+
+
+@pytest.mark.parametrize("make", [Sampler, Sampler.direct])
+def test_port_that_speaks_http_is_named_with_the_one_that_is_meant(make: Any) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        with (
+            make(f"127.0.0.1:{server.server_port}") as sampler,
+            pytest.raises(UnavailableError, match=r"speaks no gRPC: .* of metrics .*(50051|8001)\)\.$"),
+        ):
+            sampler.sample("m", 1, timeout_s=5)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ganvas_client import InvalidArgumentError, NotFoundError, Sampler
+from ganvas_core.work import WORK
 from tests.support.scripted import Failure, Scripted, serving
 
 KEY = "gv-0123456789"
@@ -40,6 +41,16 @@ def test_metadata_of_the_application_is_asked_for_each_call() -> None:
         sampler.sample("m", 7)
         list(sampler.sample_stream("m", 7))
     assert [sent["traceparent"] for sent in handler.metadata] == ["trace-1", "trace-2"]
+
+
+def test_every_attempt_says_what_it_asks_for() -> None:
+    handler = Scripted(failures=[Failure(after=2)])
+    with serving(handler) as address, Sampler(address, direct=False) as sampler:
+        list(sampler.sample_stream("m", range(40)))
+        sampler.sample("m", [1, 2, 3], version=2)
+        list(sampler.walk("m", [1, 2], steps=4))
+    resumed = f"m/3/{handler.digest}/32"  # of the version and digest that the first reply had
+    assert [sent[WORK] for sent in handler.metadata] == ["m/40", resumed, "m/2/3", "m/5"]
 
 
 def test_attempts_of_a_call_share_its_request_id() -> None:

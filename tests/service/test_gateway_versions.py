@@ -6,24 +6,39 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from ganvas_core.names import NAMES_VERSION
 from serving.gateway.process import GatewayProcess
 from serving.gateway.settings import GatewaySettings
-from tests.support.gateway import MODEL, READY_S, ask, channel, kserve
+from tests.support.gateway import KSERVE, MODEL, READY_S, ask, bearer, channel, grpc_web, kserve
 
 LARGE = 3 * 2**20
 """Bytes: more than any window, so that a message comes in many pieces."""
+AWAY = (
+    "Failed to process the request(s), message: Stub process 'plain-gan_0_0' is not healthy.",
+    "Request for unknown model: 'plain-gan' has no available versions",
+)
+FAILED = ("Failed to process the request(s), message: 100 % wrong",)
+"""What Triton says of a model that will be back, and of one that failed."""
 
 
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Says which version each request names."""
 
+    metadata: ClassVar[dict[str, str]] = {}
+    """Of the last request."""
+
     def ModelInfer(self, request: Any, context: Any) -> Any:
+        Triton.metadata = dict(context.invocation_metadata())
+        if request.id in AWAY or request.id in FAILED:
+            context.abort(
+                grpc.StatusCode.NOT_FOUND if "versions" in request.id else grpc.StatusCode.INTERNAL, request.id
+            )
         return service_pb2.ModelInferResponse(
             model_name=request.model_name,
             model_version=request.model_version,
@@ -133,3 +148,32 @@ def test_the_default_changes_while_the_gateway_runs(gateway: GatewayProcess) -> 
         gateway.update(default_versions=None)
         assert kserve(opened).ModelInfer(request_of(MODEL), timeout=READY_S).model_version == ""
         gateway.update(default_versions={MODEL: 3})
+
+
+@pytest.mark.parametrize("message", [*AWAY, *FAILED])
+def test_a_model_that_will_be_back_is_unavailable(gateway: GatewayProcess, message: str) -> None:
+    request = service_pb2.ModelInferRequest(model_name=MODEL, id=message)
+    with channel(gateway.port) as opened, pytest.raises(grpc.RpcError) as caught:
+        kserve(opened).ModelInfer(request, timeout=READY_S)
+    status = grpc.StatusCode.UNAVAILABLE if message in AWAY else grpc.StatusCode.INTERNAL
+    assert (caught.value.code(), caught.value.details()) == (status, message)
+    assert f"grpc-status: {status.value[0]}" in grpc_web(gateway.port, KSERVE + "ModelInfer", request)[1]
+
+
+def test_a_call_that_says_that_it_names_its_version_is_passed_on_as_it_is(gateway: GatewayProcess) -> None:
+    says = [(NAMES_VERSION, "1")]
+    with channel(gateway.port) as opened:
+        for version in ("2", ""):
+            reply = kserve(opened).ModelInfer(request_of(MODEL, version), metadata=says, timeout=READY_S)
+            assert reply.model_version == version
+        stream = kserve(opened).ModelStreamInfer(iter([request_of(MODEL)]), metadata=says, timeout=READY_S)
+        assert next(stream).infer_response.model_version == "3"  # its messages have a bound of their own
+
+
+def test_without_keys_a_caller_cannot_name_itself_either(gateway: GatewayProcess) -> None:
+    sent = [("x-ganvas-caller", "somebody"), ("x-ganvas-cluster", "triton-http"), ("x-api-key", "1"), *bearer("2")]
+    with channel(gateway.port) as opened:
+        kserve(opened).ModelInfer(request_of(MODEL), metadata=sent, timeout=READY_S)
+    seen = Triton.metadata
+    assert seen["x-ganvas-caller"] == "127.0.0.1"
+    assert not seen.keys() & {"x-ganvas-cluster", "x-api-key", "authorization"}

@@ -259,11 +259,10 @@ def test_sample_says_what_is_wrong_with_the_connection(tmp_path: Path, certifica
     credentials = grpc.ssl_server_credentials([(key, ca.read_bytes())])
     with serving(Scripted(), credentials=credentials) as tls, serving(Scripted()) as plain:
         for address, arguments, words in (
-            (tls, [], "closed the connection at once. It may speak TLS: give --tls-ca FILE"),
+            (tls, [], "closed the connection at once. It may speak TLS: give credentials, or --tls-ca FILE"),
             (tls, ["--tls-ca", str(other / "ca.pem")], "is not trusted (self signed certificate). Trust the authority"),
-            (plain, ["--tls-ca", str(ca)], "speaks no TLS. Leave out --tls-ca"),
+            (plain, ["--tls-ca", str(ca)], "speaks no TLS. Leave out the credentials (--tls-ca)"),
             ("nobody.invalid:1", [], "nobody.invalid:1 cannot be looked up"),
-            ("127.0.0.1:x", [], "127.0.0.1:x is no address: it must be HOST:PORT."),
         ):
             result = cli.run(sample, ["m", "--address", address, *arguments])
             assert (result.exit_code, result.stderr.count("\n")) == (1, 1), result.stderr
@@ -272,6 +271,13 @@ def test_sample_says_what_is_wrong_with_the_connection(tmp_path: Path, certifica
         name = tls.replace("127.0.0.1", "localhost")
         result = cli.run(sample, ["m", "--address", name, "--tls-ca", str(ca)])
         assert f"the certificate of {name} is not for localhost." in result.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "http://127.0.0.1:50051"])
+def test_sample_refuses_what_is_no_address(address: str) -> None:
+    for result in (cli.run(sample, ["m", "--address", address]), cli.run(sample, ["m"], {"GANVAS_ADDRESS": address})):
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"sample: --address must be HOST:PORT; got '{address}'.")
 
 
 def test_sample_names_a_missing_file_of_authorities(tmp_path: Path) -> None:

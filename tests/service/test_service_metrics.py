@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas_client import NotFoundError, Sampler
 from serving.repository.reader import Repository
+from tests.support.gateway import eventually
 from tests.support.kserve import KServe
 from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request
 
@@ -85,6 +86,32 @@ def test_refusals_are_counted_by_reason(loop_thread: LoopThread, repository: Rep
         loop_thread.run(peer.release())
         held.result()
         assert settle(service)["ganvas_refused_total reason=calls"] == 1
+
+
+def test_refusals_share_a_line_of_the_log(
+    loop_thread: LoopThread,
+    repository: Repository,
+    peer: KServe,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("ganvas"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("ganvas"), "handlers", [])
+    with (
+        caplog.at_level(logging.INFO, logger="ganvas.access"),
+        running_service(loop_thread, repository, peer.address, max_calls=1) as service,
+    ):
+        loop_thread.run(peer.hold())
+        held = service.stub.Sample.future(sample_request(1))
+        loop_thread.run(peer.wait_running(1))
+        refused = [service.stub.Sample.future(sample_request(1)) for _ in range(6)]
+        assert all(call.exception() is not None for call in refused)
+        eventually(lambda: "more-refused" in caplog.text)
+        loop_thread.run(peer.release())
+        held.result()
+    first, rest = (record.getMessage() for record in caplog.records if record.name == "ganvas.access")
+    assert "code=RESOURCE_EXHAUSTED" in first
+    assert rest == "event=more-refused total=5 calls=5"
 
 
 def test_labels_are_nothing_that_a_caller_makes_up(service: Service) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
+from tritonclient.grpc import service_pb2 as kserve
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.repository.reader import Repository
+from serving.repository.reader import Rejected, Repository
 from serving.service.inference.wanted import Wanted
 from tests.support.kserve import KServe
 from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request
@@ -133,6 +136,45 @@ def test_version_that_is_loaded_anew_while_triton_comes_back_is_served_again(
 
     loop_thread.run(load_anew_then_get_ready())
     assert list(service.stub.Sample(sample_request(4), timeout=TIMEOUT_S).images) == expected
+
+
+def test_version_that_is_refused_when_triton_is_back_is_reported_and_unavailable_meanwhile(
+    service: Service, peer: KServe, loop_thread: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer = peer._infer
+
+    def without_pixels(request: Any) -> Any:
+        response = infer(request)
+        if request.model_name == "tiny-gan":
+            del response.raw_output_contents[:]
+        return response
+
+    async def reported(count: int) -> dict[str, Any]:
+        reports = service.server.models.follow()
+        found = [await anext(reports) for _ in range(count)]
+        await reports.aclose()
+        return {key[0]: (loads, outcome) for key, loads, outcome in found}
+
+    monkeypatch.setattr(peer, "_infer", without_pixels)
+    loop_thread.run(service.server.get_ready())
+    outcomes = loop_thread.run(reported(6))  # of the start, and of this return
+    loads, outcome = outcomes["tiny-gan"]
+    assert isinstance(outcome, Rejected)
+    assert (loads, outcome.transient) == (1, True)
+    assert not isinstance(outcomes["plain-gan"][1], Rejected)
+    for request in (sample_request(4), sample_request(4, version="1")):
+        error = failure_of(functools.partial(service.stub.Sample, request))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "did not make its golden images and is being tried again" in error.details()
+    assert len(service.stub.Sample(sample_request(4, model="plain-gan"), timeout=TIMEOUT_S).images) == 4
+
+
+def test_service_of_which_every_version_is_refused_when_triton_is_back_goes_on(
+    service: Service, peer: KServe, loop_thread: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "_infer", lambda request: kserve.ModelInferResponse())
+    loop_thread.run(service.server.get_ready())
+    assert failure_of(lambda: service.stub.Sample(sample_request(4))).code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_version_that_is_out_fails_at_once_and_is_served_when_it_is_not(

@@ -32,6 +32,13 @@ def test_verify_names_a_model_that_the_server_lacks(shared_service: Service) -> 
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1", "127.0.0.1:99999", "http://127.0.0.1:50051"])
+def test_verify_refuses_what_is_no_address(url: str) -> None:
+    result = cli.run(verify, ["tiny-gan", "--url", url])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"verify: --url must be HOST:PORT; got '{url}'.")
+
+
 def test_verify_says_that_nobody_answers() -> None:
     result = cli.run(verify, ["tiny-gan", "--url", "127.0.0.1:1"])
     assert result.exit_code == 1

@@ -39,7 +39,8 @@ def tiny_config(family: str, **options: Any) -> TrainConfig:
     if family in ("dcgan", "vae-gan"):
         small |= {"discriminator_channels": 4}
     if family == "dcgan":  # the preset's are tuned now and then
-        small |= {"gamma": 1.0, "discriminator_learning_rate": None, "augment": "auto"}
+        small |= {"loss": "relativistic", "penalty": "r1+r2", "gamma": 1.0, "final_gamma": None, "augment": "auto"}
+        small |= {"discriminator_learning_rate": None, "final_learning_rate": None}
     preset = {"dcgan": "digits-gan"}.get(family, f"digits-{family}")
     return dataclasses.replace(load_preset(preset), **(small | options))
 

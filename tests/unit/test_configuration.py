@@ -13,7 +13,7 @@ from serving.keys.store import Key, KeysFile
 from tests.support.configuration import PAGE, page
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-INTERNAL = {"GANVAS_RUN_FOLDER", "GANVAS_HELD_FOLDER", "GANVAS_FIELD_NAME"}
+INTERNAL = {"GANVAS_RUN_FOLDER", "GANVAS_COUNTS_FOLDER", "GANVAS_FIELD_NAME"}
 """What a run marks its own processes with, where they count their requests, and an example in a docstring."""
 
 

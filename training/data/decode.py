@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-__all__ = ["FORMATS", "SUFFIXES", "flatten", "open_image"]
+__all__ = ["FORMATS", "SUFFIXES", "UNREADABLE", "flatten", "open_image"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What is opened. Pillow reads many more; these are what people have, and no program runs for any of them."""
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif"}
 )
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, ArithmeticError, MemoryError),
+    *(Image.DecompressionBombWarning, Image.DecompressionBombError),
+)
+"""What an image that cannot be used raises: decoders meet files of every kind of damage, and say so in as many ways."""
 DRAFT = 2
 """JPEGs are decoded at a half, quarter or eighth where that is still this many times the size that is needed."""
 

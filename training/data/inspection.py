@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.data.collection import Collection
-from training.data.decode import flatten
+from training.data.decode import UNREADABLE, flatten
 from training.data.prepare import describe_failure
 
 __all__ = ["Inspection", "inspect_collection", "near_duplicates"]
@@ -30,8 +30,6 @@ MAX_DIFFERENCE = 6.0
 MAX_BAND_MATCHES = 50
 """Images of one band value that are compared with each other: flat images all have the same hash."""
 CHUNK = 64
-
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, ArithmeticError, MemoryError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +139,7 @@ def _look(collection: Collection, index: int) -> Look | tuple[str, str]:
         with collection.read(index) as image:
             size, mode = image.size, "P with transparency" if _is_cut_out(image) else image.mode
             flat = flatten(image, channels=3, background="white")
-    except (*BROKEN, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         return collection.names[index], describe_failure(error)
     grey = flat.convert("L").resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX)
     values = np.asarray(grey).astype(np.int16)

@@ -25,6 +25,7 @@ from ganvas_core.files import atomic_folder
 from training.data.cache import load_prepared, make_room, one_at_a_time, write_part, write_prepared_facts
 from training.data.collection import Collection
 from training.data.dataset import Dataset, Split
+from training.data.decode import UNREADABLE
 from training.data.fit import NUM_RANDOM_CROPS, TooSmallError, fit
 from training.data.folders import prepared_folder
 from training.data.options import DataOptions
@@ -148,10 +149,7 @@ def _read_and_fit(
     try:
         with collection.read(index) as image:
             parts = fit(image, image_shape, options, framed=collection.framed, seed=index)
-    # Decoders meet files of every kind of damage, and say so in as many ways.
-    except (OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, ArithmeticError) as error:
-        return collection.names[index], error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError) as error:
+    except UNREADABLE as error:
         return collection.names[index], error
     return parts if len(parts) == num_parts else np.repeat(parts, num_parts, axis=0)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ganvas_core.cli import OPTIONS, Cli, UsageError
 from ganvas_core.files import write_atomic
-from ganvas_core.tls_options import CallerOptions
+from ganvas_core.tls_options import Address, CallerOptions
 from training.config import TrainConfig
 from training.data import Split, load_dataset
 from training.evaluation.evaluate import evaluate as measure
@@ -42,7 +42,7 @@ class EvaluateOptions(CallerOptions):
     """A checkpoint folder, or a run folder: its best checkpoint."""
     model: str | None = None
     """Name of a served model, in place of a checkpoint."""
-    url: Annotated[str, Field(min_length=1)] = "127.0.0.1:50051"
+    url: Address = "127.0.0.1:50051"
     """host:port of the service that serves the model."""
     data: Annotated[str | None, Cli(shown_default="what it was trained on")] = None
     """The data set to compare with, as of `train`."""

@@ -172,13 +172,7 @@ def evaluate(
     encoding = model.encodes
     found = Evaluation(
         model=model.facts,
-        data=DataFacts(
-            name=split.train.name,
-            license=split.train.license,
-            source=split.train.source,
-            num_train=len(split.train),
-            num_held_out=len(split.held_out),
-        ),
+        data=_data_facts(split),
         features=features.name,
         num_samples=num_samples,
         samples=quality(drawn.features, real),
@@ -197,6 +191,16 @@ def evaluate(
         torch=torch.__version__,
     )
     return dataclasses.replace(found, findings=findings_of(found, curves), seconds=time.monotonic() - start_s), drawn
+
+
+def _data_facts(split: Split) -> DataFacts:
+    return DataFacts(
+        name=split.train.name,
+        license=split.train.license,
+        source=split.train.source,
+        num_train=len(split.train),
+        num_held_out=len(split.held_out),
+    )
 
 
 def _untrained_quality(untrained: GenerativeModel, real: Reference, num_samples: int) -> Quality:

@@ -166,7 +166,10 @@ def _training(found: Evaluation, curves: Sequence[Mapping[str, Any]]) -> list[Fi
 def _trust(found: Evaluation) -> list[Finding]:
     findings = []
     if found.data.num_held_out < FEW_HELD_OUT:
-        text = f"{found.data.num_held_out} images are held out: distances and shares are rough."
+        text = (
+            f"{found.data.num_held_out} images are held out: distances and shares are rough, and the Fréchet distance "
+            "favors samples of too little variety. Go by the kernel distance and the images."
+        )
         findings.append(_note("few held-out images", text, "held-out images"))
     if found.classes is not None and found.classes.judge_accuracy < WEAK_JUDGE:
         text = f"it is right on {found.classes.judge_accuracy:.0%} of held-out images: read class figures with care."

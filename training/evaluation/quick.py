@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from training.data.dataset import Dataset, Split
 from training.evaluation.classes import class_judge
-from training.evaluation.distances import frechet_distance, kernel_distance
+from training.evaluation.distances import frechet_distance, kernel_estimate
 from training.evaluation.features import default_features, load_features
 from training.evaluation.neighbors import manifold
 from training.evaluation.variational import psnr
@@ -41,8 +41,9 @@ def quick(
         features: a key of FEATURES; by default what `evaluate` takes.
         trained_with: names of features that the model is trained with. They do not judge it: only psnr_db is left.
     Returns:
-        kernel_distance and frechet_ratio (to the distance of training images), precision, recall, density, coverage by
-        the features named, class_agreement where they know the classes, psnr_db where there is an encoder.
+        kernel_distance with its standard error, frechet_ratio (to the distance of training images), precision, recall,
+        density, coverage by the features named, class_agreement where they know the classes, psnr_db where there is an
+        encoder.
     """
     held_out = split.held_out
     name = features or default_features(split.train)
@@ -55,8 +56,10 @@ def quick(
         samples = draw_samples(generator, torch.arange(NUM_IMAGES), labels, latent_shape=latent_shape)
         given = looked_at(_to_uint8(samples, image_range))
         real, floor_of = looked_at(held_out.images[:NUM_IMAGES]), looked_at(train.images)
+        kernel = kernel_estimate(given, real)
         figures = {
-            "kernel_distance": kernel_distance(given, real).mean,
+            "kernel_distance": kernel.value,
+            "kernel_distance_error": kernel.error,
             "frechet_ratio": frechet_distance(given, real) / max(frechet_distance(floor_of, real), 1e-12),
             **dataclasses.asdict(manifold(real, given)),
         }
@@ -67,7 +70,7 @@ def quick(
         figures["psnr_db"] = _reconstruction_psnr(
             generator, encoder, split, image_range, held_out.labels if num_classes else None
         )
-    return {name: round(value, 4) for name, value in figures.items()}
+    return {name: float(f"{value:.4g}") for name, value in figures.items()}  # a kernel distance may be 0.003
 
 
 def _labels(train: Dataset, num_classes: int) -> Tensor | None:

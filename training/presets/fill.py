@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
 from ganvas_core.cli import UsageError
+from training.data.decode import UNREADABLE
 from training.data.opening import open_data
 from training.device import resolve_device
 
@@ -54,13 +56,15 @@ def _look_at(data: str, *, max_size: int) -> dict[str, int]:
     count = len(collection)
     sides: list[int] = []
     with_color = False
-    for index in range(0, count, max(1, count // NUM_LOOKED_AT)):
-        try:
-            with collection.read(index) as image:
-                sides.append(min(image.size))
-                with_color = with_color or image.mode not in GREY_MODES
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning):
-            continue  # counted and named when the images are prepared
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for index in range(0, count, max(1, count // NUM_LOOKED_AT)):
+            try:
+                with collection.read(index) as image:
+                    sides.append(min(image.size))
+                    with_color = with_color or image.mode not in GREY_MODES
+            except UNREADABLE:
+                continue  # counted and named when the images are prepared
     num_classes = len(collection.label_names)
     return {
         "image_size": _size_for(sides, max_size),

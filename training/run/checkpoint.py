@@ -95,7 +95,8 @@ def save_model(
                 write_synced(temporary / name, content)
     except OSError as error:
         raise CheckpointError(
-            f"cannot save the checkpoint in {folder}: {error.strerror or error}. What was there before is whole."
+            f"cannot save the checkpoint in {folder}: {error.strerror or error}. "
+            "What was saved before is whole: once that is mended, go on with --resume."
         ) from None
 
 

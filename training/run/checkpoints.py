@@ -1,12 +1,15 @@
-"""The checkpoints of a run: OUT/checkpoints holds the last ones and the best, each whole and with its resume state.
+"""The checkpoints of a run: OUT/checkpoints holds the last ones, the best one and the one of the lowest distance, each
+whole and with its resume state.
 
 OUT/checkpoint is the best one, for export: the same files by hard links.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from ganvas_core.cli import UsageError
@@ -18,8 +21,9 @@ __all__ = ["CHECKPOINTS_NAME", "CHECKPOINT_NAME", "Checkpoints", "name_at"]
 CHECKPOINT_NAME = "checkpoint"
 CHECKPOINTS_NAME = "checkpoints"
 
-CRITERIA = {"frechet_ratio": min, "coverage": max, "psnr_db": max}
-"""What the best checkpoint is chosen by: the first of these that was measured, and whether low or high is good."""
+DISTANCE, DISTANCE_ERROR = "kernel_distance", "kernel_distance_error"
+NUM_ERRORS = 2.0
+"""Standard errors by which a checkpoint's kernel distance must lie above the lowest one to count as worse."""
 
 
 class Checkpoints:
@@ -40,14 +44,19 @@ class Checkpoints:
         return kept[-1] if (kept := self.kept()) else None
 
     def best(self) -> Path | None:
-        """The best by what was measured on held-out images; the newest one where nothing was measured."""
+        """The newest one that is not worse than the one measured lowest by more than chance.
+
+        What is compared is the kernel distance to held-out images, or the PSNR where there is no distance. Where
+        nothing was measured, it is the newest. More training helps more often than not, so a difference that other
+        images might turn round does not decide for an earlier checkpoint (model selection's one-standard-error rule,
+        with two).
+        """
         measured = {path: _metrics(path) for path in self.kept()}
-        for name, better in CRITERIA.items():
-            values = {path: metrics[name] for path, metrics in measured.items() if name in metrics}
-            if values:
-                wanted = better(values.values())
-                return [path for path, value in values.items() if value == wanted][-1]
-        return self.newest()
+        if lowest := _lowest(measured):
+            limit = measured[lowest][DISTANCE] + NUM_ERRORS * measured[lowest].get(DISTANCE_ERROR, 0.0)
+            return [path for path, metrics in measured.items() if metrics.get(DISTANCE, math.inf) <= limit][-1]
+        values = {path: metrics["psnr_db"] for path, metrics in measured.items() if "psnr_db" in metrics}
+        return max(values, key=lambda path: (values[path], path)) if values else self.newest()
 
     def at(self, kimg: float) -> Path:
         """The checkpoint of so many thousand images.
@@ -72,7 +81,10 @@ class Checkpoints:
         self.settle()
 
     def settle(self) -> None:
-        """Make OUT/checkpoint the best one, and delete what is neither among the last ones nor the best."""
+        """Make OUT/checkpoint the best one, and delete what is neither among the last ones nor best nor lowest.
+
+        Without the lowest one, later ones would be compared with ever worse ones.
+        """
         best = self.best()
         if best is None:
             return
@@ -80,8 +92,9 @@ class Checkpoints:
             with atomic_folder(self.exported) as temporary:
                 for path in best.iterdir():
                     _link(path, temporary / path.name)
+        lowest = _lowest({path: _metrics(path) for path in self.kept()})
         for path in self.kept()[: -self.num_last]:
-            if path != best:
+            if path not in (best, lowest):
                 self._delete(path)
 
     def drop_after(self, path: Path) -> None:
@@ -100,6 +113,12 @@ class Checkpoints:
 def name_at(kimg: float) -> str:
     """`000012.800kimg`: names sort as the run went."""
     return f"{kimg:010.3f}kimg"
+
+
+def _lowest(measured: Mapping[Path, Mapping[str, float]]) -> Path | None:
+    """The checkpoint of the lowest kernel distance, the newest of equal ones; None where none has one."""
+    distances = {path: metrics[DISTANCE] for path, metrics in measured.items() if DISTANCE in metrics}
+    return min(reversed(distances), key=distances.__getitem__) if distances else None
 
 
 def _metrics(checkpoint: Path) -> dict[str, float]:

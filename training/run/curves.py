@@ -10,6 +10,7 @@ A run that is taken back to an earlier step, by --resume or after it diverged, l
 from __future__ import annotations
 
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,11 +44,21 @@ class Curves:
         self._tensorboard = _tensorboard_writer(run / TENSORBOARD_NAME) if config.tensorboard and self.is_on else None
 
     def __enter__(self) -> Curves:
+        self._excepthook = threading.excepthook
+        threading.excepthook = self._on_thread_error
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        try:
+            if self._tensorboard is not None:
+                self._tensorboard.close()
+        finally:
+            threading.excepthook = self._excepthook
+
+    def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
+        """Keep quiet on a full disk: TensorBoard raises what ended its thread again, at the next call."""
+        if not issubclass(error.exc_type, OSError):
+            self._excepthook(error)
 
     def start_at(self, step: int) -> None:
         """Forget what lies beyond `step`."""

@@ -1,7 +1,7 @@
 """The folder of one training run.
 
 OUT/config.json            the resolved options
-OUT/checkpoints/           the last checkpoints and the best, each with its resume state: a run continues from any
+OUT/checkpoints/           the last checkpoints and the best ones, each with its resume state: a run continues from any
 OUT/checkpoint/            the best of them, what export reads
 OUT/curves.jsonl           losses and speed over time, and what each checkpoint measured; the same in tensorboard/
 OUT/examples/              images from the data set
@@ -58,7 +58,8 @@ def create(folder: Path, config: TrainConfig, *, overwrite: bool) -> None:
     """Make the folder of a new run and write config.json into it.
 
     Raises:
-        RunFolderError: the folder holds a run and overwrite is False, or holds something else.
+        RunFolderError: the folder holds a run and overwrite is False, or another process trains in it, or it holds
+            something else.
         OSError: the folder cannot be written.
     """
     if folder.exists() and not folder.is_dir():
@@ -71,11 +72,8 @@ def create(folder: Path, config: TrainConfig, *, overwrite: bool) -> None:
                 f"--out: {folder} already holds a run{_progress(folder)}. Continue it with --resume, "
                 "replace it with --overwrite, or choose another folder."
             )
-        # Delete what a run writes, and nothing else.
-        (folder / CURVES_NAME).unlink(missing_ok=True)
-        for name in (CHECKPOINT_NAME, CHECKPOINTS_NAME, EXAMPLES_NAME, SAMPLES_NAME, TENSORBOARD_NAME):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / CONFIG_NAME).unlink()
+        with locked(folder, by=Processes()):
+            _delete_run(folder)
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "format": FORMAT,
@@ -84,6 +82,14 @@ def create(folder: Path, config: TrainConfig, *, overwrite: bool) -> None:
         "git_revision": git_revision(),
     }
     write_atomic(folder / CONFIG_NAME, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _delete_run(folder: Path) -> None:
+    """Delete what a run writes, and nothing else."""
+    (folder / CURVES_NAME).unlink(missing_ok=True)
+    for name in (CHECKPOINT_NAME, CHECKPOINTS_NAME, EXAMPLES_NAME, SAMPLES_NAME, TENSORBOARD_NAME):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / CONFIG_NAME).unlink()
 
 
 def read_config(folder: Path) -> TrainConfig:

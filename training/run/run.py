@@ -137,6 +137,7 @@ class Run:
                 num_processes=self.processes.size,
             )
             info = read_info(checkpoint)
+            self._compare_data(info.dataset)
             self.started_from, inherited = info.started_from, info.trained_with_features
         else:
             self.position = Position(step=0)
@@ -151,6 +152,15 @@ class Run:
             for name in {"generator", "encoder", "discriminator"} & self.trainer.modules.keys():
                 self.trainer.modules[name].compile()
         self.curves.start_at(self.step)
+
+    def _compare_data(self, before: DatasetInfo) -> None:
+        """Say so where a run goes on with other images than it was saved with."""
+        train = self.split.train
+        if before.sha256 != train.sha256:
+            self.say(
+                f"data: {train.name} has changed since the run was saved: {before.size:,} images to train on then, "
+                f"{len(train):,} now. Some that were held out may be trained on."
+            )
 
     def _frozen_parameters(self, num_layers: int) -> list[torch.nn.Parameter]:
         if "discriminator" not in self.trainer.modules:

@@ -1,16 +1,19 @@
 """`python -m clients.bench.load JOB`: one generator's process.
 
 It connects, checks the golden images and writes "ready"; reads the moment to begin from stdin, when all processes of
-the job are ready; and writes its report. A failure that its reader should know is {"error": …} and exit code 1.
+the job are ready, and ends when stdin does; and writes its report. A failure that its reader should know is
+{"error": …} and exit code 1.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import selectors
 import sys
+import threading
 import time
 
 from pydantic import TypeAdapter
@@ -50,23 +53,55 @@ def _told(error: Exception) -> UserError:
 
 
 async def _run(job: LoadJob) -> ProcessReport:
+    begin = _watch_parent()
     connection = await connect(job.target, channels=job.channels, verify=job.verify)
     print("ready", flush=True)
-    begin_s = float(await asyncio.to_thread(sys.stdin.readline))
+    begin_s = await begin
     await asyncio.sleep(max(0.0, begin_s - time.monotonic()))
     run = Run(job=job, connection=connection, begin_s=begin_s)
-    cpu_s = _cpu_s()
+    cpu_share = asyncio.create_task(_cpu_share(begin_s, run.end_s))
     await {"open": open_, "closed": closed, "streams": streams}[job.kind](run)
-    cpu_share = (_cpu_s() - cpu_s) / (time.monotonic() - begin_s)
     await connection.close()
     return ProcessReport(
         start_s=run.start_s,
         calls=run.calls,
-        cpu_share=cpu_share,
+        cpu_share=await cpu_share,
         num_checked=connection.num_checked,
         timings_us=connection.timings_us,
         streamed_images=run.streamed_images,
+        num_not_begun=run.num_not_begun,
+        reasons=run.reasons,
     )
+
+
+def _watch_parent() -> asyncio.Future[float]:
+    """The moment to begin, from stdin. Its end is that of the parent, however it died: this process ends too, or it
+    would go on loading a server that nobody measures."""
+    loop = asyncio.get_running_loop()
+    begin: asyncio.Future[float] = loop.create_future()
+
+    def read() -> None:
+        # os.read: a lock of sys.stdin that a thread holds at the interpreter's end aborts it.
+        line = b""
+        while not line.endswith(b"\n"):
+            more = os.read(0, 64)
+            if not more:
+                os._exit(1)
+            line += more
+        loop.call_soon_threadsafe(begin.set_result, float(line))
+        while os.read(0, 64):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    return begin
+
+
+async def _cpu_share(begin_s: float, end_s: float) -> float:
+    """Of a core, from the one moment to the other."""
+    cpu_s = _cpu_s()
+    await asyncio.sleep(end_s - time.monotonic())
+    return (_cpu_s() - cpu_s) / (time.monotonic() - begin_s)
 
 
 def _cpu_s() -> float:

@@ -14,9 +14,14 @@ from numpy.typing import NDArray
 from clients.bench.targets.target import Target
 from ganvas_core.cli import UserError
 
-__all__ = ["OK", "Call", "GeneratorError", "LoadJob", "LoadReport", "ProcessReport", "merge"]
+__all__ = ["DRAIN_S", "OK", "UNANSWERED", "Call", "GeneratorError", "LoadJob", "LoadReport", "ProcessReport", "merge"]
 
 OK = "OK"
+UNANSWERED = "UNANSWERED"
+"""Of a call of an open loop that was given up drain_s after the planned end."""
+NOT_BEGUN = "NOT_BEGUN"
+"""Of a call of an open loop that the generator never came to."""
+DRAIN_S = 10.0
 
 
 class GeneratorError(UserError):
@@ -44,6 +49,8 @@ class LoadJob:
     """Calls that are made at the same time and count as one, which ends with the last."""
     deadline_s: float = 60.0
     """From when a call is due."""
+    drain_s: float = DRAIN_S
+    """Seconds after the planned end when an open loop gives up the calls that are still under way."""
     repeat_refused: bool = False
     """Callers of a closed loop repeat what was refused, after the time that they are told."""
     seed: int = 1
@@ -70,6 +77,16 @@ class Call(NamedTuple):
     late_ms: float = 0.0
     """By how much the generator began it later than it was due."""
 
+    @property
+    def end_s(self) -> float:
+        return self.due_s + self.took_ms / 1e3
+
+    def share_within(self, start_s: float, end_s: float) -> float:
+        """Of its time, from 0 to 1."""
+        if self.took_ms <= 0:
+            return float(start_s <= self.due_s <= end_s)
+        return max(0.0, min(end_s, self.end_s) - max(start_s, self.due_s)) / (self.took_ms / 1e3)
+
 
 @dataclass(kw_only=True)
 class ProcessReport:
@@ -79,10 +96,12 @@ class ProcessReport:
     """When the seconds that count began."""
     calls: list[Call]
     cpu_share: float
-    """Of one core, that the process took."""
+    """Of one core, that the process took until the planned end: an open loop that drains has little to do."""
     num_checked: int = 0
     timings_us: dict[str, list[int]] = field(default_factory=dict)
     streamed_images: int = 0
+    num_not_begun: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -100,6 +119,10 @@ class LoadReport:
     timings_us: dict[str, list[int]] = field(default_factory=dict)
     """What the server says of the time of the answers that were looked at, in microseconds, by part."""
     streamed_images: int = 0
+    num_not_begun: int = 0
+    """Calls of an open loop, due within the seconds that count, that the generator never came to."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """What the server said to the first call of each status that failed."""
 
     @property
     def end_s(self) -> float:
@@ -110,14 +133,15 @@ class LoadReport:
         """Of an open loop, what was due within the seconds that count; of a closed one, what ended in them."""
         if self.job.kind == "open":
             return [call for call in self.calls if self.start_s <= call.due_s <= self.end_s]
-        return [call for call in self.calls if self.start_s <= call.due_s + call.took_ms / 1e3 <= self.end_s]
+        return [call for call in self.calls if self.start_s <= call.end_s <= self.end_s]
 
     @cached_property
     def endings(self) -> dict[str, int]:
         """Status to number of calls."""
         if self.job.kind == "streams":
             return dict(Counter(call.status for call in self.calls))
-        return dict(Counter(call.status for call in self.counted))
+        not_begun = {NOT_BEGUN: self.num_not_begun} if self.num_not_begun else {}
+        return dict(Counter(call.status for call in self.counted)) | not_begun
 
     @property
     def num_ok(self) -> int:
@@ -129,9 +153,26 @@ class LoadReport:
 
     @property
     def images_per_s(self) -> float:
-        """Goodput: images of calls that were answered within their deadline and the job's seconds."""
-        images = self.streamed_images if self.job.kind == "streams" else self.num_ok * self.job.images
-        return images / self.job.seconds
+        """Goodput: images of calls that were answered within their deadline, in the job's seconds.
+
+        An open loop's answers after its planned end do not count, whenever their calls were due: a queue that is worked
+        off later would be taken for throughput. A closed loop's call counts by the part of it that lies within the
+        seconds: whole calls, of which one caller may make three, would be off by up to one of them.
+        """
+        if self.job.kind == "streams":
+            return self.streamed_images / self.job.seconds
+        answered = [call for call in self.calls if call.status == OK]
+        if self.job.kind == "closed":
+            calls = sum(call.share_within(self.start_s, self.end_s) for call in answered)
+        else:
+            calls = float(sum(self.start_s <= call.end_s <= self.end_s for call in answered))
+        return calls * self.job.images / self.job.seconds
+
+    def num_waiting(self, at_s: float) -> int:
+        """Calls that were due by then and ended later, or never began."""
+        unended = sum(call.due_s <= at_s < call.end_s for call in self.calls)
+        begun_s = max((call.due_s for call in self.calls), default=self.start_s)
+        return unended + round(self.job.rate * max(0.0, min(at_s, self.end_s) - begun_s) if self.num_not_begun else 0)
 
     @cached_property
     def ok_ms(self) -> NDArray[np.float64]:
@@ -178,4 +219,6 @@ def merge(job: LoadJob, parts: Sequence[ProcessReport]) -> LoadReport:
         num_checked=sum(part.num_checked for part in parts),
         timings_us=timings_us,
         streamed_images=sum(part.streamed_images for part in parts),
+        num_not_begun=sum(part.num_not_begun for part in parts),
+        reasons={status: reason for part in reversed(parts) for status, reason in part.reasons.items()},
     )

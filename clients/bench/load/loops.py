@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 from collections.abc import AsyncIterator
@@ -11,14 +12,18 @@ from typing import Any
 
 import grpc
 
-from clients.bench.load.job import OK, Call, LoadJob
+from clients.bench.load.job import OK, UNANSWERED, Call, LoadJob
 from clients.bench.targets.connection import Connection
-from clients.bench.targets.protocols import STREAM_METHOD, CallFailedError, GrpcTransport, pushback_s
+from clients.bench.targets.grpc_transport import STREAM_METHOD, GrpcTransport, pushback_s
+from clients.bench.targets.transport import CallFailedError
 from ganvas.v1 import sampler_pb2
+from ganvas_core.work import work_of
 
 __all__ = ["STREAM_COUNT", "Run", "closed", "open_", "streams"]
 
 STREAM_COUNT = 65536
+LATE_END_S = 1.0
+"""So long after the planned end an open loop still begins calls that were due before it."""
 FAILED_PAUSE_S = 0.05
 """A caller whose call failed waits, or callers of a dead server would do nothing but fail."""
 
@@ -33,6 +38,8 @@ class Run:
     """When the warm-up begins."""
     calls: list[Call] = field(default_factory=list)
     streamed_images: int = 0
+    num_not_begun: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def start_s(self) -> float:
@@ -60,8 +67,13 @@ class Run:
                     answers = await asyncio.gather(*calls)
             except CallFailedError as error:
                 failure = error
+            except asyncio.CancelledError:
+                self.calls.append(Call(due_s, (_now_s() - due_s) * 1e3, UNANSWERED, (begun_s - due_s) * 1e3))
+                raise
         else:
             failure = CallFailedError("DEADLINE_EXCEEDED")
+        if failure is not None:
+            self.reasons.setdefault(failure.status, failure.details)
         late_ms = (begun_s - due_s) * 1e3
         if failure is not None and failure.status == "RESOURCE_EXHAUSTED":
             due_s = begun_s  # how long a refusal took does not depend on those before it
@@ -73,10 +85,14 @@ class Run:
 
 
 async def open_(run: Run) -> None:
-    """Calls begin when they are due, however many are under way: none waits for another to end."""
-    async with asyncio.TaskGroup() as tasks:
-        async for due_s in _due(run):
-            tasks.create_task(run.once(due_s))
+    """Calls begin when they are due, however many are under way: none waits for another to end.
+
+    What is under way drain_s after the planned end is given up, or a server that did not keep up would be waited for.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(run.end_s + run.job.drain_s), asyncio.TaskGroup() as tasks:
+            async for due_s in _due(run):
+                tasks.create_task(run.once(due_s))
 
 
 async def _due(run: Run) -> AsyncIterator[float]:
@@ -87,6 +103,10 @@ async def _due(run: Run) -> AsyncIterator[float]:
         if due_s > run.end_s:
             return
         await asyncio.sleep(max(0.0, due_s - _now_s()))
+        if _now_s() > run.end_s + LATE_END_S:
+            # The generator cannot make this rate: what it has not come to by now is counted, not sent.
+            run.num_not_begun = max(1, round(run.job.rate * (run.end_s - max(due_s, run.start_s))))
+            return
         yield due_s
 
 
@@ -109,16 +129,18 @@ async def closed(run: Run) -> None:
 
 async def streams(run: Run) -> None:
     """`concurrency` streams that are read until the time is over."""
+    model = run.job.target.model
     request = sampler_pb2.SampleRequest(
-        model=run.job.target.model, range=sampler_pb2.SeedRange(first=0, count=STREAM_COUNT)
+        model=model, range=sampler_pb2.SeedRange(first=0, count=STREAM_COUNT)
     ).SerializeToString()
+    metadata = (*run.job.target.metadata, *work_of(model, STREAM_COUNT))
     transport = run.connection.transport
     assert isinstance(transport, GrpcTransport)
 
     async def reader(channel: Any) -> None:
         while (begun_s := _now_s()) < run.end_s:
             replies = channel.unary_stream(STREAM_METHOD, None, sampler_pb2.SampleResponse.FromString)(
-                request, timeout=run.job.seconds + 60, metadata=run.job.target.metadata or None
+                request, timeout=run.job.seconds + 60, metadata=metadata
             )
             status = OK
             try:

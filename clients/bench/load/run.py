@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from typing import IO
 
 from pydantic import TypeAdapter
@@ -15,7 +16,7 @@ from pydantic_core import to_json
 
 from clients.bench.load.job import GeneratorError, LoadJob, LoadReport, ProcessReport, merge
 from clients.bench.targets.connection import WrongAnswerError
-from clients.bench.targets.protocols import TargetError
+from clients.bench.targets.transport import TargetError
 
 __all__ = ["RunningLoad", "run_load"]
 
@@ -23,6 +24,8 @@ LEAD_S = 0.05
 """From when all are ready to when they begin."""
 _ERRORS = {"TargetError": TargetError, "WrongAnswerError": WrongAnswerError}
 _MORE_S = 120.0
+END_S = 10.0
+"""For a process that has ended its output to end itself."""
 
 
 class RunningLoad:
@@ -83,6 +86,8 @@ class _Generator:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
+        # It stays open for as long as this process lives, and the generator no longer: communicate would close it.
+        self._stdin, self._process.stdin = self._process.stdin, None
 
     def wait_ready(self) -> None:
         assert self._process.stdout is not None
@@ -91,15 +96,18 @@ class _Generator:
             self._fail(line)
 
     def begin(self, begin_s: float) -> None:
-        assert self._process.stdin is not None
+        assert self._stdin is not None
         try:
-            self._process.stdin.write(f"{begin_s}\n")
-            self._process.stdin.flush()
+            self._stdin.write(f"{begin_s}\n")
+            self._stdin.flush()
         except BrokenPipeError:
             self._fail("")
 
     def report(self, timeout_s: float) -> ProcessReport:
-        output, _ = self._process.communicate(timeout=timeout_s)
+        try:
+            output, _ = self._process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise GeneratorError(f"the load generator did not end within {timeout_s:.0f} s.") from None
         if self._process.returncode != 0:
             self._fail(output)
         return TypeAdapter(ProcessReport).validate_json(output)
@@ -108,16 +116,25 @@ class _Generator:
         try:
             told = json.loads(output)
         except ValueError:
-            self._process.wait(timeout=_MORE_S)
+            self._end()
             self._errors.seek(0)
-            said = self._errors.read().decode(errors="replace").strip()[-800:]
-            raise GeneratorError(f"the load generator failed: {said}") from None
+            # Of a traceback, the line that says what it is.
+            said = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+            code = self._process.returncode
+            raise GeneratorError(f"the load generator failed: {said or f'exit code {code}'}.") from None
         raise _ERRORS.get(told["kind"], GeneratorError)(told["error"])
+
+    def _end(self) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=END_S)
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+        for pipe in (self._stdin, self._process.stdout, self._errors):
             if pipe is not None and not pipe.closed:
                 pipe.close()

@@ -7,16 +7,15 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from clients.bench.load import LoadJob, LoadReport, run_load
+from clients.bench.beside import ours, pair_of, tell
+from clients.bench.load import LoadJob, run_load
 from clients.bench.loadgen.job import Scenario, ScenarioJob, ScenarioReport
 from clients.bench.options import BenchOptions
-from clients.bench.result import ScenarioPair, SubjectResult
+from clients.bench.result import Row, ScenarioPair, SubjectResult
 from clients.bench.session import Progress
 from clients.bench.subject import Subject
 from ganvas_core.cli import UserError
@@ -35,45 +34,28 @@ class LoadgenError(UserError):
     """LoadGen is not installed, or its process failed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Figure:
-    """One number that both give."""
-
-    name: str
-    loadgen: Callable[[ScenarioReport], float | None]
-    own: Callable[[LoadReport], float]
-
-
-def _latency(percent: float) -> _Figure:
-    return _Figure(
-        name=f"p{percent:g} ms",
-        loadgen=lambda report: report.latency_ms.get(percent),
-        own=lambda report: report.percentile_ms(percent),
-    )
-
-
-_RATE = _Figure(name="images/s", loadgen=lambda report: report.samples_per_s, own=lambda report: report.images_per_s)
-FIGURES: dict[Scenario, tuple[_Figure, ...]] = {
-    "SingleStream": (_latency(50), _latency(90)),
-    "MultiStream": (_latency(50), _latency(99)),
-    "Offline": (_RATE,),
-    "Server": (_latency(50), _latency(90), _latency(99)),
+FIGURES: dict[Scenario, tuple[float | None, ...]] = {
+    "SingleStream": (50, 90),
+    "MultiStream": (50, 99),
+    "Offline": (None,),
+    "Server": (50, 90, 99),
 }
+"""Percents of latency that both give; None: images a second."""
 
 
-def measure_scenarios(
-    subject: Subject, options: BenchOptions, result: SubjectResult, *, progress: Progress
-) -> list[ScenarioPair]:
+def measure_scenarios(subject: Subject, options: BenchOptions, result: SubjectResult, *, progress: Progress) -> None:
     """Every scenario on every target that is served, `rounds` times by each side in turn; figures are medians.
+
+    The result gets each when it is done.
 
     Raises:
         LoadgenError: it is not installed, or failed.
+        UserError: our own calls failed.
     """
     if importlib.util.find_spec(PACKAGE) is None:
         raise LoadgenError(
             "--scenario loadgen needs MLPerf LoadGen: .venv/bin/pip install mlcommons-loadgen -c constraints.txt"
         )
-    pairs: list[ScenarioPair] = []
     for name in subject.served:
         rate, expected_ms = 100.0, 10.0
         for scenario, figures in FIGURES.items():
@@ -82,16 +64,17 @@ def measure_scenarios(
                 progress(index, options.rounds, f"{name}, {scenario}")
                 job = _job(scenario, subject, name, options, rate=rate, expected_ms=expected_ms, seed=index + 1)
                 own_reports.append(run_load(_own_job(job)))
+                own = ours(f"LoadGen's {scenario}", name, own_reports)
                 if scenario == "SingleStream" and index == 0:
                     expected_ms = own_reports[0].percentile_ms(50)
                 if scenario == "Offline" and index == 0:
                     rate = own_reports[0].images_per_s
                     job = _job(scenario, subject, name, options, rate=rate, expected_ms=expected_ms, seed=1)
                 reports.append(run_loadgen(job))
-            pairs += [_pair(scenario, name, figure, reports, own_reports, rate) for figure in figures]
+            result.scenarios += [_pair(scenario, own, percent, reports, rate) for percent in figures]
+            tell(result, own, figures)
             if scenario == "Offline":
                 rate = SERVER_SHARE * statistics.median(report.images_per_s for report in own_reports)
-    return pairs
 
 
 def _job(
@@ -132,33 +115,33 @@ def _own_job(job: ScenarioJob) -> LoadJob:
 def run_loadgen(job: ScenarioJob) -> ScenarioReport:
     """One scenario in a process of its own. Raises LoadgenError."""
     command = [sys.executable, "-m", "clients.bench.loadgen", to_json(job).decode()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=job.seconds * 4 + MORE_S)
+    timeout_s = job.seconds * 4 + MORE_S
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise LoadgenError(f"LoadGen's {job.scenario} did not end within {timeout_s:.0f} s.") from None
     if done.returncode != 0:
         try:
             said = json.loads(done.stdout)["error"]
         except (ValueError, KeyError):
-            said = done.stderr.strip()[-500:] or f"exit code {done.returncode}"
+            said = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
         raise LoadgenError(f"LoadGen's {job.scenario} failed: {said}")
     return TypeAdapter(ScenarioReport).validate_json(done.stdout)
 
 
 def _pair(
-    scenario: Scenario,
-    target: str,
-    figure: _Figure,
-    reports: list[ScenarioReport],
-    own_reports: list[LoadReport],
-    rate: float,
+    scenario: Scenario, own: Row, percent: float | None, reports: list[ScenarioReport], rate: float
 ) -> ScenarioPair:
-    theirs = [value for report in reports if (value := figure.loadgen(report)) is not None]
+    found = [report.samples_per_s if percent is None else report.latency_ms.get(percent) for report in reports]
+    theirs = [value for value in found if value is not None]
     if not theirs:
-        raise LoadgenError(f"LoadGen's {scenario} gave no {figure.name}.")
-    return ScenarioPair(
-        scenario=scenario,
-        target=target,
-        figure=figure.name,
-        loadgen=statistics.median(theirs),
-        own=statistics.median(figure.own(report) for report in own_reports),
+        figure = "images/s" if percent is None else f"p{percent:g}"
+        raise LoadgenError(f"LoadGen's {scenario} gave no {figure}.")
+    return pair_of(
+        own,
+        percent,
+        theirs,
+        title=scenario,
         is_valid=all(report.is_valid for report in reports),
         offered_per_s=rate if scenario == "Server" else None,
     )

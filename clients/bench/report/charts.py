@@ -1,11 +1,12 @@
-"""The charts of a report, as SVG that follows the page's colours."""
+"""The charts of a report, as SVG that follows the page's colour of text. A target has one colour in all of them."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -13,90 +14,90 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from clients.bench.plan import Load
 from clients.bench.result import Row, SubjectResult
 
-__all__ = ["cost_chart", "curve_chart", "distribution_charts"]
+__all__ = ["COLOR_OF", "cost_chart", "curve_charts", "distribution_charts"]
 
 INK = "#0a0b0c"
 """Stands for the page's text colour: replaced by currentColor."""
-COLORS = ("#2f6fed", "#d9822b", "#17794a", "#a33ea1", "#8a9099", "#c23b3b")
+GRAY = "#7b828c"
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 9,
+    "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#8a9099",
+    "axes.edgecolor": GRAY,
     "axes.labelcolor": INK,
-    "axes.titlesize": 10,
+    "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9,
+    "legend.handlelength": 3.4,
 }
+PANEL = (5.0, 4.4)
+"""Inches; narrow enough for a telephone, where panels stand below each other."""
 COLOR_OF = {
+    "onnxruntime": GRAY,
+    "pytorch": "#8a5a2b",
+    "pytorch-compiled": "#b39200",
     "direct": "#2f6fed",
     "service": "#d9822b",
-    "service, 16 a call": "#17794a",
     "mosec": "#a33ea1",
     "litserve": "#c23b3b",
-    "kserve": "#2f6fed",
-    "http": "#a33ea1",
+    "kserve": "#17794a",
+    "http": "#0f8b9d",
 }
+"""Every target that there is."""
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)))
+"""Tell the loads of one target apart."""
 FAR = 1.6
-MAX_DISTRIBUTIONS = 5
+MAX_DISTRIBUTIONS = 6
+WIDE_LEGEND = 44
+"""Characters; names that are longer stand below each other."""
 
 
-def curve_chart(subject: SubjectResult) -> Markup | None:
-    """Latency against throughput: a point for each concurrency, and one for each rate; None without any."""
+def curve_charts(subject: SubjectResult) -> list[Markup]:
+    """Latency against throughput: a point for each concurrency, and one for each rate; none of a single point."""
     titles = {"closed": "closed loop, by callers", "open": "open loop, by Poisson rate"}
     points = Counter((row.load.kind, row.load.target, row.load.images) for row in subject.rows if row.is_complete)
     there = {kind for (kind, _, _), count in points.items() if count > 1}
-    kinds = [kind for kind in titles if kind in there]
-    if not kinds:
-        return None
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-        drawn: dict[str, Line2D] = {}
-        for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
-            drawn |= _curves(axes, subject, kind)
-            _mark_bare(axes, subject)
-            axes.set_title(titles[kind])
-            axes.set_xlabel("images/s")
-            axes.set_ylabel("ms")
-            _logarithmic(axes, "y")
-        figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=4)
-        return _svg(figure, f"curves-{subject.model}")
+
+    def draw(axes: Axes, kind: str) -> None:
+        _curves(axes, subject, kind)
+        _mark_bare(axes, subject)
+        axes.set_title(titles[kind])
+        axes.set_xlabel("images/s")
+        axes.set_ylabel("latency, ms")
+        _logarithmic(axes, "y")
+
+    return [_panel(f"{kind}-{subject.model}", draw, kind) for kind in titles if kind in there]
 
 
-def _curves(axes: Axes, subject: SubjectResult, kind: str) -> dict[str, Line2D]:
-    """Draws them; gives the lines by what they are called."""
-    lines = {}
+def _curves(axes: Axes, subject: SubjectResult, kind: str) -> None:
     rows = [row for row in subject.rows if row.load.kind == kind and row.is_complete]
-    series: dict[str, list[Row]] = {}
+    series: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
-        size = "" if row.load.images == 1 else f", {row.load.images} a call"
-        series.setdefault(row.load.target + size, []).append(row)
-    for name, members in series.items():
-        color = COLOR_OF.get(name, "#8a9099")
+        series.setdefault((row.load.target, row.load.images), []).append(row)
+    first = [target for target, _ in series]
+    for (target, images), members in sorted(series.items(), key=lambda item: (first.index(item[0][0]), item[0][1])):
         members.sort(key=lambda row: (row.load.concurrency, row.load.rate))
         rates = [row.images_per_s().value for row in members]
-        for percent, style in ((50.0, "o-"), (99.0, "s--")):
+        name, marker = (target, "o") if images == 1 else (f"{target}, {images} a call", "D")
+        for percent, dashes in ((50.0, "-"), (99.0, "--")):
+            look: Any = {"color": COLOR_OF[target], "marker": marker, "markersize": 5, "linewidth": 1.2}
             values = [row.percentile_ms(percent).value for row in members]
+            axes.plot(rates, values, linestyle=dashes, label=f"{name}, p{percent:g}", markevery=[], **look)
             # What may not be claimed has an empty mark.
-            filled = [row.is_enough(percent) for row in members]
-            (line,) = axes.plot(rates, values, style[1:], color=color, linewidth=1.2)
-            lines[f"{name}, p{percent:g}"] = line
-            for rate, value, is_enough in zip(rates, values, filled, strict=True):
-                fill: Any = "full" if is_enough else "none"
-                axes.plot([rate], [value], style[0], color=color, markersize=5, fillstyle=fill)
-    return lines
+            for row, rate, value in zip(members, rates, values, strict=True):
+                fill: Any = "full" if row.is_enough(percent) else "none"
+                axes.plot([rate], [value], fillstyle=fill, **look)
 
 
 def _mark_bare(axes: Axes, subject: SubjectResult) -> None:
@@ -105,10 +106,11 @@ def _mark_bare(axes: Axes, subject: SubjectResult) -> None:
     if best is None:
         return
     bare, right = best.images_per_s().value, axes.get_xlim()[1]
-    if bare <= FAR * right:
-        axes.axvline(bare, color="#8a9099", linestyle=":")
-    text = f"bare ONNX Runtime: {bare:,.0f}" + ("" if bare <= FAR * right else " →")
-    axes.annotate(text, (0.99, 0.01), xycoords="axes fraction", ha="right", va="bottom", fontsize=7, color="#8a9099")
+    is_near = bare <= FAR * right
+    if is_near:
+        axes.axvline(bare, color=COLOR_OF["onnxruntime"], linestyle=":")
+    text = f"bare ONNX Runtime: {bare:,.0f} images/s" + ("" if is_near else " →")
+    axes.set_title(text, loc="right", fontsize=8)
 
 
 def distribution_charts(subject: SubjectResult) -> list[Markup]:
@@ -116,27 +118,41 @@ def distribution_charts(subject: SubjectResult) -> list[Markup]:
     chosen = _chosen(subject)
     if not chosen:
         return []
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.6), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for color, row in zip(COLORS, chosen, strict=False):
-            quantiles = _quantiles(row)
-            _histogram(left, quantiles, color, row.load)
-            right.plot(quantiles, np.arange(101), color=color, linewidth=1.2, label=row.load.key)
-        for axes, label in ((left, "share of calls by ms of latency (log)"), (right, "% of calls within")):
-            _logarithmic(axes, "x")
-            axes.set_xlabel("ms")
-            axes.set_title(label)
-        left.set_yticks([])
-        figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        return [_svg(figure, f"distributions-{subject.model}")]
+    dashes: dict[str, Any] = {}
+    looks = []
+    for row in chosen:
+        looks.append((row, COLOR_OF[row.load.target], next(dashes.setdefault(row.load.target, cycle(DASHES)))))
+
+    def histogram(axes: Axes, _: str) -> None:
+        for row, color, dash in looks:
+            _histogram(axes, _quantiles(row), color, dash, row.load)
+        axes.set_title("share of calls")
+        axes.set_yticks([])
+
+    def cumulative(axes: Axes, _: str) -> None:
+        for row, color, dash in looks:
+            axes.plot(_quantiles(row), np.arange(101), color=color, linestyle=dash, linewidth=1.4, label=row.load.key)
+        axes.set_title("calls answered within")
+        axes.set_ylabel("% of calls")
+
+    def draw(axes: Axes, which: str) -> None:
+        (histogram if which == "histogram" else cumulative)(axes, which)
+        _logarithmic(axes, "x")
+        axes.set_xlabel("latency, ms")
+
+    return [_panel(f"{which}-{subject.model}", draw, which) for which in ("histogram", "cumulative")]
 
 
 def _chosen(subject: SubjectResult) -> Sequence[Row]:
-    """Paced calls first, then open loops."""
+    """Paced calls first, then open loops, of every target one before another of the same."""
     order = {"paced": 0, "open": 1, "closed": 2}
     rows = [row for row in subject.rows if row.load.kind in order and row.is_complete]
-    return sorted(rows, key=lambda row: order[row.load.kind])[:MAX_DISTRIBUTIONS]
+    seen: Counter[tuple[str, str]] = Counter()
+    places = {}
+    for row in rows:
+        places[row.load.key] = (order[row.load.kind], seen[row.load.kind, row.load.target])
+        seen[row.load.kind, row.load.target] += 1
+    return sorted(rows, key=lambda row: places[row.load.key])[:MAX_DISTRIBUTIONS]
 
 
 def _quantiles(row: Row) -> Any:
@@ -144,13 +160,13 @@ def _quantiles(row: Row) -> Any:
     return np.median([entry.quantiles_ms for entry in row.rounds], axis=0)
 
 
-def _histogram(axes: Axes, quantiles: Any, color: str, load: Load) -> None:
+def _histogram(axes: Axes, quantiles: Any, color: str, dash: Any, load: Load) -> None:
     """Between two percentiles lies one of a hundred calls, spread evenly."""
     low, high = max(quantiles[0], 1e-3), quantiles[-1] * 1.001
     edges = np.geomspace(low, high, 50)
     shares = np.diff(np.interp(edges, quantiles, np.arange(101)))
     axes.stairs(shares, edges, color=color, fill=True, alpha=0.12)
-    axes.stairs(shares, edges, color=color, linewidth=0.8, label=load.key)
+    axes.stairs(shares, edges, color=color, linewidth=1.0, linestyle=dash, label=load.key)
 
 
 def cost_chart(subjects: Sequence[SubjectResult]) -> Markup | None:
@@ -166,19 +182,30 @@ def cost_chart(subjects: Sequence[SubjectResult]) -> Markup | None:
                 points.setdefault(row.load.target, []).append((compute_ms, row.percentile_ms(50).value))
     if not points or min(map(len, points.values())) < 3:
         return None
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.2), layout="constrained")
-        axes = figure.subplots()
-        for color, (name, pairs) in zip(COLORS, points.items(), strict=False):
-            axes.plot(*zip(*sorted(pairs), strict=True), "o-", color=color, label=f"{name}, one image, p50")
+
+    def draw(axes: Axes, _: str) -> None:
+        for name, pairs in points.items():
+            axes.plot(*zip(*sorted(pairs), strict=True), "o-", color=COLOR_OF[name], label=f"{name}, one image, p50")
         ends = [min(x for pairs in points.values() for x, _ in pairs), max(x for p in points.values() for x, _ in p)]
-        axes.plot(ends, ends, ":", color="#8a9099", label="bare ONNX Runtime")
+        axes.plot(ends, ends, ":", color=COLOR_OF["onnxruntime"], label="bare ONNX Runtime")
         _logarithmic(axes, "x")
         _logarithmic(axes, "y")
-        axes.set_xlabel("ms of computing an image")
-        axes.set_ylabel("ms of getting it")
-        figure.legend(loc="outside lower center", ncols=3)
-        return _svg(figure, "cost")
+        axes.set_xlabel("computing an image, ms")
+        axes.set_ylabel("getting it, ms")
+
+    return _panel("cost", draw, "cost")
+
+
+def _panel(name: str, draw: Callable[[Axes, str], None], which: str) -> Markup:
+    """One chart with its legend below."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=PANEL, layout="constrained")
+        axes = figure.subplots()
+        draw(axes, which)
+        handles, labels = axes.get_legend_handles_labels()
+        columns = 2 if 2 * max(map(len, labels), default=0) <= WIDE_LEGEND else 1
+        figure.legend(handles, labels, loc="outside lower left", ncols=columns)
+        return _svg(figure, name)
 
 
 def _logarithmic(axes: Axes, which: str) -> None:

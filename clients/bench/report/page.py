@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from clients.bench.report.charts import cost_chart, curve_chart, distribution_charts
+from clients.bench.report.charts import cost_chart, curve_charts, distribution_charts
 from clients.bench.report.tables import footnotes, sheets_of
 from clients.bench.result import Result
 
@@ -24,7 +24,7 @@ def page_of(result: Result) -> str:
         {
             "model": subject.model,
             "image": subject.image,
-            "curves": curve_chart(subject),
+            "curves": curve_charts(subject),
             "distributions": distribution_charts(subject),
             "sheets": sheets_of(subject),
             "notes": footnotes(subject),

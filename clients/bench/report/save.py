@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import tempfile
 from pathlib import Path
 
 from clients.bench.machine import report_stem
 from clients.bench.report.page import page_of
 from clients.bench.report.tables import footnotes, sheets_of
 from clients.bench.result import Result, save_result
+from ganvas_core.cli import UsageError, UserError
+from ganvas_core.files import write_atomic
 
-__all__ = ["save_report"]
+__all__ = ["check_folder", "save_report"]
 
 
 def save_report(result: Result, folder: Path) -> Path:
-    """Returns the Markdown's path; the others lie beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Returns the Markdown's path; the others lie beside it. A report that is there already stays."""
     models = [subject.model for subject in result.subjects]
-    stem = report_stem(models[0] if len(models) == 1 else "series")
-    path = folder / f"{stem}.md"
-    save_result(result, path.with_suffix(".json"))
-    path.with_suffix(".html").write_text(page_of(result), encoding="utf-8")
-    path.write_text(_markdown(result), encoding="utf-8")
+    path = _free(folder / f"{report_stem(models[0] if len(models) == 1 else 'series')}.md")
+    try:
+        save_result(result, path.with_suffix(".json"))
+        write_atomic(path.with_suffix(".html"), page_of(result).encode())
+        write_atomic(path, _markdown(result).encode())
+    except OSError as error:
+        raise UserError(f"--out {folder}: {error.strerror}. The report is not complete there.") from None
     return path
+
+
+def _free(path: Path) -> Path:
+    """The path, or -2, -3, … of it: the report before a change is not to give way to the one after it."""
+    others = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(
+        free
+        for free in itertools.chain([path], others)
+        if not any(free.with_suffix(suffix).exists() for suffix in (".json", ".html", ".md"))
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder, and see that a file can be written there.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileExistsError:
+        raise UsageError(f"--out {folder} is a file. Give a folder.") from None
+    except OSError as error:
+        raise UsageError(f"--out {folder}: {error.strerror}. Give a folder that can be written.") from None
 
 
 def _markdown(result: Result) -> str:

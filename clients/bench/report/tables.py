@@ -63,10 +63,13 @@ def _heading(subject: SubjectResult) -> str:
 def footnotes(subject: SubjectResult) -> list[str]:
     """What makes figures doubtful, by load."""
     notes = list(subject.notes)
+    for entry in subject.goodput:
+        if entry.why_not:
+            notes.append(f"{entry.target}, goodput: {entry.why_not}")
     for row in subject.rows:
         notes += [f"{row.load.key}: {warning}" for warning in row.warnings]
         for percent in (50.0, 99.0):
-            if row.is_complete and not row.is_enough(percent):
+            if row.is_complete and row.keeps_up and not row.is_enough(percent):
                 fewest = min(entry.num_calls for entry in row.rounds)
                 notes.append(f"{row.load.key}: {samples_warning(percent, fewest)}; (…)? is not to be quoted")
     return notes
@@ -105,10 +108,16 @@ def _loads(subject: SubjectResult) -> Sheet:
         title="Load",
         header=["load", "images/s", "p50 ms", "p99 ms", "p99.9 ms", "generator", "failed", ""],
         rows=rows,
-        note="± is the 95 % confidence interval over the rounds. (…)?: too few samples to claim it. Latency counts "
-        "from the moment a call was due. generator: of a core, its busiest process. Every answer counted was "
-        "right, as far as it was looked at: the golden images before, and one reply in eight.",
+        note="± is the 95 % confidence interval over the rounds. (…)?: too few samples to claim it, or a queue that "
+        "grew. Latency counts from the moment a call was due. generator: of a core, its busiest process. "
+        f"{_what_was_right(subject)} !: see below.",
     )
+
+
+def _what_was_right(subject: SubjectResult) -> str:
+    if all(entry.is_verified for row in subject.rows for entry in row.rounds):
+        return "Every answer that was looked at was right: the golden images before, and one reply in eight."
+    return "What answers should be is not known of every target: one reply in eight was as it was at first."
 
 
 def _served(subject: SubjectResult) -> set[str]:
@@ -145,21 +154,30 @@ def _times(subject: SubjectResult) -> Sheet:
     for row in subject.rows:
         if not row.is_complete or not row.uses:
             continue
-        p50 = statistics.median(entry.percentile(50).value for entry in row.rounds)
+        means = [entry.mean_ms for entry in row.rounds if entry.mean_ms is not None]
+        if not means:
+            continue
+        mean_ms = statistics.median(means)
         timing = _median_of([entry.timing_ms for entry in row.rounds])
         triton = _median_of([use.triton_ms for use in row.uses])
+        batches = [use.batch_ms for use in row.uses if use.batch_ms is not None]
+        if batches:
+            triton["compute"] = statistics.median(batches)
         inside = timing.get("total") if timing else sum(triton.values()) if triton else None
-        cells = [row.load.key, f"{p50:.2f}", "" if inside is None else f"{max(0.0, p50 - inside):.2f}"]
+        rest = "" if inside is None or inside > mean_ms else f"{mean_ms - inside:.2f}"
+        cells = [row.load.key, f"{mean_ms:.2f}", rest]
         cells += [f"{timing[part]:.2f}" if part in timing else "" for part in ("queue", "inference", "encode")]
         cells += [f"{triton[part]:.2f}" if part in triton else "" for part in ("queue", "compute")]
         fills = [use.batch_fill for use in row.uses if use.batch_fill is not None]
         rows.append([*cells, f"{statistics.median(fills):.1f}" if fills else ""])
     return Sheet(
         title="Where the time goes, ms",
-        header=["load", "p50", "client, network", "admission", "inference", "encode", "queue", "compute", "batch"],
+        header=["load", "mean", "the rest", "admission", "inference", "encode", "queue", "compute", "batch"],
         rows=rows,
-        note="admission, inference and encode: of the service, as its replies say. queue and compute: the mean of "
-        "Triton's requests; inference holds them. batch: images in one of Triton's batches.",
+        note="Means. admission, inference and encode: of the service, as its replies say. queue: of Triton's requests. "
+        "compute: of a batch, as the process that computes it says; of another server, Triton's own figure. inference "
+        "holds both. the rest: client and network; of direct calls also the wait while the batch before theirs is "
+        "computed. batch: images in one of Triton's batches. What Triton and its processes say is of the warm-up too.",
     )
 
 
@@ -171,7 +189,7 @@ def _median_of(entries: list[dict[str, float]]) -> dict[str, float]:
 def _use(subject: SubjectResult) -> Sheet:
     rows = []
     for row in subject.rows:
-        uses = [use for use in row.uses if use.cpu_share]
+        uses = [use for use in row.uses if use.cpu_share or use.gpu or use.energy_j_per_image is not None]
         if not uses:
             continue
         shares, memory = _median_of([use.cpu_share for use in uses]), _median_of([use.memory_mib for use in uses])
@@ -179,12 +197,12 @@ def _use(subject: SubjectResult) -> Sheet:
         cells = [
             row.load.key,
             f"{statistics.median(per_image):.2f}" if per_image else "",
-            f"{sum(shares.values()):.2f}",
+            f"{sum(shares.values()):.2f}" if shares else "",
         ]
         cells += [f"{shares[part]:.2f}" if part in shares else "" for part in ("gateway", "service", "triton", "stub")]
         joules = [use.energy_j_per_image for use in uses if use.energy_j_per_image is not None]
         energy = f"{statistics.median(joules):.3f}" if joules else ""
-        rows.append([*cells, f"{sum(memory.values()):.0f}", energy, uses[-1].gpu or ""])
+        rows.append([*cells, f"{sum(memory.values()):.0f}" if memory else "", energy, uses[-1].gpu or ""])
     return Sheet(
         title="What the server takes",
         header=["load", "CPU ms/image", "cores", "gateway", "service", "Triton", "backend", "MiB", "J/image", "GPU"],
@@ -199,7 +217,8 @@ def _goodput(subject: SubjectResult) -> Sheet:
     for entry in subject.goodput:
         p99 = "" if entry.confirmed is None else f"{entry.confirmed.percentile(99).value:.2f}"
         above = "" if entry.next_per_s is None else number(entry.next_per_s)
-        found = number(entry.calls_per_s) if entry.calls_per_s else "none: not even the lowest rate"
+        none = "not known" if entry.why_not else "none: not even the lowest rate"
+        found = number(entry.calls_per_s) if entry.calls_per_s else none
         rows.append([entry.target, f"{entry.slo_p99_ms:g}", found, p99, above])
     return Sheet(
         title="Goodput: the highest Poisson rate within the objective",
@@ -226,7 +245,8 @@ def _opinions(subject: SubjectResult) -> Sheet:
 
 def _pair(pair: ScenarioPair) -> list[str]:
     title = pair.scenario if pair.offered_per_s is None else f"{pair.scenario}, {pair.offered_per_s:.0f}/s"
-    return [title, pair.target, pair.figure, f"{pair.loadgen:,.2f}", f"{pair.own:,.2f}", f"{pair.ratio:.2f}"]
+    figures = [f"{pair.loadgen:,.2f}", f"{pair.own:,.2f}", f"{pair.ratio:.2f}"]
+    return [title, pair.target, pair.figure, *(figures if pair.is_enough else [f"({figure})?" for figure in figures])]
 
 
 def _cold(subject: SubjectResult) -> Sheet:

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from clients.bench.targets.grpc_transport import GrpcTransport
+from clients.bench.targets.http_transport import HttpTransport
 from clients.bench.targets.inprocess import InProcess, open_onnx
-from clients.bench.targets.protocols import CallFailedError, GrpcTransport, HttpTransport, TargetError, Transport
 from clients.bench.targets.requests import Request, make_requests, sha256_of
 from clients.bench.targets.target import Target
+from clients.bench.targets.transport import CallFailedError, TargetError, Transport
 from ganvas_core.cli import UserError
 
 __all__ = ["CallFailedError", "Connection", "TargetError", "WrongAnswerError", "connect"]
@@ -22,6 +24,9 @@ __all__ = ["CallFailedError", "Connection", "TargetError", "WrongAnswerError", "
 FIRST_TIMEOUT_S = 60.0
 MOST_VERIFIED = 64
 STARTING_PAUSE_S = 0.2
+PASSING = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+NO_KEY = ("UNAUTHENTICATED", "PERMISSION_DENIED", "HTTP 401", "HTTP 403")
+KEY_WANTED = "Set GANVAS_API_KEY to a key that this server takes."
 
 
 class WrongAnswerError(UserError):
@@ -72,6 +77,10 @@ class Connection:
         for part, value in self.transport.timing_us(reply).items():
             self.timings_us.setdefault(part, []).append(value)
 
+    async def learn_shapes(self) -> None:
+        """Make the requests of a file as the server wants them: not every model has a batch dimension."""
+        self.requests = make_requests(self.target, await self.transport.num_dimensions())
+
     @property
     def _name(self) -> str:
         return f"{self.target.model} at {self.target.address}"
@@ -95,15 +104,17 @@ class Connection:
         self.timings_us.clear()
 
     async def _first_reply(self, request: Request, until_s: float) -> Any:
-        """A server that is starting is waited for."""
+        """A server that is starting is waited for, and so is a quota that is used up."""
         while True:
             try:
                 return await self.transport.call(request.body, FIRST_TIMEOUT_S)
             except CallFailedError as error:
-                if error.status != "UNAVAILABLE" or time.monotonic() > until_s:
-                    late = " --wait-s waits longer." if error.status == "UNAVAILABLE" else ""
-                    raise TargetError(f"{self._name} answers {error}.{late}") from None
-            await asyncio.sleep(STARTING_PAUSE_S)
+                passes = error.status in PASSING
+                if not passes or time.monotonic() > until_s:
+                    more = "--wait-s waits longer." if passes else KEY_WANTED if error.status in NO_KEY else ""
+                    raise TargetError(f"{self._name} answers {error}. {more}".rstrip()) from None
+                pause_s = error.retry_s if error.status == "RESOURCE_EXHAUSTED" else STARTING_PAUSE_S
+            await asyncio.sleep(pause_s)
 
     def _learn(self, turn: int, reply: Any) -> None:
         """Take an answer for right that is near the reference's, for every request of the same golden seed."""
@@ -140,6 +151,8 @@ async def connect(target: Target, *, channels: int = 1, verify: bool = True) -> 
     connection = Connection(target=target, transport=transport, requests=make_requests(target))
     try:
         await transport.open()
+        if target.input_data:
+            await connection.learn_shapes()
         if verify:
             await connection.verify()
     except BaseException:

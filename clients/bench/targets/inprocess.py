@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.bench.targets.protocols import TargetError, Transport
 from clients.bench.targets.target import Target
+from clients.bench.targets.transport import TargetError, Transport
 from ganvas_core.interface import Arrays
 from ganvas_core.session import CpuSession, SessionError
 

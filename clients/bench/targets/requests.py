@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
-from tritonclient.utils import triton_to_np_dtype
 
+from clients.bench.targets.input_data import Tensor, read_input_data
 from clients.bench.targets.target import Target
 from ganvas.v1 import sampler_pb2
-from ganvas_core.cli import UsageError
 from ganvas_core.interface import Arrays, kserve_datatype, sample_inputs
 
 __all__ = ["CHECK_EVERY", "NUM_DISTINCT", "Request", "direct_request", "make_requests", "sha256_of"]
@@ -51,14 +50,16 @@ class _Rows:
     checked: bool
 
 
-def make_requests(target: Target) -> list[Request]:
+def make_requests(target: Target, num_dimensions: Mapping[str, int] | None = None) -> list[Request]:
     """NUM_DISTINCT of them, or as many as the target's file of input data has.
 
+    Args:
+        num_dimensions: of the server's inputs, by name. Tensors of a file that have as many have no batch dimension.
     Raises:
         UsageError: the file cannot be used.
     """
     if target.input_data:
-        return _given_requests(target)
+        return _given_requests(target, num_dimensions or {})
     body = {"service": _service_body, "kserve": _kserve_body, "http": _http_body, "process": _arrays}[target.kind]
     rows = [_rows(target, i) for i in range(NUM_DISTINCT)]
     return [Request(body=body(target, row), expected=row.expected, checked=row.checked) for row in rows]
@@ -126,37 +127,23 @@ def _arrays(target: Target, rows: _Rows) -> Arrays:
     return sample_inputs(rows.seeds, rows.truncation, rows.labels)
 
 
-def _given_requests(target: Target) -> list[Request]:
-    """A file of perf_analyzer's format: {"data": [{INPUT: {"content": […], "shape": […], "datatype": …}}, …]}, with
-    the answers, if they are known, as "validation_data"."""
-    path = Path(target.input_data)
-    try:
-        given = json.loads(path.read_text())
-        entries = given["data"]
-        answers = given.get("validation_data", [None] * len(entries))
-        requests = [_given(target, *pair) for pair in zip(entries, answers, strict=True)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"--input-data {path} is not input data as perf_analyzer takes it: {error!r:.200}. docs/benchmarking.md "
-            "shows the format."
-        ) from None
-    if not requests:
-        raise UsageError(f"--input-data {path} has no data.")
-    return requests
+def _given_requests(target: Target, num_dimensions: Mapping[str, int]) -> list[Request]:
+    given = read_input_data(Path(target.input_data))
+    answers = given.validation_data or [{}] * len(given.data)
+    is_batched = not all(
+        len(tensor.shape) == num_dimensions.get(name) for entry in given.data for name, tensor in entry.items()
+    )
+    return [_given(target, *pair, is_batched=is_batched) for pair in zip(given.data, answers, strict=True)]
 
 
-def _given(target: Target, entry: dict[str, Any], answer: dict[str, Any] | None) -> Request:
+def _given(target: Target, entry: dict[str, Tensor], answer: dict[str, Tensor], *, is_batched: bool) -> Request:
     message = service_pb2.ModelInferRequest(model_name=target.model)
     for name, tensor in entry.items():
-        dtype = triton_to_np_dtype(tensor["datatype"])
-        one = np.asarray(tensor["content"], dtype).reshape(tensor["shape"])
-        array = np.repeat(one[None], target.batch_size, 0)
-        message.inputs.add(name=name, datatype=tensor["datatype"], shape=array.shape)
-        message.raw_input_contents.append(array.tobytes())
-    expected = None
-    if answer is not None:
-        first = next(iter(answer.values()))
-        expected = sha256_of(np.asarray(first["content"], triton_to_np_dtype(first["datatype"])).tobytes())
+        shape = [target.batch_size, *tensor.shape] if is_batched else tensor.shape
+        message.inputs.add(name=name, datatype=tensor.datatype, shape=shape)
+        message.raw_input_contents.append(tensor.raw(target.batch_size))
+    first = next(iter(answer.values()), None)
+    expected = None if first is None else sha256_of(first.raw())
     return Request(body=message.SerializeToString(), expected=expected, checked=True)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ganvas_core.certificate import Certificate
 from ganvas_core.names import FP32_FILE
+from ganvas_core.tls_options import TlsOptions
 
 __all__ = ["GoldenRow", "Kind", "Target", "golden_rows"]
 
@@ -45,6 +46,8 @@ class Target:
     """The ONNX file that makes them."""
     metadata: tuple[tuple[str, str], ...] = ()
     """Sent with each call."""
+    tls: TlsOptions = field(default_factory=TlsOptions)
+    """Of gRPC, plaintext by default; of an https URL, whom to trust."""
     input_data: str = ""
     """A file of requests, of a kserve server of any model: docs/benchmarking.md."""
     entry: str = ""

@@ -20,7 +20,7 @@ from clients.soak.fuzz.messages import hostile_message, mutated, random_bytes, v
 from clients.soak.fuzz.raw import raw_bytes
 from ganvas.v1 import sampler_pb2 as pb
 
-__all__ = ["FAMILIES", "Case", "Family", "Rpc", "is_proper", "make_case"]
+__all__ = ["FAMILIES", "Case", "Family", "Rpc", "is_grpcs_own", "is_proper", "make_case"]
 
 Family = Literal["sampler", "kserve", "images", "http", "web", "raw"]
 FAMILIES: dict[Family, int] = {"sampler": 32, "kserve": 26, "images": 8, "http": 24, "web": 5, "raw": 5}
@@ -109,19 +109,30 @@ def is_proper(case: Case, answer: str) -> bool:
         answer: a gRPC status by name, an HTTP status as digits, or "closed" for a connection that ended without one.
     """
     request = case.request
+    if is_grpcs_own(case, answer):
+        return True
     if isinstance(request, Rpc):
-        code = Code.__members__.get(answer)
-        # gRPC's C++ server, which Triton is, has INTERNAL for bytes that are no message, or for none.
-        unreadable = not request.decodable or request.copies != 1
-        internal = case.family == "kserve" and unreadable and code == Code.INTERNAL
-        return code in (PROPER if request.routed else CLOSED) or internal
+        return Code.__members__.get(answer) in (PROPER if request.routed else CLOSED)
     if isinstance(request, HttpRequest):
         if case.family == "web" and (code := Code.__members__.get(answer)) is not None:
-            # A compressed message without the name of its compression is INTERNAL by gRPC's own rule.
-            return code in PROPER or (code == Code.INTERNAL and request.body[:1] in (b"\x01", b"\xff"))
+            return code in PROPER
         allowed = CLOSED_HTTP if case.family == "http" and is_closed(request) else PROPER_HTTP
         return answer.isdecimal() and int(answer) in allowed
     return answer == "closed" or int(answer) in PROPER_HTTP  # of raw bytes the answer is the server's good health
+
+
+def is_grpcs_own(case: Case, answer: str) -> bool:
+    """Whether it is an INTERNAL that gRPC's library gives before the server's own code sees the call.
+
+    Its C++ server, which Triton is, does so for bytes that are no message of the method's type, or without any: "Unable
+    to parse request". The service's does so for a message that is marked as compressed where nothing says how.
+    """
+    request = case.request
+    if answer != Code.INTERNAL.name:
+        return False
+    if isinstance(request, Rpc):
+        return case.family == "kserve" and request.routed and (not request.decodable or request.copies == 0)
+    return case.family == "web" and isinstance(request, HttpRequest) and request.body[:1] in (b"\x01", b"\xff")
 
 
 def _sampler(rng: random.Random) -> Rpc:

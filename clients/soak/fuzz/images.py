@@ -11,7 +11,7 @@ from functools import cache
 
 from PIL import Image
 
-__all__ = ["hostile_image"]
+__all__ = ["good_image", "hostile_image"]
 
 SIZES = (0, 1, 31, 32, 33, 65535, 65536, 2**31 - 1, 2**32 - 1)
 
@@ -42,13 +42,13 @@ def _png_bomb(rng: random.Random) -> bytes:
 
 def _truncated(rng: random.Random) -> bytes:
     """The beginning of a good file."""
-    good = _good(rng.choice(("PNG", "JPEG", "WEBP")), rng.choice(("L", "RGB", "RGBA")))
+    good = good_image(rng.choice(("PNG", "JPEG", "WEBP")), rng.choice(("L", "RGB", "RGBA")))
     return good[: rng.randrange(len(good))]
 
 
 def _flipped(rng: random.Random) -> bytes:
     """A good file with bytes changed."""
-    data = bytearray(_good(rng.choice(("PNG", "JPEG", "WEBP")), rng.choice(("L", "RGB", "RGBA"))))
+    data = bytearray(good_image(rng.choice(("PNG", "JPEG", "WEBP")), rng.choice(("L", "RGB", "RGBA"))))
     for _ in range(rng.randint(1, 12)):
         data[rng.randrange(len(data))] = rng.randrange(256)
     return bytes(data)
@@ -99,7 +99,12 @@ def _zeros(count: int) -> bytes:
 
 
 @cache
-def _good(kind: str, mode: str) -> bytes:
+def good_image(kind: str, mode: str) -> bytes:
+    """A file of 32x32 pixels of one colour.
+
+    Args:
+        kind, mode: as Pillow names them.
+    """
     target = io.BytesIO()
     Image.new("RGB" if (kind, mode) == ("JPEG", "RGBA") else mode, (32, 32), 90).save(target, kind)
     return target.getvalue()

@@ -6,7 +6,7 @@ import random
 import struct
 from collections.abc import Callable
 
-__all__ = ["PREFACE", "SETTINGS", "frame", "raw_bytes"]
+__all__ = ["HEADERS", "POST", "PREFACE", "RST_STREAM", "SETTINGS", "frame", "raw_bytes"]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)

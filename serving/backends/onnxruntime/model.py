@@ -20,10 +20,10 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 if TYPE_CHECKING:
-    from serving.backends.onnxruntime import ganvas_batches, ganvas_held, ganvas_limits, ganvas_pipeline
+    from serving.backends.onnxruntime import ganvas_batches, ganvas_counts, ganvas_limits, ganvas_pipeline
 else:
     import ganvas_batches  # Triton puts this folder on the path
-    import ganvas_held
+    import ganvas_counts
     import ganvas_limits
     import ganvas_pipeline
 
@@ -92,7 +92,7 @@ class TritonPythonModel:
         self._outputs = [entry["name"] for entry in config.outputs]
         self._max_batch_size = config.max_batch_size
         self._row_s = 0.0
-        self._held = ganvas_held.Held()
+        self._counts = ganvas_counts.Counts(args["model_name"], args["model_version"])
         self._pipeline = ganvas_pipeline.Pipeline(self._run, self._send)
         pb.Logger.log_info(f"{args['model_instance_name']}: {path} on {self._session.get_providers()[0]}")
 
@@ -107,15 +107,15 @@ class TritonPythonModel:
         A request that its client cancels in Triton's queue never gets here. One that is cancelled later is computed:
         to ask about each would cost more than it could save.
         """
-        self._held.add(len(requests))
+        self._counts.hold(len(requests))
         responses = None
         try:
             responses = self._execute(requests)
         except BaseException:
-            self._held.add(-len(requests))
+            self._counts.hold(-len(requests))
             raise
         if responses is not None:  # else `_send` does it
-            self._held.add(-len(requests))
+            self._counts.hold(-len(requests))
         return responses
 
     def _execute(self, requests: list[Any]) -> list[Any] | None:
@@ -146,15 +146,20 @@ class TritonPythonModel:
             results = ganvas_batches.run_batch(self._run_session, batch.feeds, batch.sizes, self._buckets, self._check)
         except Exception as error:  # a defect must not end the thread that all later batches need
             results = [f"{type(error).__name__}: {error}"] * len(batch.sizes)
-        self._row_s = (time.perf_counter() - start) / sum(batch.sizes)
+        took_s = time.perf_counter() - start
+        self._row_s = took_s / sum(batch.sizes)
+        self._counts.computed(took_s)
         return results
 
     def _run_unbatched(self, feeds: ganvas_batches.Feeds) -> list[ganvas_batches.Array] | str:
         """A request of a model without a batch dimension."""
+        start = time.perf_counter()
         try:
             return self._run_session(feeds)
         except Exception as error:
             return str(error)
+        finally:
+            self._counts.computed(time.perf_counter() - start)
 
     def _run_session(self, feeds: ganvas_batches.Feeds) -> list[ganvas_batches.Array]:
         outputs: list[ganvas_batches.Array] = self._session.run(self._outputs, feeds, self._run_options)
@@ -172,7 +177,7 @@ class TritonPythonModel:
                         self._response(f"the answer could not be sent: {error}"),
                         flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
                     )
-        self._held.add(-len(batch.senders))
+        self._counts.hold(-len(batch.senders))
 
     def _response(self, result: list[ganvas_batches.Array] | str) -> Any:
         if isinstance(result, str):

@@ -43,7 +43,8 @@ local function anonymous(handle)
     return "cert:" .. string.sub(string.gsub(name, "[^%w._:/@-]", "_"), 1, 120)
   end
   local address = handle:streamInfo():downstreamRemoteAddress()
-  return string.match(address, "^(.*):%d+$") or address
+  local host = string.match(address, "^(.*):%d+$") or address
+  return string.match(host, "^%[(.*)%]$") or host -- as routes.py has it
 end
 
 local function cluster_of(path)
@@ -87,15 +88,4 @@ function envoy_on_request(handle)
   headers:replace("x-ganvas-caller", caller or anonymous(handle))
   headers:replace("x-ganvas-cluster", cluster)
   if defaults then headers:replace(":path", with_version(headers:get(":path"))) end
-end
-
--- A model whose process has died, or which is being loaded anew, is away for a while: Triton calls the first its own
--- failure and the second unknown, which no client repeats.
-function envoy_on_response(handle)
-  local headers = handle:headers()
-  local status, message = headers:get("grpc-status"), headers:get("grpc-message")
-  if not message or status ~= "13" and status ~= "5" then return end
-  if string.find(message, "^Stub process .+ is not healthy") or string.find(message, "has no available versions", 1, true) then
-    headers:replace("grpc-status", "14")
-  end
 end

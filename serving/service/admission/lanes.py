@@ -9,7 +9,8 @@ deadline, or would wait too long, is refused before it costs anything. What is l
 3. Within that, the oldest first.
 
 At most one batch for each instance, and one more that waits, is in Triton. While interactive calls come, batches of
-bulk work are short, and the one that waits is half as long again: nothing that Triton has got can be overtaken.
+bulk work are short, and one that waits is half as long again, or, where there are several instances, not there at all:
+nothing that Triton has got can be overtaken, and it puts the calls that wait into one batch.
 
 Plain state and arithmetic on a given clock: no event loop, no I/O.
 """
@@ -58,6 +59,12 @@ MAX_TAGS = 1024
 """Callers that have left and are still remembered."""
 
 MIN_RETRY_MS, MAX_RETRY_MS = 50, 10_000
+WAIT_PART = 0.125
+"""Of its wait, after which a call at the edge may ask again: before that a long queue is hardly shorter."""
+
+MAX_BINDING_MS, BINDING_PART = 100, 0.5
+"""How long the gateway may refuse what is like a refused call: no longer than that part of the queue takes, or it might
+run dry meanwhile."""
 
 HOPELESS = "the work cannot be done before the deadline any more. Allow more time or ask for less."
 
@@ -246,10 +253,14 @@ class Lane:
     def _refuse(self, wait_s: float, allowed_s: float) -> None:
         retry_ms = int(1000 * max(wait_s - max(allowed_s, 0.0), 0.0))
         limit = "too long for the call's deadline" if allowed_s < self.max_wait_s else f"over {self.max_wait_s:g} s"
+        soonest_ms = max(MIN_RETRY_MS, min(int(1000 * wait_s * WAIT_PART), MAX_BINDING_MS))
+        retry_ms = min(max(retry_ms, soonest_ms), MAX_RETRY_MS)
+        queue_ms = 1000 * (self.in_flight + self.waiting) * self.image_s
         raise BusyError(
             f"busy: the work would wait {wait_s:.2g} s, which is {limit}.",
-            retry_after_ms=min(max(retry_ms, MIN_RETRY_MS), MAX_RETRY_MS),
+            retry_after_ms=retry_ms,
             reason="wait",
+            binding_ms=min(int(BINDING_PART * queue_ms), retry_ms, MAX_BINDING_MS),
         )
 
     def _ahead(self, caller: str, bulk: bool) -> int:
@@ -323,7 +334,10 @@ class Lane:
         more_s = max(self._busy_s - self._num_done * OVERHEAD_S, self._busy_s / 8) / self._done
         images = max(1, int(max(BULK_SLICE_S / more_s, min(BULK_SLICE, LONGEST_SLICE_S / more_s))))
         longest = min(self.batch_size, _power_of_two(images))
-        return longest, (self._batches - 1) * longest + max(1, longest // 2)
+        instances = self._batches - 1
+        # Of several instances one computes while another gets its next batch. A lone one would have nothing to do.
+        waiting = max(1, longest // 2) if instances == 1 else 0
+        return longest, instances * longest + waiting
 
     def _size(self, work: Work, ask: Ask) -> int:
         if ask.again is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
 
-__all__ = ["CALLER_KEY", "Shares", "caller_of", "value_of"]
+__all__ = ["CALLER_KEY", "Metadata", "Shares", "caller_of", "metadata_of"]
+
+Metadata = Mapping[str, str]
 
 CALLER_KEY = "x-ganvas-caller"
 """Metadata by which the gateway says who calls. The gateway removes what callers themselves put there."""
@@ -15,20 +17,23 @@ MAX_CALLER = 200
 """Characters of a caller's name that count."""
 
 
-def caller_of(context: Any) -> str:
-    """Who calls: as the gateway says, else the host of a TCP peer, else the connection."""
-    if named := value_of(context, CALLER_KEY):
-        return named[:MAX_CALLER]
-    peer = unquote(context.peer())
-    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
-
-
-def value_of(context: Any, key: str) -> str:
-    """The metadata value of a key; empty: none."""
+def metadata_of(context: Any) -> Metadata:
+    """What came with a call, the first of each key. gRPC puts it together anew each time that it is asked."""
+    entries: dict[str, str] = {}
     for name, value in context.invocation_metadata() or ():
-        if name == key:
-            return value if isinstance(value, str) else value.decode(errors="replace")
-    return ""
+        entries.setdefault(name, value if isinstance(value, str) else value.decode(errors="replace"))
+    return entries
+
+
+def caller_of(metadata: Metadata, peer: str) -> str:
+    """Who calls: as the gateway says, else the host of a TCP peer, else the connection.
+
+    Args:
+        peer: as gRPC has it, unquoted.
+    """
+    if named := metadata.get(CALLER_KEY):
+        return named[:MAX_CALLER]
+    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
 
 class Shares:

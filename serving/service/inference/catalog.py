@@ -22,6 +22,9 @@ __all__ = ["Catalog", "ServedModel"]
 IMAGES_BYTES = MAX_MESSAGE_BYTES - 4 * 2**20
 """The most raw images that one message takes: what is left is for everything around them."""
 
+NOT_PROVEN = "is being proven"
+"""What callers are told of a default that is neither ready nor out."""
+
 MAX_LISTED = 20
 """Names that an error message lists."""
 
@@ -137,7 +140,7 @@ class Catalog:
     """Every version that is ready, by name.
 
     Args:
-        defaults: the version that an empty version means, by name; without one it is the newest.
+        defaults: the version that an empty version means, by name, ready or not; without one it is the newest.
         out: versions that are not ready and will be, with what their callers are told.
     """
 
@@ -164,13 +167,14 @@ class Catalog:
     def describe(self) -> list[pb.Model]:
         """Of every model the version that an empty version means, by name; of one that is out, no more than that."""
         found = []
-        for name in sorted({*self._models, *(name for name, _ in self._out)}):
+        for name in sorted({*self._models, *self._defaults, *(name for name, _ in self._out)}):
             version, versions = self._default(name), self.versions(name)
             if version in versions:
                 found.append(self._models[name][version].describe(versions))
             else:
                 ready = [str(number) for number in versions]
-                found.append(pb.Model(name=name, version=str(version), versions=ready, out=self._out[name, version]))
+                out = self._out.get((name, version), NOT_PROVEN)
+                found.append(pb.Model(name=name, version=str(version), versions=ready, out=out))
         return found
 
     def versions(self, name: str) -> list[int]:
@@ -206,7 +210,7 @@ class Catalog:
             raise InvalidFieldError("model", f"is empty; there is: {self._names()}.")
         versions = self._models.get(name, {})
         out = [number for model, number in self._out if model == name]
-        if not versions and not out:
+        if not versions and not out and name not in self._defaults:
             raise NotFoundError(f"model {shown(name)} is unknown; there is: {self._names()}.")
         if version and not _VERSION.fullmatch(version):
             raise InvalidFieldError(
@@ -215,15 +219,16 @@ class Catalog:
         number = int(version) if version else self._default(name)
         if number in versions:
             return versions[number]
-        if number in out:
-            raise UnavailableError(f"model {name} version {number} {self._out[name, number]}. Try again later.")
+        if number in out or number == self._defaults.get(name):
+            reason = self._out.get((name, number), NOT_PROVEN)
+            raise UnavailableError(f"model {name} version {number} {reason}. Try again later.")
         there_is = ", ".join(str(known) for known in sorted({*versions, *out}))
         raise NotFoundError(f"model {shown(name)} has no version {number}; there is: {there_is}.")
 
     def _default(self, name: str) -> int:
-        known = {*self._models.get(name, {}), *(number for model, number in self._out if model == name)}
-        wanted = self._defaults.get(name)
-        return wanted if wanted in known else max(known)
+        if name in self._defaults:  # another version would be another model
+            return self._defaults[name]
+        return max({*self._models.get(name, {}), *(number for model, number in self._out if model == name)})
 
     def _names(self) -> str:
         names = sorted(self._models)

@@ -47,7 +47,7 @@ async def prepare(repository: Repository, triton: TritonClient, options: ServeOp
     A version that fails is logged and left out; the others are served.
 
     Raises:
-        NothingToServeError: Triton was not ready within start_s, or no version passed.
+        NothingToServeError: Triton was not ready within start_s.
     """
     try:
         async with asyncio.timeout(options.start_s):
@@ -63,8 +63,6 @@ async def prepare(repository: Repository, triton: TritonClient, options: ServeOp
         log_outcome(model)
     for entry in rejected:
         log_outcome(entry)
-    if rejected and not served:
-        raise NothingToServeError(f"no model can be served: {len(rejected)} rejected. The first: {rejected[0].reason}")
     return Proven(served=tuple(served), rejected=rejected)
 
 
@@ -106,7 +104,7 @@ async def _try(
             if reason := not_ready.get((part.name, version)):
                 # The lines below the first are a traceback, which triton.log has too.
                 reason = f"Triton did not load {part.name}: {reason.splitlines()[0]}"
-                return Rejected(name=entry.name, version=entry.version, reason=reason)
+                return Rejected(name=entry.name, version=entry.version, reason=reason, transient=True)
     try:
         # Make the golden images from their seeds, and again from their latents.
         begin_s = time.perf_counter()
@@ -117,7 +115,8 @@ async def _try(
         golden: Golden = "exact" if results == {"exact"} else "equivalent"
         instances = {part.name: await triton.num_instances(part.name, entry.version) for part in entry.parts()}
     except (GoldenMismatchError, ServiceError) as error:
-        return Rejected(name=entry.name, version=entry.version, reason=str(error))
+        transient = isinstance(error, ServiceError)
+        return Rejected(name=entry.name, version=entry.version, reason=str(error), transient=transient)
     return ServedModel(entry=entry, golden=golden, options=options, instances=instances, image_s=image_s)
 
 

@@ -11,6 +11,7 @@ import re
 import time
 import traceback
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from urllib.parse import unquote
 import grpc
 
 from ganvas.v1 import sampler_pb2 as pb
-from serving.service.admission.shares import Shares, caller_of, value_of
+from serving.service.admission.shares import Metadata, Shares, caller_of, metadata_of
 from serving.service.errors import BusyError, DeadlineError, UnavailableError, status_of
 from serving.service.inference.triton_client import Deadline
 from serving.service.logs import logfmt
@@ -37,6 +38,9 @@ PRIORITY_KEY = "x-ganvas-priority"
 REQUEST_ID_KEY = "x-request-id"
 
 RETRY_AFTER_MS = 200
+
+REFUSALS_S = 1.0
+"""How long refused calls are counted for one line of the log."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
@@ -67,6 +71,8 @@ class Call:
     interrupted: bool = False
     unsent: asyncio.Task[None] | None = None
     """The reply that its caller does not read. The status can only follow it."""
+    refused: str = ""
+    """Why it was not let in, where it was too much: BusyError's reason."""
     code: grpc.StatusCode | None = None
     """How it ended; the last bytes may be on their way yet."""
 
@@ -105,6 +111,7 @@ class Calls:
         self._metrics = metrics
         self._tracing = tracing
         self._running: dict[Call, asyncio.Task[Any]] = {}
+        self._refusals = _Refusals()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -114,16 +121,17 @@ class Calls:
     @asynccontextmanager
     async def accept(self, method: str, context: Any) -> AsyncIterator[Call]:
         """Admit a call for the duration of the block; an exception in the block ends the RPC with its status."""
+        metadata, peer = metadata_of(context), unquote(context.peer())
         call = Call(
             method=method,
-            peer=unquote(context.peer()),
-            caller=caller_of(context),
+            peer=peer,
+            caller=caller_of(metadata, peer),
             deadline=Deadline.after(context.time_remaining()),
-            bulk=value_of(context, PRIORITY_KEY) == "bulk",
-            request_id=_request_id(context),
+            bulk=metadata.get(PRIORITY_KEY) == "bulk",
+            request_id=_request_id(metadata),
         )
         if self._tracing is not None:
-            call.trace = self._tracing.start(method, value_of(context, "traceparent"), call.request_id)
+            call.trace = self._tracing.start(method, metadata.get("traceparent", ""), call.request_id)
         try:
             self._admit(call, context)
             yield call
@@ -140,6 +148,7 @@ class Calls:
             status = status_of(error)
             if isinstance(error, BusyError):
                 self._metrics.refused.labels(error.reason).inc()
+                call.refused = error.reason
             # The frames of the failed call hold its request, and gRPC holds them: see methods.py.
             traceback.clear_frames(error.__traceback__)
         else:
@@ -197,11 +206,42 @@ class Calls:
         self._metrics.request_seconds.labels(call.method).observe(call.total_us() / 1e6)
         if call.trace is not None:
             call.trace.end(code.name)
-        _log(call, code)
+        if not (call.refused and self._refusals.count(call.refused)):
+            _log(call, code)
 
 
-def _request_id(context: Any) -> str:
-    given = value_of(context, REQUEST_ID_KEY)
+class _Refusals:
+    """Refused calls in the access log: the first has a line, and then those of each second share one.
+
+    They come by the hundred when there is no time to spare, and a line costs this process and the supervisor about a
+    third of what the rest of a refusal does.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] | None = None
+        """Of this second, by reason; None while nothing is refused."""
+
+    def count(self, reason: str) -> bool:
+        """Whether the call is counted, and has no line of its own."""
+        if access_log.isEnabledFor(logging.DEBUG):
+            return False
+        if self._counts is None:
+            self._counts = Counter()
+            asyncio.get_running_loop().call_later(REFUSALS_S, self._tell)
+            return False
+        self._counts[reason] += 1
+        return True
+
+    def _tell(self) -> None:
+        counts, self._counts = self._counts, None
+        if counts:
+            self._counts = Counter()
+            asyncio.get_running_loop().call_later(REFUSALS_S, self._tell)
+            access_log.info(logfmt(event="more-refused", total=counts.total(), **counts))
+
+
+def _request_id(metadata: Metadata) -> str:
+    given = metadata.get(REQUEST_ID_KEY, "")
     return given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
 
 

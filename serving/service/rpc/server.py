@@ -143,7 +143,7 @@ class SamplingServer:
         """Wait for Triton, prove every version with its golden seeds, then serve.
 
         Raises:
-            NothingToServeError: Triton was not ready in time, or no version gave its golden images.
+            NothingToServeError: Triton was not ready in time; or, the first time, no version gave its golden images.
         """
         self.rejected = await self.models.get_ready()
         self.dispatcher.resume()
@@ -160,7 +160,7 @@ class SamplingServer:
         """Stop serving while Triton is gone, and get ready again when it is back. Never returns.
 
         Raises:
-            NothingToServeError: Triton stayed away, or came back with other models.
+            NothingToServeError: Triton stayed away.
         """
         while True:
             await self.triton.wait_lost()
@@ -285,10 +285,10 @@ async def _obey(server: SamplingServer, commands: asyncio.StreamReader) -> None:
 
 
 async def _report_changes(server: SamplingServer) -> None:
-    """Prove what came after the start, and say how it went."""
-    async for key, loads, outcome in server.models.follow():
+    """Prove what comes after the start, and say how every proof went."""
+    async for _, loads, outcome in server.models.follow():
         if isinstance(outcome, Rejected):
-            tell(event="refused", name=key[0], version=key[1], loads=loads, reason=outcome.reason)
+            tell(event="refused", loads=loads, **dataclasses.asdict(outcome))
         else:
             tell(event="proven", loads=loads, **describe(outcome))
 

@@ -1,6 +1,8 @@
 """Health and reflection as gRPC sees them: counted, read and refused like other calls, within limits of their own.
 
-Probes must be answered when the Sampler has no room, and whoever watches must not take the Sampler's room.
+Probes must be answered when the Sampler has no room, and whoever watches must not take the Sampler's room. Health needs
+no key: so watches, which may last for ever, have their own room, and so have checks without a caller's name, which
+behind a gateway are the gateway's own.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import Message
@@ -15,10 +18,10 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from serving.service.admission.messages import NoRequestError, Reader, parse
-from serving.service.admission.shares import Shares, caller_of
+from serving.service.admission.shares import CALLER_KEY, Shares, caller_of, metadata_of
 from serving.service.errors import BusyError, status_of
 from serving.service.rpc.health import Health
-from serving.service.rpc.transport import SIDE_CALLS
+from serving.service.rpc.transport import CHECKS, PROBES, WATCHES
 
 __all__ = ["SideCalls"]
 
@@ -33,7 +36,9 @@ class SideCalls:
         self._health = server_health
         self._reader = reader
         self._reflection = reflection.ReflectionServicer([*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME])
-        self.shares = Shares(SIDE_CALLS)
+        self._checks = Shares(CHECKS)
+        self._probes = Shares(PROBES)
+        self._watches = Shares(WATCHES)
 
     def handlers(self) -> tuple[Any, Any]:
         """What a server is given."""
@@ -52,17 +57,18 @@ class SideCalls:
         )
 
     async def _check(self, _: Any, context: Any) -> bytes:
-        async with self._admitted(context) as read:
+        shares = self._checks if CALLER_KEY in metadata_of(context) else self._probes
+        async with self._admitted(context, shares) as read:
             reply = await self._health.Check(await read(health_pb2.HealthCheckRequest), context)
             return bytes(reply.SerializeToString())
         raise AssertionError("an error aborts the call")
 
     async def _watch(self, _: Any, context: Any) -> None:
-        async with self._admitted(context) as read:
+        async with self._admitted(context, self._watches) as read:
             await self._health.Watch(await read(health_pb2.HealthCheckRequest), context)
 
     async def _reflect(self, _: Any, context: Any) -> None:
-        async with self._admitted(context) as read:
+        async with self._admitted(context, self._watches) as read:
             while True:
                 try:
                     request = await read(reflection_pb2.ServerReflectionRequest)
@@ -73,19 +79,22 @@ class SideCalls:
                     await context.write(reply.SerializeToString())
 
     @asynccontextmanager
-    async def _admitted(self, context: Any) -> AsyncIterator[Callable[[type[Message]], Any]]:
-        """Count a call for the duration of the block, in which it reads its requests."""
-        caller = caller_of(context)
+    async def _admitted(self, context: Any, shares: Shares) -> AsyncIterator[Callable[[type[Message]], Any]]:
+        """Count a call among `shares` until it ends, and read its requests in the block."""
+        caller = caller_of(metadata_of(context), unquote(context.peer()))
 
         async def read(kind: type[Message]) -> Any:
             async with self._reader.message(context, caller, limit=REQUEST_BYTES, wait=False) as raw:
                 return parse(kind, raw)
 
         try:
-            if not self.shares.has_room(caller):
-                raise BusyError("too many health and reflection calls.", retry_after_ms=RETRY_AFTER_MS)
-            self.shares.take(caller)
-            context.add_done_callback(lambda _: self.shares.give_back(caller))
+            if not shares.has_room(caller):
+                raise BusyError(
+                    f"too many calls like this at a time: {shares.of_one} of one caller, {shares.limit} of all.",
+                    retry_after_ms=RETRY_AFTER_MS,
+                )
+            shares.take(caller)
+            context.add_done_callback(lambda _: shares.give_back(caller))
             yield read
         except grpc.aio.AbortError:
             raise

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from ganvas_core.names import MAX_MESSAGE_BYTES
 
-__all__ = ["SIDE_CALLS", "server_options", "unsent_bytes", "wait_sent"]
+__all__ = ["CHECKS", "PROBES", "WATCHES", "server_options", "unsent_bytes", "wait_sent"]
 
-SIDE_CALLS = 256
-"""Calls at the same time of health and reflection, beside those of the Sampler."""
+CHECKS, PROBES = 128, 128
+"""Calls of health's Check at the same time, beside those of the Sampler: of named callers, and of others."""
+WATCHES = 64
+"""Calls of health's Watch and of reflection, which last as long as their caller likes."""
 
 KEEPALIVE_MS = 30_000
 POLL_S = 0.02
@@ -32,7 +34,7 @@ def server_options(max_calls: int) -> tuple[tuple[str, int], ...]:
     return (
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_concurrent_streams", 2 * (max_calls + SIDE_CALLS)),
+        ("grpc.max_concurrent_streams", 2 * (max_calls + CHECKS + PROBES + WATCHES)),
         # What a call does not read yet stays outside, but for 64 KiB: gRPC would open the window to many MiB otherwise.
         ("grpc.http2.bdp_probe", 0),
         # Without it two services could share a port, each getting a part of the calls.

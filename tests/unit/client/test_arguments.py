@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
+import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ganvas.v1 import sampler_pb2
-from ganvas_client import InvalidArgumentError, calls
-from ganvas_client.arguments import image_fields, label_list, latent_array, seed_fields, seed_list
+from ganvas_client import AsyncSampler, InvalidArgumentError, Sampler, calls, latents
+from ganvas_client.addresses import target_of
+from ganvas_client.arguments import header_list, image_fields, label_list, latent_array, seed_fields, seed_list
+from ganvas_client.errors import KEY_WANTED
 
 SEED = st.integers(0, 2**64 - 1)
 
@@ -74,7 +80,7 @@ def test_a_huge_range_is_sent_without_being_counted_out() -> None:
         (np.array([3, -1]), r"got -1\."),
         (1.5, r"seed must be a whole number; got 1\.5\."),
         (np.array([1.0]), r"seed must be a whole number; got 1\.0\."),
-        ("12", r"seed must be a whole number; got '1'\."),
+        ("12", r"seed must be a whole number; got '12'\."),
         ([None], r"seed must be a whole number; got None\."),
     ],
 )
@@ -84,9 +90,10 @@ def test_seeds_that_the_wire_cannot_carry_are_rejected(seeds: Any, message: str)
 
 
 def test_seeds_without_end_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ganvas_client.arguments._MAX_LISTED_SEEDS", 100)
-    with pytest.raises(InvalidArgumentError, match="at most 100 in one call unless they are consecutive"):
+    monkeypatch.setattr("ganvas_client.arguments._MAX_ITERATED_SEEDS", 100)
+    with pytest.raises(InvalidArgumentError, match="at most 100 in one call unless they are consecutive, a list or"):
         seed_list(itertools.count())
+    assert len(seed_list([7] * 101)) == len(seed_list(np.full(101, 7))) == 101
 
 
 def test_labels_are_indices_or_names_one_or_many() -> None:
@@ -197,3 +204,141 @@ def model_info(labels: tuple[str, ...]) -> Any:
 def test_decode_sends_the_shape_of_the_latents() -> None:
     request = calls.decode("m", np.zeros((3, 4, 2))).request
     assert (list(request.shape), len(request.latents)) == ([3, 4, 2], 24)
+
+
+@pytest.mark.parametrize("make", [Sampler, AsyncSampler, Sampler.direct])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:0", "http://127.0.0.1:21000", "", ":1", "::1:50051"),
+        *("[::1]", "[nobody]:1", "a b:1", "127.0.0.1:50051/"),
+        *(None, 5, b"127.0.0.1:1", ["127.0.0.1:1", ""], [None], ["http://a:1", "b:1"]),
+    ],
+)
+def test_malformed_address_is_refused_before_anything_is_asked(make: Any, address: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^address must be HOST:PORT(, or a list of them)?; got "):
+        make(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1:1", "localhost:65535", "a-b_c.internal:50051", "[::1]:1", "[fe80::1%lo]:1", "unix:/tmp/socket"),
+        *("unix:///tmp/socket", "dns:///localhost:1", "dns:localhost:1", "ipv4:127.0.0.1:1,127.0.0.1:2"),
+    ],
+)
+def test_what_grpc_can_connect_to_is_an_address(address: str) -> None:
+    assert target_of(address) == (address, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (0, "must be positive; got 0."),
+        (-1, "must be positive; got -1."),
+        (float("nan"), "must be positive; got nan."),
+        (float("inf"), "must be at most 1e+09; got inf. None is without limit."),
+        ("5", "must be a number of seconds; got '5'."),
+        (True, "must be a number of seconds; got True."),
+    ],
+)
+def test_wrong_times_are_refused_in_the_same_words_everywhere(value: Any, problem: str) -> None:
+    made: list[Any] = [
+        lambda: calls.sample("m", 1, timeout_s=value),
+        lambda: calls.sample_stream("m", 1, timeout_s=value),
+        lambda: calls.decode("m", [1.0], timeout_s=value),
+        lambda: calls.encode("m", b"\x89PNG\r\n\x1a\n", timeout_s=value),
+        lambda: calls.walk("m", [1, 2], timeout_s=value),
+        lambda: calls.model("m", timeout_s=value),
+        lambda: calls.models(timeout_s=value),
+    ]
+    for make in made:
+        with pytest.raises(InvalidArgumentError) as caught:
+            make()
+        assert str(caught.value) == f"timeout_s {problem}"
+    with pytest.raises(InvalidArgumentError, match="^hedge_after_s " + re.escape(problem)):
+        Sampler(hedge_after_s=value)
+    assert calls.sample("m", 1, timeout_s=None).timeout_s is None
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: calls.sample("m", "12"), "seed must be a whole number; got '12'."),  # type: ignore[arg-type]
+        (lambda: calls.sample("m", True), "seed must be a whole number; got True."),
+        (lambda: calls.sample("m", np.zeros((2, 3), int)), "seeds must be one or a row of them; got an array of shape"),
+        (lambda: calls.sample("m", 1, labels=True), "label must be a whole number; got True."),
+        (lambda: calls.sample("m", 1, labels=np.array([[1]])), "label must be a whole number; got [1]."),
+        (lambda: calls.sample("m", 1, truncation="0.5"), "truncation must be a number; got '0.5'."),  # type: ignore[arg-type]
+        (lambda: calls.sample("m", 1, progress=True), "progress must be a function of (done, total); got True."),  # type: ignore[arg-type]
+        (lambda: calls.sample(5, 1), "model must be text; got 5."),  # type: ignore[arg-type]
+        (lambda: calls.sample("\ud800", 1), "model must be text; got '\\ud800'."),
+        (lambda: calls.sample("m", 1, version="\ud800"), "version must be text; got '\\ud800'."),
+        (lambda: calls.sample("m", 1, digest=5), "digest must be text; got 5."),  # type: ignore[arg-type]
+        (lambda: calls.walk("m", [1, 2], loop="yes"), "loop must be True or False; got 'yes'."),  # type: ignore[arg-type]
+        (lambda: calls.encode("m", None), "images must be one image or several; got None."),  # type: ignore[arg-type]
+        (lambda: Sampler(credentials="x"), "credentials must be grpc.ssl_channel_credentials(…), or None"),  # type: ignore[arg-type]
+        (lambda: Sampler(metadata=[]), "metadata must be a function that gives headers; got []."),  # type: ignore[arg-type]
+        (lambda: Sampler(wait_for_ready="no"), "wait_for_ready must be True or False; got 'no'."),  # type: ignore[arg-type]
+        (lambda: Sampler(direct=0), "direct must be True or False; got 0."),  # type: ignore[arg-type]
+        (lambda: calls.sample("m", []), "seeds must hold at least one; got none."),
+        (lambda: calls.sample("m", range(5, 5)), "seeds must hold at least one; got none."),
+        (
+            lambda: calls.decode("m", np.zeros(4, complex)),
+            "latents must be numbers [N, *latent_shape]: they are complex.",
+        ),
+        (lambda: calls.encode("m", "a.png"), "images must be a file's bytes, not its name; got 'a.png'."),  # type: ignore[arg-type]
+        (lambda: calls.encode("m", Path("a")), "images must be a file's bytes, not its name; got PosixPath('a')."),  # type: ignore[arg-type]
+        (lambda: Sampler(api_key=5), "api_key must be printable ASCII without spaces."),  # type: ignore[arg-type]
+    ],
+)
+def test_arguments_of_the_wrong_type_are_named(make: Any, problem: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="^" + re.escape(problem)):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "problem"),
+    [
+        (5, "metadata must give pairs of name and value; got 5."),
+        ({"traceparent": "00"}, "metadata must give pairs of name and value; got {'traceparent': '00'}."),
+        ([("Trace", "00")], "metadata must have names of a-z, 0-9, '-', '_' and '.'; got 'Trace'."),
+        ([("trace", 7)], "metadata 'trace' must be text of printable ASCII; got 7."),
+        ([("trace", "a\nb")], "metadata 'trace' must be text of printable ASCII; got 'a\\nb'."),
+        ([("trace-bin", "00")], "metadata 'trace-bin' must be bytes, as -bin says; got '00'."),
+    ],
+)
+def test_metadata_that_grpc_cannot_send_is_named(pairs: Any, problem: str) -> None:
+    with (
+        Sampler("127.0.0.1:1", metadata=lambda: pairs) as sampler,
+        pytest.raises(InvalidArgumentError, match="^" + re.escape(problem)),
+    ):
+        sampler.sample("m", 1)
+
+
+def test_metadata_of_text_and_bytes_is_sent_as_it_is() -> None:
+    pairs: list[tuple[str, str | bytes]] = [("a.b_c-1", ""), ("trace-bin", b"\xff")]
+    assert header_list(iter(pairs)) == pairs
+
+
+@pytest.mark.parametrize("hand_over", [pickle.dumps, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("kind", [Sampler, AsyncSampler])
+def test_a_client_cannot_be_handed_over(kind: type, hand_over: Any) -> None:
+    with pytest.raises(TypeError, match=f"^a {kind.__name__} cannot be pickled or copied: it is a connection"):
+        hand_over(kind("127.0.0.1:1"))
+
+
+def test_arrays_without_axes_are_one_value() -> None:
+    call = calls.sample("m", np.array(7), labels=np.array(3))
+    assert (list(call.request.seeds), list(call.request.labels)) == ([7], [3])
+
+
+def test_latents_take_one_seed_as_sample_does() -> None:
+    assert np.array_equal(latents(5, 3), latents([5], 3))
+    for seed, problem in ((-1, "must be within [0, 2^64); got -1."), ("1", "must be a whole number; got '1'.")):
+        with pytest.raises(ValueError, match="^seed " + re.escape(problem)):
+            latents(seed, 3)  # type: ignore[arg-type]
+
+
+def test_key_that_is_refused_is_named_as_python_calls_it() -> None:
+    assert KEY_WANTED[0] in Path("serving/gateway/lua/access.lua").read_text(encoding="utf-8")

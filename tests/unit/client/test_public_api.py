@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import inspect
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from importlib import resources
 import pytest
 
 import ganvas_client
-from ganvas_client import AsyncSampler, GanvasError, Sampler, calls, errors
+from ganvas_client import AsyncSampler, GanvasError, Sampler, calls, errors, noise
 
 METHODS = ("sample", "sample_stream", "decode", "encode", "walk", "models", "model")
 
@@ -26,9 +27,24 @@ def test_public_names_are_exactly_all() -> None:
     )
 
 
+def test_noise_has_exactly_its_all_and_every_function_a_docstring() -> None:
+    ours = {name for name, value in vars(noise).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    assert ours == set(noise.__all__)
+    assert ganvas_client.noise is noise
+    assert ganvas_client.latents is noise.latents
+    for function in (noise.bits, noise.latents, noise.truncated_latents):
+        assert "[N, *latent_shape]" in (function.__doc__ or "")
+
+
+def test_examples_of_noise_run() -> None:
+    done = doctest.testmod(noise)
+    assert (done.failed, done.attempted) == (0, 4)
+
+
 def test_importing_the_client_imports_nothing_heavy() -> None:
     program = (
-        "import sys, ganvas_client; print(*{'torch', 'onnxruntime', 'PIL', 'pydantic', 'typer'} & set(sys.modules))"
+        "import sys, ganvas_client, ganvas_client.noise; "
+        "heavy = {'torch', 'onnxruntime', 'tritonclient', 'PIL', 'pydantic', 'typer'}; print(*heavy & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

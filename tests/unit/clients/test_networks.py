@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.networks import SERIES, SERIES_FOLDER, network_of
+from clients.networks import SERIES, SERIES_FOLDER, export_version, network_of
 from ganvas_core.cli import UsageError
 from training.families import FAMILIES
 
@@ -28,6 +28,21 @@ def test_every_file_is_in_the_series() -> None:
 
 
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.toml").write_text("family = 'dcgan'")
-    with pytest.raises(UsageError, match=r"a.toml is no file of a network: KeyError\('network'\)"):
-        network_of(tmp_path / "a.toml")
+    file = tmp_path / "a.toml"
+    for content, why in (
+        (b"family = 'dcgan'", r"\[network\] is missing"),
+        (b"[network]", r"network\.num_classes is missing"),
+        (b"[network]\nnum_classes = 'ten'", "invalid literal for int"),
+        (b"family", "Expected '=' after a key"),
+        (b"\xff\xfe", "this is not text"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(UsageError, match=rf"^--network .*a\.toml: {why}.* It takes a TOML file with a family"):
+            network_of(file)
+
+
+def test_a_key_that_its_family_does_not_know_is_said_of_the_users_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("family = 'dcgan'\n[network]\nnum_classes = 1\nlatent_dims = 3\n")
+    with pytest.raises(UsageError, match=r"^--network .*/a\.toml: network latent_dims is unknown\. It takes"):
+        export_version(network_of(file), tmp_path / "repository")

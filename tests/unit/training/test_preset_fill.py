@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ganvas_core.cli import UsageError
 from tests.support.images import save_images
@@ -36,6 +37,12 @@ def test_grey_images_in_one_folder_are_grey_and_have_no_classes(tmp_path: Path) 
     save_images(tmp_path / "scans", 4, size=(64, 64), mode="L")
     (tmp_path / "scans" / "broken.png").write_bytes(b"no image")
     assert network_of(tmp_path) == (64, 1, 0)
+
+
+def test_image_of_more_pixels_than_memory_holds_is_passed_over(tmp_path: Path) -> None:
+    save_images(tmp_path, 5, size=(64, 64))
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "panorama.png")
+    assert network_of(tmp_path) == (64, 3, 0)
 
 
 def test_tiny_images_get_the_smallest_size(tmp_path: Path) -> None:

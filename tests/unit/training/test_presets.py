@@ -137,7 +137,7 @@ def test_resume_config_says_so_when_there_is_no_run(tmp_path: Path) -> None:
 
 def test_preset_may_be_a_file_of_your_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text(PRESETS["digits-vae"].read_text().replace("beta = 1.5", "beta = 3.5"))
+    path.write_text(PRESETS["digits-vae"].read_text().replace("beta = 0.45", "beta = 3.5"))
     config = load_preset(str(path))
     assert isinstance(config, VaeConfig)
     assert (config.preset, config.beta) == ("mine", 3.5)
@@ -146,8 +146,8 @@ def test_preset_may_be_a_file_of_your_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("beta = 1.5", "beta = -1"), "beta must be greater than 0; got -1"),
-        (("beta = 1.5", "beta = 1.5\ncolour = 1"), "colour is unknown"),
+        (("beta = 0.45", "beta = -1"), "beta must be greater than 0; got -1"),
+        (("beta = 0.45", "beta = 0.45\ncolour = 1"), "colour is unknown"),
         (('family = "vae"', 'family = "diffusion"'), "family must be one of dcgan, .*; got 'diffusion'"),
         (
             ("image_size = 32", "image_size = 33"),

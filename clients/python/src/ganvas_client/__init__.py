@@ -19,11 +19,11 @@ from ganvas_client.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from ganvas_client.noise import latents
 from ganvas_client.results import Format, Image, ImageInfo, Images, Limits, ModelInfo, Posterior, Timing
 from ganvas_client.sampler import Sampler
 from ganvas_core.certificate import Certificate, CertificateError
 from ganvas_core.names import DEFAULT_ADDRESS
-from ganvas_core.noise import latents
 
 __all__ = [
     "DEFAULT_ADDRESS",

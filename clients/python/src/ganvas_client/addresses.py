@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ganvas_client.errors import InvalidArgumentError
+from ganvas_core.names import check_address
 
 __all__ = ["Addresses", "shown", "target_of"]
 
@@ -38,9 +39,13 @@ def target_of(addresses: Addresses) -> tuple[str, list[tuple[str, Any]]]:
         InvalidArgumentError: an address is not HOST:PORT, cannot be looked up, or is of another kind than the others.
     """
     if isinstance(addresses, str):
-        return addresses, []
+        return _checked(addresses, schemes=True), []
+    if not isinstance(addresses, Sequence) or isinstance(addresses, bytes):
+        raise InvalidArgumentError(f"address must be HOST:PORT, or a list of them; got {addresses!r:.80}.")
     if not addresses:
         raise InvalidArgumentError("address must be HOST:PORT, or a list of at least one; got an empty list.")
+    for address in addresses:
+        _checked(address, schemes=False)
     options = [("grpc.service_config", json.dumps(BALANCED)), ("grpc.default_authority", addresses[0])]
     if len(addresses) == 1:
         return f"dns:///{addresses[0]}", options
@@ -51,11 +56,18 @@ def target_of(addresses: Addresses) -> tuple[str, list[tuple[str, Any]]]:
     return f"ipv{versions.pop()}:" + ",".join(text for _, text in found), options
 
 
+def _checked(address: Any, *, schemes: bool) -> str:
+    if not isinstance(address, str):
+        raise InvalidArgumentError(f"address must be HOST:PORT; got {address!r:.80}.")
+    try:
+        return check_address(address, schemes=schemes)
+    except ValueError as error:
+        raise InvalidArgumentError(f"address {error}") from None
+
+
 def _looked_up(address: str) -> tuple[int, str]:
     """4 or 6, and IP:PORT."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise InvalidArgumentError(f"{address} is no address: it must be HOST:PORT.")
     try:
         ip = ipaddress.ip_address(host.strip("[]"))
     except ValueError:

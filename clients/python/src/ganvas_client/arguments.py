@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import operator
+import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
@@ -26,12 +28,17 @@ __all__ = [
     "ImagesLike",
     "Labels",
     "Seeds",
+    "flag",
     "format_code",
+    "header_list",
     "image_fields",
     "label_list",
     "latent_array",
+    "number",
+    "seconds",
     "seed_fields",
     "seed_list",
+    "text",
     "whole",
 ]
 
@@ -51,15 +58,21 @@ _FORMAT_CODES: dict[Format, sampler_pb2.Format] = {
     name: getattr(sampler_pb2, f"FORMAT_{name.upper()}") for name in get_args(Format)
 }
 
-_MAX_LISTED_SEEDS = 2**23
-"""What fits into one message of 64 MiB."""
+_HEADER = re.compile(r"[a-z0-9_.-]+")
+
+_MAX_ITERATED_SEEDS = 2**23
+"""Of an iterable whose values are not in memory yet: it may have no end."""
+
+
+LONGEST_S = 1e9
+"""What gRPC can count to, and more than 30 years."""
 
 
 def seed_fields(seeds: Seeds) -> tuple[list[int], sampler_pb2.SeedRange | None]:
     """The fields `seeds` and `range` of a request: consecutive seeds travel as a range.
 
     Raises:
-        InvalidArgumentError: a seed is not a whole number within [0, 2^64), or there are too many for one message.
+        InvalidArgumentError: a seed is not a whole number within [0, 2^64), or an iterator does not end.
     """
     if isinstance(seeds, range) and seeds.step == 1:
         first, count = seeds.start, max(0, seeds.stop - seeds.start)
@@ -76,25 +89,32 @@ def seed_fields(seeds: Seeds) -> tuple[list[int], sampler_pb2.SeedRange | None]:
     return [], sampler_pb2.SeedRange(first=first, count=count)
 
 
-def seed_list(seeds: Seeds) -> list[int]:
+def seed_list(seeds: Any) -> list[int]:
     """The seeds, one by one.
 
     Raises:
         InvalidArgumentError: as seed_fields.
     """
     if isinstance(seeds, np.ndarray):
-        seeds = seeds.reshape(-1).tolist()
-    if not isinstance(seeds, Iterable):
+        if seeds.ndim > 1:
+            raise InvalidArgumentError(
+                f"seeds must be one or a row of them; got an array of shape {list(seeds.shape)}. Give seeds.ravel()."
+            )
+        seeds = seeds.tolist()
+    if isinstance(seeds, str | bytes) or not isinstance(seeds, Iterable):
         seeds = [seeds]
-    listed = [whole("seed", seed, 0, 2**64) for seed in itertools.islice(seeds, _MAX_LISTED_SEEDS + 1)]
-    if len(listed) > _MAX_LISTED_SEEDS:
+    if isinstance(seeds, list | tuple):
+        return [whole("seed", seed, 0, 2**64) for seed in seeds]
+    listed = [whole("seed", seed, 0, 2**64) for seed in itertools.islice(seeds, _MAX_ITERATED_SEEDS + 1)]
+    if len(listed) > _MAX_ITERATED_SEEDS:
         raise InvalidArgumentError(
-            f"seeds must be at most {_MAX_LISTED_SEEDS} in one call unless they are consecutive; got more."
+            f"seeds must be at most {_MAX_ITERATED_SEEDS} in one call unless they are consecutive, a list or an array; "
+            "got more."
         )
     return listed
 
 
-def label_list(labels: Labels | None) -> list[int | str]:
+def label_list(labels: Any) -> list[int | str]:
     """Labels as a list of indices and names.
 
     Raises:
@@ -102,7 +122,9 @@ def label_list(labels: Labels | None) -> list[int | str]:
     """
     if labels is None:
         return []
-    if isinstance(labels, str) or not isinstance(labels, Iterable):
+    if isinstance(labels, np.ndarray):
+        labels = labels.tolist()
+    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
         labels = [labels]
     return [label if isinstance(label, str) else whole("label", label, -(2**63), 2**63) for label in labels]
 
@@ -114,6 +136,8 @@ def latent_array(latents: ArrayLike) -> NDArray[np.float32]:
         InvalidArgumentError: empty, or not numbers.
     """
     try:
+        if np.iscomplexobj(latents):
+            raise TypeError("they are complex")
         with np.errstate(over="ignore"):
             array = np.asarray(latents, np.float32)
     except (TypeError, ValueError) as error:
@@ -131,9 +155,13 @@ def image_fields(images: ImagesLike) -> tuple[list[bytes], sampler_pb2.Format]:
     """
     if isinstance(images, Images):
         return images.bytes, format_code(images.info.format)
+    if isinstance(images, str | os.PathLike):
+        raise InvalidArgumentError(f"images must be a file's bytes, not its name; got {images!r:.80}.")
     many: Any = images
     if isinstance(images, bytes) or hasattr(images, "getbands") or (isinstance(images, np.ndarray) and images.ndim < 4):
         many = [images]
+    if not isinstance(many, Iterable):
+        raise InvalidArgumentError(f"images must be one image or several; got {many!r:.80}.")
     entries = [_image_entry(image) for image in many]
     kinds = sorted({kind for kind, _ in entries})
     if len(kinds) > 1:
@@ -177,6 +205,8 @@ def _image_entry(image: Any) -> tuple[Format, bytes]:
 def whole(field: str, value: Any, low: int, high: int) -> int:
     """The value as an int within [low, high)."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = operator.index(value)
     except TypeError:
         raise InvalidArgumentError(f"{field} must be a whole number; got {value!r:.80}.") from None
@@ -184,3 +214,62 @@ def whole(field: str, value: Any, low: int, high: int) -> int:
         bound = {-(2**63): "-2^63"}.get(low, str(low)), f"2^{high.bit_length() - 1}"
         raise InvalidArgumentError(f"{field} must be within [{bound[0]}, {bound[1]}); got {number}.")
     return number
+
+
+def number(field: str, value: Any) -> float | None:
+    """The value as a float; None stays."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str | bytes | bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidArgumentError(f"{field} must be a number; got {value!r:.80}.") from None
+
+
+def flag(field: str, value: Any) -> bool:
+    """The value as a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidArgumentError(f"{field} must be True or False; got {value!r:.80}.")
+    return bool(value)
+
+
+def header_list(pairs: Any) -> list[tuple[str, str | bytes]]:
+    """Metadata to send along, as gRPC takes it."""
+    try:
+        listed = [(name, value) for name, value in pairs]
+    except (TypeError, ValueError):
+        raise InvalidArgumentError(f"metadata must give pairs of name and value; got {pairs!r:.80}.") from None
+    for name, value in listed:
+        if not (isinstance(name, str) and _HEADER.fullmatch(name)):
+            raise InvalidArgumentError(f"metadata must have names of a-z, 0-9, '-', '_' and '.'; got {name!r:.80}.")
+        is_binary = name.endswith("-bin")
+        if not (isinstance(value, bytes) if is_binary else _is_header_text(value)):
+            kind = "bytes, as -bin says" if is_binary else "text of printable ASCII"
+            raise InvalidArgumentError(f"metadata {name!r} must be {kind}; got {value!r:.80}.")
+    return listed
+
+
+def _is_header_text(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()
+
+
+def seconds(field: str, value: Any) -> float | None:
+    """The value as a time to wait; None stays, which is without limit."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InvalidArgumentError(f"{field} must be a number of seconds; got {value!r:.80}.")
+    if not value > 0:
+        raise InvalidArgumentError(f"{field} must be positive; got {value}.")
+    if value > LONGEST_S:
+        raise InvalidArgumentError(f"{field} must be at most {LONGEST_S:g}; got {value}. None is without limit.")
+    return float(value)
+
+
+def text(field: str, value: Any) -> str | None:
+    """The value, if it is text that UTF-8 can carry, or None."""
+    if value is None or (isinstance(value, str) and value == value.encode(errors="replace").decode()):
+        return value
+    raise InvalidArgumentError(f"{field} must be text; got {value!a:.80}.")

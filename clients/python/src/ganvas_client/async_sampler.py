@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from types import ModuleType, TracebackType
 from typing import Any, ClassVar, TypeVar
@@ -33,15 +34,12 @@ T = TypeVar("T")
 class AsyncSampler(Client):
     """A connection to the sampling service for asyncio. Close it, or use it in an `async with`.
 
-    The methods are Sampler's, awaitable.
+    The methods are Sampler's, awaitable. It belongs to the event loop of its first call: make one in each loop.
     """
 
     _transport: ClassVar[ModuleType] = grpc.aio
-
-    @cached_property
-    def _under_way(self) -> set[AioAttempt]:
-        """Garbage collection would cancel them."""
-        return set()
+    _loop: asyncio.AbstractEventLoop | None = None
+    """The one that the channel belongs to."""
 
     async def sample(
         self,
@@ -179,6 +177,9 @@ class AsyncSampler(Client):
     async def close(self) -> None:
         """End the connection and every call on it."""
         self._closed.set()
+        if self._loop is None:
+            return  # no call was made
+        self._check_loop()
         await self._channel.close()
 
     async def __aenter__(self) -> AsyncSampler:
@@ -189,8 +190,40 @@ class AsyncSampler(Client):
     ) -> None:
         await self.close()
 
+    @cached_property
+    def _channel(self) -> Any:
+        self._loop = asyncio.get_running_loop()
+        return super()._channel
+
+    def _check_open(self) -> None:
+        """Raises a CallCancelledError if it was closed, and a RuntimeError in another event loop."""
+        super()._check_open()
+        self._check_loop()
+
+    def _check_loop(self) -> None:
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                f"this AsyncSampler of {self.address} belongs to another event loop, that of its first call. Make one "
+                "in each loop, or share a Sampler between threads."
+            )
+
+    @contextmanager
+    def _told_of_close(self) -> Iterator[None]:
+        """gRPC cancels the calls of a channel that is closed; nobody cancelled the task that waits for one.
+
+        Raises:
+            CallCancelledError: the client was closed.
+        """
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                self._check_open()
+            raise
+
     async def _call(self, call: UnaryCall[T]) -> T:
-        with tracing.span(call.rpc, self.address) as headers:
+        with tracing.span(call.rpc, self.address) as headers, self._told_of_close():
             running = self._begin(call, headers)
             if (lookup := running.asks_triton()) is not None:
                 found: T = await self._look_up(running, lookup)
@@ -213,14 +246,14 @@ class AsyncSampler(Client):
                 return gathered
             return await self._unary(call, running)
 
-    async def _replies(self, direct: DirectCall, running: Running, call: UnaryCall[Any]) -> list[Any]:
+    async def _replies(self, direct: DirectCall, running: Running, call: UnaryCall[Any]) -> deque[Any]:
         """Triton's reply to every batch. One batch is common, and needs no generator."""
         if direct.is_one:
             ask = direct.ask(*next(direct.spans()))
-            replies = [await self._answer(running, ask, self._send(running, ask))]
+            replies = deque([await self._answer(running, ask, self._send(running, ask))])
             call.report(direct.count, direct.count)
             return replies
-        replies = []
+        replies = deque()
         async for (_, stop), reply in self._batches(direct, running):
             replies.append(reply)
             call.report(stop, direct.count)
@@ -250,10 +283,10 @@ class AsyncSampler(Client):
                     started.call.cancel()
 
     async def _stream(self, call: StreamCall) -> AsyncGenerator[Image, None]:
-        with tracing.span(call.rpc, self.address) as headers:
+        with tracing.span(call.rpc, self.address) as headers, self._told_of_close():
             running = self._begin(call, headers)
             direct = await self._prepare(running)
-            progress = Progress(call.request)
+            progress = running.progress()
             if direct is not None:
                 try:
                     async for span, reply in self._batches(direct, running):
@@ -278,8 +311,8 @@ class AsyncSampler(Client):
                 async for reply in replies:
                     for image in progress.take(reply, running.answered(await replies.initial_metadata())):
                         yield image
-                progress.finish()
-                return
+                if progress.finish():
+                    return
             except grpc.RpcError as error:
                 if progress.done:
                     return

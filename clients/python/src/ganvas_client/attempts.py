@@ -21,6 +21,9 @@ from ganvas_client.errors import (
 
 __all__ = ["REQUEST_ID", "Attempts", "Connection"]
 
+_random = random.Random()
+"""An application's own random numbers stay as its seed makes them."""
+
 REQUEST_ID = "x-request-id"
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 1.0
@@ -33,6 +36,7 @@ class Connection:
     address: str
     tls: bool = False
     answered: bool = False
+    wait_for_ready: bool = False
     server: str = "sampling service"
     """What should answer there."""
 
@@ -42,13 +46,22 @@ class Attempts:
 
     Args:
         rpc, timeout_s: of the call; the time is for all attempts together.
+        told_timeout_s: what the caller gave, of which an earlier call may have taken a part.
         request_id: what the call is known by if the service does not say.
     """
 
-    def __init__(self, connection: Connection, *, rpc: str, timeout_s: float | None, request_id: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        rpc: str,
+        timeout_s: float | None,
+        told_timeout_s: float | None,
+        request_id: str,
+    ) -> None:
         self._connection = connection
         self._rpc = rpc
-        self._timeout_s = timeout_s
+        self._told_timeout_s = told_timeout_s
         self._request_id = request_id
         self._end_s = None if timeout_s is None else time.monotonic() + timeout_s
         self._num_failures = 0
@@ -77,10 +90,10 @@ class Attempts:
         self._connection.answered |= not nobody_there(error)
         if isinstance(failure, UnavailableError) and not hopeless:
             growing_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0**self._num_failures)
-            wait_s = random.uniform(0.5, 1.0) * growing_s if hint_s is None else hint_s
+            wait_s = _random.uniform(0.5, 1.0) * growing_s if hint_s is None else hint_s
         elif isinstance(failure, ResourceExhaustedError) and hint_s is not None:
             # Later each time, and spread: the service gives every caller the same time.
-            wait_s = hint_s * random.uniform(1.0, 1.25 + min(self._num_failures, 3) / 4)
+            wait_s = hint_s * _random.uniform(1.0, 1.25 + min(self._num_failures, 3) / 4)
         else:
             raise failure
         self._num_failures = min(self._num_failures + 1, 10)
@@ -96,10 +109,19 @@ class Attempts:
             error,
             address=self._connection.address,
             rpc=self._rpc,
-            timeout_s=self._timeout_s,
+            timeout_s=self._told_timeout_s,
             tls=self._connection.tls,
             server=self._connection.server,
         )
+        if (
+            isinstance(failure, DeadlineExceededError)
+            and self._connection.wait_for_ready
+            and not self._connection.answered
+        ):
+            failure = DeadlineExceededError(
+                f"{failure} No {self._connection.server} has answered there: check the address, and that one runs "
+                "(./ganvas serve)."
+            )
         if isinstance(failure, DeadlineExceededError) and self._last is not None:
             failure = DeadlineExceededError(f"{failure} The attempt before: {self._last}")
         failure.request_id = header(error, REQUEST_ID) or self._request_id

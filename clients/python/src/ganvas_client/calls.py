@@ -19,12 +19,16 @@ from ganvas_client.arguments import (
     ImagesLike,
     Labels,
     Seeds,
+    flag,
     format_code,
     image_fields,
     label_list,
     latent_array,
+    number,
+    seconds,
     seed_fields,
     seed_list,
+    text,
     whole,
 )
 from ganvas_client.errors import InvalidArgumentError
@@ -69,6 +73,8 @@ class UnaryCall(Generic[T]):
     role: Role | None = None
     """Of GetModel, where Triton is asked: which of its models must be known."""
     progress: Report | None = None
+    whose: tuple[str, float | None] | None = None
+    """Rpc and timeout_s of the caller's own call, if this is made for it: errors are about that one."""
 
     def report(self, num_done: int, num_images: int) -> None:
         """Tell the caller how far this is."""
@@ -93,6 +99,8 @@ class StreamCall:
     request: Request
     timeout_s: float | None
     named_labels: tuple[int | str, ...] = ()
+    whose: tuple[str, float | None] | None = None
+    """Rpc and timeout_s of the caller's own call, if this is made for it: errors are about that one."""
 
 
 def sample(
@@ -107,12 +115,14 @@ def sample(
     timeout_s: float | None = 60.0,
     progress: Report | None = None,
 ) -> UnaryCall[Images]:
+    if progress is not None and not callable(progress):
+        raise InvalidArgumentError(f"progress must be a function of (done, total); got {progress!r:.80}.")
     request, named = _sample_request(model, seeds, labels, truncation, format, version, digest)
     return UnaryCall(
         rpc="Sample",
         request=request,
         parse=replies.images,
-        timeout_s=timeout_s,
+        timeout_s=seconds("timeout_s", timeout_s),
         named_labels=named,
         progress=progress,
     )
@@ -130,7 +140,9 @@ def sample_stream(
     timeout_s: float | None = 600.0,
 ) -> StreamCall:
     request, named = _sample_request(model, seeds, labels, truncation, format, version, digest)
-    return StreamCall(rpc="SampleStream", request=request, timeout_s=timeout_s, named_labels=named)
+    return StreamCall(
+        rpc="SampleStream", request=request, timeout_s=seconds("timeout_s", timeout_s), named_labels=named
+    )
 
 
 def decode(
@@ -146,16 +158,18 @@ def decode(
     array = latent_array(latents)
     indices, named = _labels(labels)
     request = sampler_pb2.DecodeRequest(
-        model=model,
+        model=text("model", model),
         version=_version(version),
         latents=array.reshape(-1).tolist(),
         shape=array.shape,
         labels=indices,
         format=format_code(format),
-        digest=digest,
+        digest=text("digest", digest),
     )
     parse = functools.partial(replies.images, of_latents=True)
-    return UnaryCall(rpc="Decode", request=request, parse=parse, timeout_s=timeout_s, named_labels=named)
+    return UnaryCall(
+        rpc="Decode", request=request, parse=parse, timeout_s=seconds("timeout_s", timeout_s), named_labels=named
+    )
 
 
 def encode(
@@ -167,13 +181,17 @@ def encode(
     timeout_s: float | None = 60.0,
 ) -> UnaryCall[Posterior]:
     data, kind = image_fields(images)
-    request = sampler_pb2.EncodeRequest(model=model, version=_version(version), images=data, format=kind, digest=digest)
+    if not data:
+        raise InvalidArgumentError("images must hold at least one; got none.")
+    request = sampler_pb2.EncodeRequest(
+        model=text("model", model), version=_version(version), images=data, format=kind, digest=text("digest", digest)
+    )
     return UnaryCall(
         rpc="Encode",
         request=request,
         parse=replies.posterior,
         digest_of=lambda reply: str(reply.digest),
-        timeout_s=timeout_s,
+        timeout_s=seconds("timeout_s", timeout_s),
     )
 
 
@@ -192,36 +210,42 @@ def walk(
 ) -> StreamCall:
     indices, named = _labels(label)
     request = sampler_pb2.WalkRequest(
-        model=model,
+        model=text("model", model),
         version=_version(version),
         seeds=seed_list(seeds),
         steps=whole("steps", steps, -(2**63), 2**63),
-        loop=loop,
-        truncation=truncation,
+        loop=flag("loop", loop),
+        truncation=number("truncation", truncation),
         labels=indices,
         format=format_code(format),
-        digest=digest,
+        digest=text("digest", digest),
     )
-    return StreamCall(rpc="Walk", request=request, timeout_s=timeout_s, named_labels=named)
+    return StreamCall(rpc="Walk", request=request, timeout_s=seconds("timeout_s", timeout_s), named_labels=named)
 
 
 def models(*, timeout_s: float | None = 60.0) -> UnaryCall[list[ModelInfo]]:
     request = sampler_pb2.ListModelsRequest()
     return UnaryCall(
-        rpc="ListModels", request=request, parse=replies.models, digest_of=lambda reply: "", timeout_s=timeout_s
+        rpc="ListModels",
+        request=request,
+        parse=replies.models,
+        digest_of=lambda reply: "",
+        timeout_s=seconds("timeout_s", timeout_s),
     )
 
 
 def model(
     name: str, *, version: int | str | None = None, digest: str | None = None, timeout_s: float | None = 60.0
 ) -> UnaryCall[ModelInfo]:
-    request = sampler_pb2.GetModelRequest(model=name, version=_version(version), digest=digest)
+    request = sampler_pb2.GetModelRequest(
+        model=text("model", name), version=_version(version), digest=text("digest", digest)
+    )
     return UnaryCall(
         rpc="GetModel",
         request=request,
         parse=replies.model,
         digest_of=lambda reply: str(reply.model.digest),
-        timeout_s=timeout_s,
+        timeout_s=seconds("timeout_s", timeout_s),
     )
 
 
@@ -235,22 +259,24 @@ def _sample_request(
     digest: str | None,
 ) -> tuple[sampler_pb2.SampleRequest, tuple[int | str, ...]]:
     listed, consecutive = seed_fields(seeds)
+    if consecutive is not None and consecutive.count == 0:
+        raise InvalidArgumentError("seeds must hold at least one; got none.")
     indices, named = _labels(labels)
     request = sampler_pb2.SampleRequest(
-        model=model,
+        model=text("model", model),
         version=_version(version),
         seeds=listed,
         range=consecutive,
-        truncation=truncation,
+        truncation=number("truncation", truncation),
         labels=indices,
         format=format_code(format),
-        digest=digest,
+        digest=text("digest", digest),
     )
     return request, named
 
 
-def _version(version: int | str | None) -> str:
-    return "" if version is None else str(version)
+def _version(version: int | str | None) -> str | None:
+    return None if version is None else text("version", str(version))
 
 
 def _labels(labels: Labels | None) -> tuple[list[int], tuple[int | str, ...]]:
@@ -263,7 +289,7 @@ def _labels(labels: Labels | None) -> tuple[list[int], tuple[int | str, ...]]:
 def lookup(call: UnaryCall[Any] | StreamCall) -> UnaryCall[ModelInfo]:
     """The call that tells about the model of a call."""
     request = call.request
-    return model(request.model, version=request.version, digest=request.digest or None, timeout_s=call.timeout_s)
+    return model(request.model, version=request.version, digest=request.digest or None, timeout_s=None)
 
 
 def fill_labels(call: UnaryCall[Any] | StreamCall, info: ModelInfo) -> None:

@@ -7,8 +7,10 @@ Triton does not answer goes to the service, from the first missing image on.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any, TypeAlias
@@ -21,6 +23,7 @@ from ganvas.v1 import sampler_pb2
 from ganvas_client.calls import StreamCall, UnaryCall
 from ganvas_client.errors import InternalError, InvalidArgumentError, UnimplementedError
 from ganvas_client.results import Image, ImageInfo, Images, ModelInfo, Posterior, Timing
+from ganvas_client.streams import num_images
 from ganvas_client.triton import Ask
 from ganvas_core.interface import kserve_datatype
 from ganvas_core.names import Role, triton_name
@@ -36,7 +39,10 @@ __all__ = [
     "KnownModels",
     "NotDirectError",
     "can_go",
+    "check_memory",
+    "checked",
     "is_final",
+    "is_rate_quota",
     "refuse",
 ]
 
@@ -51,9 +57,18 @@ MOST_KNOWN = 1000
 
 RAW = (sampler_pb2.FORMAT_UNSPECIFIED, sampler_pb2.FORMAT_RAW)
 
+IMAGE_COST_BYTES = 300
+"""What an Image takes in memory beside its pixels."""
+
+_MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+"""Of this machine; 0: it does not say."""
+
+ANY_COUNT = 2**63
+"""The limits of the service hold for one message or one stream; this client splits calls of any size."""
+
 _PARSERS: dict[str, Callable[..., Any]] = {
     "Sample": partial(parse_sample, stream=False),
-    "SampleStream": partial(parse_sample, stream=True),
+    "SampleStream": partial(parse_sample, stream=False),
     "Decode": parse_decode,
     "Encode": parse_encode,
     "Walk": parse_walk,
@@ -103,6 +118,11 @@ def is_final(error: grpc.RpcError) -> bool:
     )
 
 
+def is_rate_quota(error: grpc.RpcError) -> bool:
+    """Whether the key makes too many requests a second: to the service a call of any size is one."""
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "rate quota" in (error.details() or "")
+
+
 @dataclass(frozen=True)
 class KnownModel:
     """A ModelInfo as the checks and plans of requests want it."""
@@ -147,11 +167,11 @@ class KnownModel:
 
     @property
     def max_count(self) -> int:
-        """The service's limit holds for one message; this client splits calls of any size."""
-        return self.info.limits.max_stream_count
+        return ANY_COUNT
 
     @property
     def max_stream_count(self) -> int:
+        """Of a walk."""
         return self.info.limits.max_stream_count
 
 
@@ -199,20 +219,46 @@ def _frame(model: str, version: str, tensors: Tensors, outputs: tuple[str, ...])
     )
 
 
+def check_memory(call: AnyCall, model: KnownModel) -> None:
+    """Refuse a Sample whose images this machine cannot hold.
+
+    Raises:
+        InvalidArgumentError: says what to do instead.
+    """
+    if call.rpc != "Sample" or not _MEMORY_BYTES:
+        return
+    most = _MEMORY_BYTES // (IMAGE_COST_BYTES + (model.image_bytes if call.request.format in RAW else 0))
+    if (count := num_images(call.request)) > most:
+        raise InvalidArgumentError(
+            f"seeds must be at most {most} in one sample of {model.name}, whose images have to fit into this machine's "
+            f"{_MEMORY_BYTES / 2**30:.0f} GiB of memory; got {count}. Use sample_stream, or split the call."
+        )
+
+
+def checked(call: AnyCall, model: KnownModel) -> ImagePlan[KnownModel] | EncodePlan[KnownModel]:
+    """The plan of a call.
+
+    Raises:
+        InvalidArgumentError: a field is wrong, in the service's words.
+    """
+    try:
+        plan: ImagePlan[KnownModel] | EncodePlan[KnownModel] = _PARSERS[call.rpc](call.request, model)
+    except InvalidFieldError as error:
+        raise InvalidArgumentError(str(error)) from None
+    return plan
+
+
 class DirectCall:
     """A call as batches for Triton.
 
     Args:
         model: what the call's request means.
     Raises:
-        InvalidArgumentError: a field is wrong, in the service's words.
+        InvalidArgumentError: as `checked`.
     """
 
     def __init__(self, call: AnyCall, model: KnownModel, request_id: str) -> None:
-        try:
-            self._plan: ImagePlan[KnownModel] | EncodePlan[KnownModel] = _PARSERS[call.rpc](call.request, model)
-        except InvalidFieldError as error:
-            raise InvalidArgumentError(str(error)) from None
+        self._plan = checked(call, model)
         self._info = model.info
         self._request_id = request_id
         self._started_s = time.perf_counter()
@@ -287,16 +333,12 @@ class DirectCall:
             for place, (seed, label) in enumerate(plan.seeds_and_labels(first, plan.first + stop))
         ]
 
-    def all_images(self, replies: Sequence[kserve.ModelInferResponse]) -> Images:
-        """The result of a unary call that asks for images."""
-        made = [
-            image
-            for (start, stop), reply in zip(self.spans(), replies, strict=True)
-            for image in self.images(start, stop, reply)
-        ]
+    def all_images(self, replies: deque[kserve.ModelInferResponse]) -> Images:
+        """The result of a unary call that asks for images. Takes the replies away, so that nothing is held twice."""
+        made = [image for span in self.spans() for image in self.images(*span, replies.popleft())]
         return Images(info=self._image_info, timing=self._timing(), images=tuple(made))
 
-    def posterior(self, replies: Sequence[kserve.ModelInferResponse]) -> Posterior:
+    def posterior(self, replies: Iterable[kserve.ModelInferResponse]) -> Posterior:
         """The result of encode."""
         shape = self._info.latent_shape
         size = 4 * int(np.prod(shape))
@@ -318,7 +360,7 @@ class DirectCall:
             request_id=self._request_id,
         )
 
-    def result(self, replies: Sequence[kserve.ModelInferResponse]) -> Any:
+    def result(self, replies: deque[kserve.ModelInferResponse]) -> Any:
         """Of a unary call."""
         return self.all_images(replies) if isinstance(self._plan, ImagePlan) else self.posterior(replies)
 

@@ -9,7 +9,7 @@ GanvasError
 ├── UnavailableError                           no service answers, or none did until timeout_s passed; says why
 ├── UnauthenticatedError                       the service wants another key or other credentials
 ├── UnimplementedError                         the service or the model cannot do this
-├── CallCancelledError                         the call was cancelled
+├── CallCancelledError                         the call was cancelled, or its client is closed
 └── InternalError                              anything else: a fault of the service
 """
 
@@ -38,6 +38,12 @@ __all__ = [
     "nobody_there",
     "retry_hint_s",
 ]
+
+KEY_WANTED = (
+    "Send the metadata 'authorization: Bearer KEY'",
+    "Give a key that is valid: api_key= of Sampler, or GANVAS_API_KEY for a verb",
+)
+"""What the gateway says of a key, for callers in any language, and what is said here."""
 
 LOST = "Stream removed"
 """How gRPC's error begins, whatever its status, when a connection broke under a call."""
@@ -130,7 +136,7 @@ def from_rpc_error(
         )
     if kind is InternalError or not details:
         return kind(f"{rpc} at {address} failed with {code.name}: {details or 'it gives no reason'}")
-    failure = kind(details)
+    failure = kind(details.replace(*KEY_WANTED))
     if isinstance(failure, ResourceExhaustedError):
         failure.retry_after_s = retry_hint_s(error)
     return failure

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ganvas_core.certificate import Certificate, CertificateError
 from ganvas_core.description import Description
 from ganvas_core.formats import FileFormat
-from ganvas_core.noise import truncated_latents
+from ganvas_core.noise import seed_counters, truncated_latents
 from ganvas_core.prior import Mixture
 
 if TYPE_CHECKING:
@@ -167,13 +167,13 @@ class Posterior:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the service accepts for a model."""
+    """What the service accepts for a model. The client splits larger calls of sample and sample_stream by itself."""
 
     truncation_max: float
     max_count: int
-    """Images in one sample, decode or encode."""
+    """Images in one request for a sample, decode or encode."""
     max_stream_count: int
-    """Images in one sample_stream, or frames in one walk."""
+    """Images in one request for a stream, or frames in one walk."""
     max_batch_size: int
     """Images in one Triton batch."""
 
@@ -225,7 +225,7 @@ class ModelInfo:
 
     def latents(
         self,
-        seeds: Sequence[int] | NDArray[np.uint64],
+        seeds: int | Sequence[int] | NDArray[np.uint64],
         truncation: float | NDArray[np.float32] = 1.0,
         labels: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
@@ -237,7 +237,7 @@ class ModelInfo:
             CertificateError: this comes from a list of models; ask with `model`.
         """
         if labels is None and self.labels:
-            labels = (np.array(seeds, np.uint64) % np.uint64(len(self.labels))).astype(np.int64)
+            labels = (seed_counters(seeds) % np.uint64(len(self.labels))).astype(np.int64)
         return truncated_latents(seeds, truncation, self.latent_shape, self.prior, labels)
 
     @cached_property

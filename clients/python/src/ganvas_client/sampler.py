@@ -52,13 +52,14 @@ class Sampler(Client):
         timeout_s: float | None = 60.0,
         progress: Report | None = None,
     ) -> Images:
-        """The images of the seeds, in order: any number of them.
+        """The images of the seeds, in order: as many as memory holds. sample_stream gives more, one by one.
 
         Args:
             seeds: one or many whole numbers within [0, 2^64); a range of any size costs 16 bytes.
             labels: one for all or one a seed, as index or name. None: of a conditional model, each image's label is its
                 seed modulo the number of labels.
             truncation: how far from the mean latents may be: 1 (the default) leaves them, 0 gives the mean.
+            format: raw pixels, uint8 height x width x channels, or a file: png, jpeg or webp.
             version: None is the newest.
             digest: SHA-256 of the ONNX file that must answer, as in ImageInfo.digest. None: any.
             timeout_s: None waits without limit. It includes further attempts, while the service is busy or unavailable.
@@ -94,9 +95,9 @@ class Sampler(Client):
     ) -> Generator[Image, None, None]:
         """The images of the seeds one by one, as batches finish: Image.index is the place among the seeds.
 
-        A stream that breaks off goes on with the images that are missing, of the same version and digest. Leaving the
-        iterator cancels what is not made yet. Arguments and errors are those of sample; a stream may ask for more
-        images (ModelInfo.limits.max_stream_count).
+        Any number of them: few are in memory at a time. A stream that breaks off goes on with the images that are
+        missing, of the same version and digest. Leaving the iterator asks for no more; what is inside Triton by then,
+        at most four batches, is computed to its end and dropped. Arguments and errors are those of sample.
         """
         return self._stream(
             calls.sample_stream(
@@ -172,7 +173,7 @@ class Sampler(Client):
         """The frames of a walk through latent space from seed to seed, in order; Image.index is the frame number.
 
         A walk that breaks off goes on after the last frame, with the same version and digest. Leaving the iterator
-        cancels the frames that are not made yet.
+        asks for no more, as of sample_stream. A walk has at most ModelInfo.limits.max_stream_count frames.
 
         Args:
             seeds: two or more to pass through.
@@ -222,7 +223,7 @@ class Sampler(Client):
         return self._call(calls.model(name, version=version, digest=digest, timeout_s=timeout_s))
 
     def close(self) -> None:
-        """End the connection and every call on it."""
+        """End the connection and every call on it, also what Triton computes for one that was left."""
         self._closed.set()
         self._channel.close()
 
@@ -258,13 +259,13 @@ class Sampler(Client):
                 return gathered
             return self._unary(call, running)
 
-    def _replies(self, direct: DirectCall, running: Running, call: UnaryCall[Any]) -> list[Any]:
+    def _replies(self, direct: DirectCall, running: Running, call: UnaryCall[Any]) -> deque[Any]:
         """Triton's reply to every batch. One batch is common, and needs no generator and no future."""
         if direct.is_one:
-            replies = [self._answer(running, direct.ask(*next(direct.spans())))]
+            replies = deque([self._answer(running, direct.ask(*next(direct.spans())))])
             call.report(direct.count, direct.count)
             return replies
-        replies = []
+        replies = deque()
         for (_, stop), reply in self._batches(direct, running):
             replies.append(reply)
             call.report(stop, direct.count)
@@ -293,12 +294,13 @@ class Sampler(Client):
         with tracing.span(call.rpc, self.address) as headers:
             running = self._begin(call, headers)
             direct = self._prepare(running)
-            progress = Progress(call.request)
+            progress = running.progress()
             if direct is not None:
                 try:
                     for span, reply in self._batches(direct, running):
                         yield from progress.take_images(direct.images(*span, reply))
-                    return progress.finish()
+                    progress.finish()
+                    return None
                 except NotDirectError:
                     if not self._has_service:
                         yield from self._stream(running.again())
@@ -313,7 +315,8 @@ class Sampler(Client):
             try:
                 for reply in replies:
                     yield from progress.take(reply, running.answered(replies.initial_metadata()))
-                return progress.finish()
+                if progress.finish():
+                    return None
             except grpc.RpcError as error:
                 if progress.done:
                     return None
@@ -332,8 +335,8 @@ class Sampler(Client):
     ) -> Generator[tuple[tuple[int, int], kserve.ModelInferResponse], None, None]:
         """Every batch of a call with Triton's reply, in order.
 
-        Those under way are left alone when the caller has seen enough: Triton takes a cancellation at the wrong moment
-        badly.
+        Those under way, at most IN_FLIGHT, are left alone when the caller has seen enough: Triton takes a cancellation
+        at the wrong moment badly.
 
         Raises:
             NotDirectError: Triton did not answer one of them.

@@ -9,8 +9,12 @@ from ganvas.v1 import sampler_pb2
 from ganvas_client import replies
 from ganvas_client.errors import InternalError
 from ganvas_client.results import Image
+from ganvas_core.work import work_of
 
-__all__ = ["Progress", "num_images"]
+__all__ = ["Progress", "num_images", "work"]
+
+LARGEST_PART = 2**20
+"""Images of one request, if the service takes as many: listed seeds and labels fit into a message of 64 MiB."""
 
 
 class Progress:
@@ -18,13 +22,15 @@ class Progress:
 
     Args:
         request: a SampleRequest or a WalkRequest.
+        most: images of a SampleRequest that the service takes in one stream: it is asked for more in parts. None: all.
     """
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: Any, most: int | None = None) -> None:
         self.request = request
         """What to send next."""
         self._asked = request
         self.num_images = num_images(request)
+        self._most = self.num_images if most is None else min(most, LARGEST_PART)
         self._next = 0
         """Every image before this one has arrived."""
         self._ahead: set[int] = set()
@@ -34,6 +40,8 @@ class Progress:
 
         self._pinned: tuple[str, str] | None = None
         """Version and digest of the first reply."""
+        if self.num_images > self._most:
+            self.request = self._part()
 
     @property
     def done(self) -> bool:
@@ -68,24 +76,48 @@ class Progress:
         """Let `request` ask for what has not arrived: everything from the first missing image on."""
         if self._pinned is None:  # nothing has
             return
-        missing = type(self._asked)()
-        missing.CopyFrom(self._asked)
-        missing.version, missing.digest = self._pinned
-        if isinstance(missing, sampler_pb2.WalkRequest):
-            missing.first_frame += self._next  # the numbers of its frames stay
-        else:
-            _leave_out(missing, self._next)
+        self.request = self._part()
+        self.request.version, self.request.digest = self._pinned
+        if not isinstance(self.request, sampler_pb2.WalkRequest):
             self._offset = self._next
-        self.request = missing
 
-    def finish(self) -> None:
-        """Check that nothing is missing, now that the stream has ended well.
+    def finish(self) -> bool:
+        """Whether everything has arrived, now that a stream has ended well. If not, `request` asks for the next part.
 
         Raises:
-            InternalError: something is.
+            InternalError: something of what was asked for is missing.
         """
-        if not self.done:
+        if self.done:
+            return True
+        if self._next < self._offset + max(1, min(self._most, self.num_images - self._offset)):
             raise InternalError(f"the stream ended at image {self._next} of {self.num_images}.")
+        self.resume()
+        return False
+
+    def _part(self) -> Any:
+        """A request for what has not arrived, or for as much of it as the service takes in one stream."""
+        part = type(self._asked)()
+        part.CopyFrom(self._asked)
+        if isinstance(part, sampler_pb2.WalkRequest):
+            part.first_frame += self._next  # the numbers of its frames stay
+        else:
+            _keep(part, self._next, self._most)
+        return part
+
+
+def work(request: Any) -> tuple[tuple[str, str], ...]:
+    """The metadata by which the gateway knows a request that is like one just refused; none if it computes nothing."""
+    if isinstance(request, sampler_pb2.WalkRequest):
+        count = num_images(request) - request.first_frame
+    elif isinstance(request, sampler_pb2.SampleRequest):
+        count = num_images(request)
+    elif isinstance(request, sampler_pb2.DecodeRequest):
+        count = request.shape[0] if request.shape else 0
+    elif isinstance(request, sampler_pb2.EncodeRequest):
+        count = len(request.images)
+    else:
+        return ()
+    return work_of(request.model, count, version=request.version, digest=request.digest)
 
 
 def num_images(request: Any) -> int:
@@ -96,12 +128,12 @@ def num_images(request: Any) -> int:
     return len(request.seeds) or request.range.count
 
 
-def _leave_out(request: sampler_pb2.SampleRequest, count: int) -> None:
-    """Drop the first images of a SampleRequest."""
+def _keep(request: sampler_pb2.SampleRequest, first: int, most: int) -> None:
+    """Drop of a SampleRequest the images before one, and those after `most` more."""
     if request.HasField("range"):
-        request.range.first += count
-        request.range.count -= count
+        request.range.first += first
+        request.range.count = min(request.range.count - first, most)
     else:
-        del request.seeds[:count]
+        del request.seeds[:first], request.seeds[most:]
     if len(request.labels) > 1:  # one is for all
-        del request.labels[:count]
+        del request.labels[:first], request.labels[most:]

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import grpc
 import grpc.aio
@@ -17,13 +17,25 @@ import grpc.aio
 from ganvas.v1.sampler_pb2_grpc import SamplerStub
 from ganvas_client import calls, triton
 from ganvas_client.addresses import Addresses, shown, target_of
+from ganvas_client.arguments import flag, header_list, seconds
 from ganvas_client.attempts import REQUEST_ID, Attempts, Connection
 from ganvas_client.calls import StreamCall, UnaryCall
-from ganvas_client.direct import DirectCall, KnownModel, KnownModels, NotDirectError, can_go, is_final, refuse
+from ganvas_client.direct import (
+    DirectCall,
+    KnownModel,
+    KnownModels,
+    NotDirectError,
+    can_go,
+    check_memory,
+    checked,
+    is_final,
+    is_rate_quota,
+    refuse,
+)
 from ganvas_client.errors import CallCancelledError, InvalidArgumentError, nobody_there
 from ganvas_client.results import Image, Images, ModelInfo, Timing
-from ganvas_client.streams import Progress, num_images
-from ganvas_core.names import DEFAULT_ADDRESS, DEFAULT_TRITON, MAX_MESSAGE_BYTES, Role
+from ganvas_client.streams import Progress, num_images, work
+from ganvas_core.names import DEFAULT_ADDRESS, DEFAULT_TRITON, MAX_MESSAGE_BYTES, NAMES_VERSION, Role
 
 __all__ = ["Client", "Running"]
 
@@ -41,7 +53,7 @@ CHANNEL_OPTIONS = (
 
 
 MANY = 256
-"""A Sample of more images asks first how many the service puts into one reply."""
+"""A Sample of more images asks first how many the service puts into one reply or one stream."""
 
 
 class Client:
@@ -76,24 +88,32 @@ class Client:
             direct: take raw images and posteriors from Triton, through the same address, where it answers there: the
                 same bytes, sooner. False: everything from the service.
         """
-        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.split() == [api_key]):
+        if api_key is not None and not (
+            isinstance(api_key, str) and api_key.isascii() and api_key.isprintable() and api_key.split() == [api_key]
+        ):
             raise InvalidArgumentError("api_key must be printable ASCII without spaces.")
-        if hedge_after_s is not None and not hedge_after_s > 0:
-            raise InvalidArgumentError(f"hedge_after_s must be positive; got {hedge_after_s!r:.80}.")
-        self.address = shown(address)
+        if credentials is not None and not isinstance(credentials, grpc.ChannelCredentials):
+            raise InvalidArgumentError(
+                f"credentials must be grpc.ssl_channel_credentials(…), or None for plaintext; got {credentials!r:.80}."
+            )
+        if metadata is not None and not callable(metadata):
+            raise InvalidArgumentError(f"metadata must be a function that gives headers; got {metadata!r:.80}.")
         self._target, self._balancing = target_of(address)
-        self._hedge_after_s = hedge_after_s
+        self.address = shown(address)
+        self._hedge_after_s = seconds("hedge_after_s", hedge_after_s)
         self._api_key = api_key
         self._credentials = credentials
-        self._wait_for_ready = wait_for_ready
+        self._wait_for_ready = flag("wait_for_ready", wait_for_ready)
         self._metadata = metadata
-        self._direct = direct
+        self._direct = flag("direct", direct)
         """Whether Triton answers at the address; set to False once it did not."""
         self._has_service = True
         """Whether a sampling service answers at the address, or Triton alone."""
         self._models = KnownModels()
-        self._connection = Connection(address=self.address, tls=credentials is not None)
+        self._connection = Connection(address=self.address, tls=credentials is not None, wait_for_ready=wait_for_ready)
         self._closed = threading.Event()
+        self._under_way: set[Any] = set()
+        """Requests inside Triton that end even if nobody waits for them: garbage collection would cancel them there."""
 
     @classmethod
     def direct(
@@ -127,6 +147,12 @@ class Client:
         client._connection.server = "Triton"
         return client
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or copied: it is a connection. Hand over its address, and make "
+            "another one there."
+        )
+
     @functools.cached_property
     def _channel(self) -> Any:
         """Made on first use: a channel of grpc.aio belongs to the event loop that runs then."""
@@ -159,18 +185,30 @@ class Client:
         Raises:
             UnimplementedError: there is no sampling service, and Triton cannot do this.
         """
+        self._check_open()
         if not self._has_service:
             refuse(call)
         request_id = str(uuid.uuid4())
-        metadata = [(REQUEST_ID, request_id), *headers, *(self._metadata() if self._metadata else ())]
+        metadata: list[tuple[str, str | bytes]] = [(REQUEST_ID, request_id), *headers]
+        if self._metadata is not None:
+            metadata += header_list(self._metadata())
         if self._api_key is not None:
             metadata.append(("authorization", f"Bearer {self._api_key}"))
-        attempts = Attempts(self._connection, rpc=call.rpc, timeout_s=call.timeout_s, request_id=request_id)
+        rpc, told_s = call.whose or (call.rpc, call.timeout_s)
+        attempts = Attempts(
+            self._connection, rpc=rpc, timeout_s=call.timeout_s, told_timeout_s=told_s, request_id=request_id
+        )
         return Running(self, call, attempts, metadata, request_id)
 
     def _check_open(self) -> None:
+        """
+        Raises:
+            CallCancelledError: the client was closed.
+        """
         if self._closed.is_set():
-            raise CallCancelledError(f"the connection to {self.address} was closed before the call was done.")
+            raise CallCancelledError(
+                f"the client of {self.address} was closed before the call was done. Make another one."
+            )
 
 
 class Running:
@@ -181,19 +219,25 @@ class Running:
         client: Client,
         call: UnaryCall[Any] | StreamCall,
         attempts: Attempts,
-        metadata: list[tuple[str, str]],
+        metadata: list[tuple[str, str | bytes]],
         request_id: str,
     ) -> None:
         self.attempts = attempts
         self.request_id = request_id
         self._call: UnaryCall[Any] | StreamCall = call
+        self._whose = call.whose or (call.rpc, call.timeout_s)
         self._client = client
         self._goes_direct = client._direct and can_go(call)
         self._model: KnownModel | None = None
         self._may_be_stale = False
         """Whether the version is the default as an earlier call knew it, and nothing has come of it yet."""
+        self._is_many = False
+        """Whether Triton takes it as several requests, and the service would take it as one."""
         self._role: Role | None = None if client._has_service else triton.role_of(call)
         self._started_s = time.perf_counter()
+        if self._goes_direct:
+            metadata.append((NAMES_VERSION, "1"))
+        self._metadata = metadata
         self._options = {"metadata": metadata, "wait_for_ready": client._wait_for_ready}
 
     def asks_triton(self) -> triton.Lookup[Any] | None:
@@ -209,14 +253,16 @@ class Running:
     def lookup(self) -> UnaryCall[ModelInfo] | None:
         """The call that tells what must be known of the model first; None: nothing must, or all is known."""
         call, client = self._call, self._client
-        is_large = call.rpc == "Sample" and num_images(call.request) > MANY
+        is_large = call.rpc in ("Sample", "SampleStream") and num_images(call.request) > MANY
         if not (self._goes_direct or is_large or call.named_labels):
             return None
         self._model = client._models.get(call.request, self._role)
         if self._model is not None:
             self._may_be_stale = not call.request.version
             return None
-        return dataclasses.replace(calls.lookup(call), timeout_s=self.attempts.remaining_s(), role=self._role)
+        return dataclasses.replace(
+            calls.lookup(call), timeout_s=self.attempts.remaining_s(), role=self._role, whose=self._whose
+        )
 
     def prepare(self, info: ModelInfo | None) -> DirectCall | None:
         """Make the call ready to be sent; gives it as batches for Triton, if that may answer it.
@@ -232,10 +278,14 @@ class Running:
         if call.named_labels:
             assert self._model is not None
             calls.fill_labels(call, self._model.info)
+        if self._model is not None:
+            check_memory(call, self._model)
         if not self._goes_direct:
             return None
         assert self._model is not None
-        return DirectCall(call, self._model, self.request_id)
+        direct = DirectCall(call, self._model, self.request_id)
+        self._is_many = not direct.is_one and call.rpc in ("Sample", "SampleStream", "Walk")
+        return direct
 
     def in_parts(self) -> Progress | None:
         """Turn a Sample of more images than the service puts into one reply into a stream; None: it is none."""
@@ -245,7 +295,20 @@ class Running:
         if num_images(call.request) <= self._model.info.limits.max_count:
             return None
         self._call = StreamCall(rpc="SampleStream", request=call.request, timeout_s=call.timeout_s)
-        return Progress(call.request)
+        return self.progress()
+
+    def progress(self) -> Progress:
+        """What a stream has to bring, in as many requests as the service needs.
+
+        Raises:
+            InvalidArgumentError: a field of a request that is to be split is wrong.
+        """
+        call, most = self._call, None
+        if self._model is not None and call.rpc == "SampleStream":
+            most = self._model.max_stream_count
+            if num_images(call.request) > most:
+                checked(call, self._model)
+        return Progress(call.request, most)
 
     def gathered(self, images: list[Image]) -> Any:
         """The result of a Sample that came in parts."""
@@ -260,19 +323,26 @@ class Running:
         Args:
             how: of a channel of grpc, which method of gRPC's callable to use.
         """
+        self._client._check_open()
         method = getattr(self._client._stub, self._call.rpc)
+        options = self._options | {"metadata": [*self._metadata, *work(request)]}
         return (method if how is None else getattr(method, how))(
-            request, timeout=self.attempts.remaining_s(), **self._options
+            request, timeout=self.attempts.remaining_s(), **options
         )
 
     def ask(self, ask: triton.Ask) -> Any:
         """Send one request to Triton: its reply, or with grpc.aio the call to await."""
+        self._client._check_open()
         return self._client._kserve[ask.method](ask.request, timeout=self.attempts.remaining_s(), **self._options)
 
     def ask_meanwhile(self, ask: triton.Ask) -> Any:
         """The same as a future, without waiting for it."""
-        method = self._client._kserve[ask.method]
-        return method.future(ask.request, timeout=self.attempts.remaining_s(), **self._options)
+        client = self._client
+        client._check_open()
+        future = client._kserve[ask.method].future(ask.request, timeout=self.attempts.remaining_s(), **self._options)
+        client._under_way.add(future)
+        future.add_done_callback(client._under_way.discard)
+        return future
 
     def direct_wait_s(self, ask: triton.Ask, error: grpc.RpcError) -> float:
         """How long to wait before something is asked of Triton again.
@@ -284,6 +354,8 @@ class Running:
         """
         if ask.once:
             raise self.attempts.failure(error)
+        if self._is_many and self._client._has_service and is_rate_quota(error):
+            raise NotDirectError from None
         if is_final(error):
             return self.attempts.wait_s(error)
         if not self._client._has_service:
@@ -299,7 +371,7 @@ class Running:
 
     def again(self) -> Any:
         """The call, to be made again in the time that is left."""
-        return dataclasses.replace(self._call, timeout_s=self.attempts.remaining_s())
+        return dataclasses.replace(self._call, timeout_s=self.attempts.remaining_s(), whose=self._whose)
 
     def answered(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
         """Note that a reply came; gives the request id, the service's if it says one in its metadata."""

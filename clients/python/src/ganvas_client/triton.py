@@ -31,7 +31,7 @@ __all__ = ["METHODS", "MOST_IMAGES", "Ask", "Lookup", "all_models", "one_model",
 T = TypeVar("T")
 
 MOST_IMAGES = 2**20
-"""In one call: what the sampling service allows by default."""
+"""In one stream: what the sampling service allows by default. It bounds a walk; a call for images has no limit."""
 
 MAX_LISTED = 20
 """Models that an error message lists."""
@@ -158,6 +158,8 @@ def _unknown(name: str) -> Lookup[GanvasError]:
     try:
         names = yield from _names()
     except GanvasError:
+        if not name:
+            return InvalidArgumentError("model is empty.")
         return NotFoundError(f"model {shown(name)} is unknown.")
     there_is = ", ".join(names[:MAX_LISTED]) or "none"
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""

@@ -79,7 +79,7 @@ class Cli:
 
     positional: bool = False
     flag: str | None = None
-    """None: --field-name."""
+    """None: --field-name; of a positional one FIELD_NAME."""
     env: str | None = None
     """Environment variable. None: GANVAS_FIELD_NAME, after the class's env_prefix; "": none."""
     shown_default: str | None = None
@@ -112,7 +112,7 @@ class Option:
     def typed(self) -> str:
         """How a user writes it: `--port`, or NAME for an argument."""
         if self.cli.positional:
-            return self.field.upper()
+            return self.cli.flag or self.field.upper()
         if self.cli.secret:
             return self.env or self.field
         return self.cli.flag or "--" + self.field.replace("_", "-")
@@ -210,10 +210,13 @@ def describe_validation_error(error: ValidationError, options: Iterable[Option] 
     return f"{name} {message}{got}.".lstrip()
 
 
-def run_verbs(*verbs: Verb, arguments: list[str] | None = None) -> typing.NoReturn:
+def run_verbs(*verbs: Verb, arguments: list[str] | None = None, program: str = "./ganvas") -> typing.NoReturn:
     """Run the verb that the command line names, and exit: 0, the verb's own code, or a UserError's.
 
     Every failure that is not a defect ends in one line on stderr, `VERB: message`.
+
+    Args:
+        program: what a user types before the verb.
     """
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     # Without rich, whose tables cut long option names on a narrow terminal.
@@ -223,12 +226,12 @@ def run_verbs(*verbs: Verb, arguments: list[str] | None = None) -> typing.NoRetu
         app.command(verb.__name__)(_command(verb))
     name = arguments[0] if not arguments[0].startswith("-") else "ganvas"
     try:
-        code = app(args=arguments, prog_name="./ganvas", standalone_mode=False)
+        code = app(args=arguments, prog_name=program, standalone_mode=False)
     except UserError as error:
         code = _fail(name, str(error), error.exit_code)
     except typer.TyperException as error:  # an option that is unknown, missing or not a number
         message = getattr(error, "format_message", error.__str__)()
-        code = _fail(name, f"{message} See: ./ganvas {name} --help.", 2)
+        code = _fail(name, f"{message} See: {program} {name} --help.", 2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         code = _fail(name, f"{where}{error.strerror or error}.", 1)

@@ -10,6 +10,10 @@ NO_CONNECTION = ("failed to connect", "errors resolving", "DNS resolution failed
 """How gRPC's details begin when a call had no connection to be made on."""
 
 _REASON = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
+_MEANT = {
+    "sampling service": "the address that ./ganvas serve prints, whose port is --port (50051)",
+    "Triton": "the port of Triton's gRPC, --triton-grpc-port (8001)",
+}
 _CLOSED = ("Socket closed", "Connection reset", "Broken pipe", "Unwrap failed", "Tls handshake failed")
 
 
@@ -32,31 +36,34 @@ def connection_problem(details: str, address: str, *, tls: bool, server: str = "
     if match := _REASON.search(details):
         return (
             f"the certificate of {address} is not trusted ({match[1].strip()}). Trust the authority that signed it: "
-            "--tls-ca FILE, or root_certificates of the credentials."
+            "root_certificates of the credentials, or --tls-ca FILE."
         )
     if "Hostname Verification" in details:
         host = address.rpartition(":")[0]
         return f"the certificate of {address} is not for {host}. Use a name or an address that it is for."
     if "WRONG_VERSION_NUMBER" in details:
         return (
-            f"what answers at {address} speaks no TLS. Leave out --tls-ca, or the credentials; or give the server "
+            f"what answers at {address} speaks no TLS. Leave out the credentials (--tls-ca); or give the server "
             "--tls-cert and --tls-key."
         )
     if "security handshaker" in details:
         return (
             "the certificates or the key to connect with cannot be used: each must be PEM, the key the certificate's."
         )
-    if "http1.x server" in details:
-        return f"what answers at {address} speaks HTTP and no gRPC. Give the address that ./ganvas serve prints."
+    if "http1.x server" in details or "Expected SETTINGS frame" in details:
+        return (
+            f"what answers at {address} speaks no gRPC: it may be a port of metrics or of HTTP. Give "
+            f"{_MEANT.get(server, 'the port of gRPC')}."
+        )
     if tls and any(sign in details for sign in _CLOSED):
         return (
             f"{address} ended the TLS connection at once. It may ask for a client certificate of its authority (mTLS): "
-            "--tls-client-cert and --tls-client-key, or private_key and certificate_chain of the credentials; or it "
+            "private_key and certificate_chain of the credentials, or --tls-client-cert and --tls-client-key; or it "
             "takes no more connections."
         )
     if any(sign in details for sign in _CLOSED):
         return (
-            f"{address} closed the connection at once. It may speak TLS: give --tls-ca FILE, or credentials; or it "
-            "takes no more connections."
+            f"{address} closed the connection at once. It may speak TLS: give credentials, or --tls-ca FILE; or be "
+            "a port of HTTP; or take no more connections."
         )
     return f"no {server} answers at {address} ({details}). Check the address, and that the server runs."

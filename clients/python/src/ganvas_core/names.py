@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Literal, get_args
@@ -19,8 +20,10 @@ __all__ = [
     "FP32_FILE",
     "GOLDEN_FILE",
     "MAX_MESSAGE_BYTES",
+    "NAMES_VERSION",
     "REPORT_FILE",
     "Role",
+    "check_address",
     "check_model_name",
     "companions",
     "is_model_name",
@@ -47,6 +50,12 @@ DEFAULT_TRITON = f"{DEFAULT_HOST}:8001"
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """The largest gRPC message, on both ends."""
+NAMES_VERSION = "x-ganvas-names-version"
+"""Metadata of a direct gRPC call whose request names its version: the gateway then need not look into it."""
+
+_HOST_PORT = re.compile(r"(\[[^\[\]]+\]|[^\s:/\[\]@?#]+):([0-9]{1,5})")
+_SCHEME = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|vsock|xds):\S+")
+"""Targets that gRPC itself understands."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
@@ -64,6 +73,28 @@ def companions(name: str) -> tuple[str, ...]:
 def is_model_name(name: str) -> bool:
     """Whether `name` can be a model of ours: its companions cannot."""
     return _NAME.fullmatch(name) is not None and not name.endswith(COMPANION_SUFFIXES)
+
+
+def check_address(address: str, *, schemes: bool = True) -> str:
+    """The address, if it is HOST:PORT, an IPv6 host in brackets; ValueError, which says so, if not.
+
+    Args:
+        schemes: whether a target of gRPC such as unix:PATH or dns:NAME will do too.
+    """
+    if schemes and _SCHEME.fullmatch(address) and not _HOST_PORT.fullmatch(address):
+        return address
+    match = _HOST_PORT.fullmatch(address)
+    if match is None:
+        raise ValueError(f"must be HOST:PORT; got {address!r:.80}.")
+    host, port = match.groups()
+    if not 1 <= int(port) <= 65535:
+        raise ValueError(f"must be HOST:PORT; got {address!r:.80}. A port is within [1, 65535].")
+    if host.startswith("["):
+        try:
+            ipaddress.IPv6Address(host[1:-1])
+        except ValueError:
+            raise ValueError(f"must be HOST:PORT; got {address!r:.80}. In brackets is an IPv6 address.") from None
+    return address
 
 
 def check_model_name(name: str) -> None:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "dimension_keys",
     "latents",
     "quantiles",
+    "seed_counters",
     "squares32",
     "squares64",
     "truncated_latents",
@@ -93,7 +95,7 @@ def quantiles() -> NDArray[np.float32]:
     return table
 
 
-def bits(seeds: Sequence[int] | UInt64s, latent_shape: int | Sequence[int]) -> NDArray[np.uint32]:
+def bits(seeds: int | Sequence[int] | UInt64s, latent_shape: int | Sequence[int]) -> NDArray[np.uint32]:
     """[N, *latent_shape] uint32: the random bits of every seed.
 
     Raises:
@@ -102,19 +104,33 @@ def bits(seeds: Sequence[int] | UInt64s, latent_shape: int | Sequence[int]) -> N
     shape = (latent_shape,) if isinstance(latent_shape, int) else tuple(latent_shape)
     if not shape or min(shape) < 1:
         raise ValueError(f"latent_shape must be one or more dimensions of at least 1; got {latent_shape}.")
-    if isinstance(seeds, np.ndarray) and seeds.dtype == np.uint64:
-        counters = seeds.reshape(-1)
-    else:
-        values = [int(seed) for seed in seeds]
-        for seed in values:
-            if not 0 <= seed < 2**64:
-                raise ValueError(f"seed must be within [0, 2^64); got {seed}.")
-        counters = np.array(values, np.uint64)
+    counters = seed_counters(seeds)
     flat = squares32(counters[:, None], dimension_keys(math.prod(shape))[None, :]).astype(np.uint32)
     return flat.reshape(len(counters), *shape)
 
 
-def latents(seeds: Sequence[int] | UInt64s, latent_shape: int | Sequence[int]) -> NDArray[np.float32]:
+def seed_counters(seeds: int | Sequence[int] | UInt64s) -> UInt64s:
+    """[N] uint64 of one seed or many.
+
+    Raises:
+        ValueError: a seed is no whole number within [0, 2^64).
+    """
+    if isinstance(seeds, np.ndarray) and seeds.dtype == np.uint64:
+        return seeds.reshape(-1)
+    listed = [seeds] if isinstance(seeds, str) or not isinstance(seeds, Iterable) else seeds
+    values = []
+    for seed in listed:
+        try:
+            value = operator.index(seed)
+        except TypeError:
+            raise ValueError(f"seed must be a whole number; got {seed!r:.80}.") from None
+        if not 0 <= value < 2**64:
+            raise ValueError(f"seed must be within [0, 2^64); got {value}.")
+        values.append(value)
+    return np.array(values, np.uint64)
+
+
+def latents(seeds: int | Sequence[int] | UInt64s, latent_shape: int | Sequence[int]) -> NDArray[np.float32]:
     """[N, *latent_shape] float32: the standard normal latent of every seed, before truncation.
 
     A latent of any shape is drawn as so many numbers in a row, then reshaped, the last dimension fastest.
@@ -128,7 +144,7 @@ def latents(seeds: Sequence[int] | UInt64s, latent_shape: int | Sequence[int]) -
 
 
 def truncated_latents(
-    seeds: Sequence[int] | UInt64s,
+    seeds: int | Sequence[int] | UInt64s,
     truncation: float | NDArray[np.float32],
     latent_shape: int | Sequence[int],
     prior: Mixture | None = None,

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic_core import to_json
 
 from benchmarks.known_latency import OPEN_MS, mean_of_queue_ms, predicted_ms
 from clients.bench.load import LoadJob, LoadReport
 from clients.bench.load.job import ProcessReport, merge
 from clients.bench.load.loops import Run, closed, open_
+from clients.bench.measurement import judge
 from clients.bench.statistics import of_blocks
 from clients.bench.targets import CallFailedError, Connection, Request, Target
-from clients.bench.targets.protocols import Transport
+from clients.bench.targets.transport import Transport
 
 TARGET = Target(kind="kserve", model="known", address="nowhere")
 
@@ -64,7 +68,7 @@ class OneWorker(Transport):
         return b"image"
 
 
-def run(job: LoadJob, worker: OneWorker) -> LoadReport:
+def run(job: LoadJob, worker: OneWorker, cpu_share: float = 0.0) -> LoadReport:
     async def load() -> Run:
         connection = Connection(target=TARGET, transport=worker, requests=[Request(body=b"", checked=True)])
         under_way = Run(job=job, connection=connection, begin_s=0.0)
@@ -73,7 +77,8 @@ def run(job: LoadJob, worker: OneWorker) -> LoadReport:
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         done = runner.run(load())
-    return merge(job, [ProcessReport(start_s=done.start_s, calls=done.calls, cpu_share=0.0)])
+    part = ProcessReport(start_s=done.start_s, calls=done.calls, cpu_share=cpu_share, num_not_begun=done.num_not_begun)
+    return merge(job, [part])
 
 
 @pytest.mark.parametrize("callers", [1, 4])
@@ -120,8 +125,75 @@ def test_calls_that_are_due_when_their_time_is_over_are_not_sent() -> None:
     assert max(call.late_ms for call in report.calls) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(("rate", "keeps_up"), [(60.0, True), (95.0, True), (130.0, False), (500.0, False)])
+def test_a_server_that_does_not_keep_up_is_marked_and_has_the_rate_of_its_answers(rate: float, keeps_up: bool) -> None:
+    job = LoadJob(target=TARGET, kind="open", rate=rate, seconds=8.0, warmup_s=1.0, drain_s=100.0)
+    found = judge(run(job, OneWorker(0.01)))
+    assert found.keeps_up == keeps_up
+    assert found.images_per_s == pytest.approx(min(rate, 100.0), rel=0.1)
+    assert found.num_failed == 0
+    assert found.is_sound  # the generator is not to blame
+    said = f"did not keep up: offered {rate:.0f}/s, finished 100/s: the queue grew, latencies depend on how long it ran"
+    assert found.warnings == ([] if keeps_up else [said])
+
+
+def test_a_long_latency_that_does_not_grow_is_no_queue() -> None:
+    class Slow(OneWorker):
+        async def call(self, body: Any, timeout_s: float) -> Any:
+            await asyncio.sleep(1.5)
+            return b""
+
+    assert judge(run(LoadJob(target=TARGET, kind="open", rate=200.0, seconds=4.0), Slow(0.0))).keeps_up
+
+
+def test_calls_without_an_answer_long_after_the_end_are_given_up_and_failed() -> None:
+    job = LoadJob(target=TARGET, kind="open", poisson=False, rate=100.0, seconds=4.0, drain_s=2.0)
+    report = run(job, OneWorker(0.1))  # ten a second
+    assert report.endings == {"OK": 59, "UNANSWERED": 341}
+    assert max(call.end_s for call in report.calls) == pytest.approx(6.0)
+    assert report.images_per_s == pytest.approx(10, rel=0.05)
+    assert "given up: 341 calls had no answer 2 s after the planned end" in judge(report).warnings
+
+
+def test_a_rate_that_the_generator_cannot_make_ends_in_time_and_is_its_own_fault() -> None:
+    class Busy(OneWorker):
+        """Each call takes a millisecond of the generator itself."""
+
+        async def call(self, body: Any, timeout_s: float) -> Any:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            loop.now_s += 0.001
+            return b""
+
+    job = LoadJob(target=TARGET, kind="open", rate=100_000.0, seconds=2.0)
+    report = run(job, Busy(0.0), cpu_share=0.97)
+    assert max(call.end_s for call in report.calls) < 3.1
+    assert sum(report.endings.values()) == pytest.approx(200_000, rel=0.02)
+    found = judge(report)
+    assert not found.keeps_up
+    assert not found.is_sound
+    assert any(warning.startswith("generator late: it could not make 100000 calls/s") for warning in found.warnings)
+    # With little of a core it did not get to run: the warning says so, and blames nobody else's work on it.
+    starved = judge(run(job, Busy(0.0), cpu_share=0.25))
+    assert starved.is_sound
+    assert "the generator got 25% of a core beside what else runs here" in starved.warnings[0]
+
+
 def test_a_burst_ends_with_its_last_call() -> None:
     job = LoadJob(target=TARGET, kind="closed", burst=8, seconds=2.0)
     report = run(job, OneWorker(0.01))
     assert report.percentile_ms(50) == pytest.approx(80)
     assert report.images_per_s == pytest.approx(100, rel=0.05)
+
+
+def test_the_generator_ends_with_the_process_that_started_it() -> None:
+    target = Target(kind="kserve", model="m", address="127.0.0.1:1", wait_s=600.0)
+    job = LoadJob(target=target, kind="open", rate=1.0, seconds=600.0)
+    command = [sys.executable, "-m", "clients.bench.load", to_json(job).decode()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        process.stdin.close()  # as the kernel does when the parent dies
+        try:
+            assert process.wait(60) == 1
+        finally:
+            process.kill()

@@ -43,7 +43,7 @@ def test_a_percentile_of_too_few_samples_is_marked() -> None:
 
 def test_a_rate_that_the_machine_cannot_make_is_said() -> None:
     found = judge(report(calls(1000, late_ms=40.0)))
-    assert any("generator late: this machine could not make 100 calls/s" in warning for warning in found.warnings)
+    assert any("generator late: it could not make 100 calls/s" in warning for warning in found.warnings)
     assert not found.is_sound
 
 
@@ -57,8 +57,23 @@ def test_a_server_that_dies_is_said() -> None:
     died = [call if call.due_s < 4 else call._replace(status="UNAVAILABLE") for call in calls(1000)]
     found = judge(report(died))
     assert found.num_failed == 600
-    assert "600 of 1000 calls failed: {'OK': 400, 'UNAVAILABLE': 600}" in found.warnings
+    assert "calls failed: 600 of 1000: 600 UNAVAILABLE" in found.warnings
     assert any("stopped answering 4.0 s after the beginning" in warning for warning in found.warnings)
+
+
+def test_a_refusal_has_the_servers_words_and_is_called_a_limit() -> None:
+    refused = [call._replace(status="RESOURCE_EXHAUSTED") if i % 2 else call for i, call in enumerate(calls(1000))]
+    told = report(refused)
+    told.reasons = {"RESOURCE_EXHAUSTED": "the key's rate quota is used up."}
+    warnings = judge(told).warnings
+    assert "calls failed: 500 of 1000: 500 RESOURCE_EXHAUSTED (the key's rate quota is used up)" in warnings
+    assert "refused: the server's limit, or the quota of the key, is what these figures show" in warnings
+
+
+def test_a_run_in_which_no_call_was_due_says_so() -> None:
+    found = judge(report([], rate=0.1))
+    assert found.warnings == ["no call was due in the 10 s. --seconds takes longer"]
+    assert not found.is_sound
 
 
 def test_a_run_without_answers_has_no_figures() -> None:
@@ -86,3 +101,14 @@ def test_a_closed_loop_that_is_short_beside_its_calls_is_said() -> None:
     long = [Call(i / 10, 3000.0, "OK") for i in range(60)]
     warnings = judge(LoadReport(job=job, start_s=0.0, calls=long)).warnings
     assert "too short: a call takes 3 s of the 10 s; --seconds takes more" in warnings
+
+
+def test_a_call_of_a_closed_loop_counts_by_the_part_within_the_seconds() -> None:
+    job = LoadJob(target=TARGET, kind="closed", seconds=4.0)
+    calls = [Call(-1.3 + 1.5 * i, 1500.0, "OK") for i in range(4)]  # the ends of three, of four, lie within
+    assert LoadReport(job=job, start_s=0.0, calls=calls).images_per_s == pytest.approx(1 / 1.5)
+    failed = [*calls[:3], calls[3]._replace(status="UNAVAILABLE")]
+    assert LoadReport(job=job, start_s=0.0, calls=failed).images_per_s == pytest.approx((4.0 - 0.8) / 1.5 / 4.0)
+    assert any(
+        warning.startswith("too short") for warning in judge(LoadReport(job=job, start_s=0.0, calls=calls)).warnings
+    )

@@ -62,15 +62,22 @@ def result(*, slower: float = 1.0, num_rounds: int = 5, seed: int = 1) -> Result
 
 
 def test_report_is_json_markdown_and_one_page(tmp_path: Path) -> None:
-    path = save_report(result(), tmp_path)
+    made = result()
+    path = save_report(made, tmp_path)
     markdown, page = path.read_text(), path.with_suffix(".html").read_text()
     assert "| direct, 64 callers ÷ bare best (images/s) | 1.00 |" in markdown
     assert "| Offline | direct | images/s | 95.00 | 100.00 | 0.95 | valid |" in markdown
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     assert "a &lt;note&gt;" in page
     assert not re.search(r"(src|href)=[\"']http|<script|<link|@import|url\(http", page)  # it needs nothing else
     again = read_result(path.with_suffix(".json"))
-    assert again == result()
+    assert again == made
+
+
+def test_a_report_does_not_take_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    first, second, third = (save_report(result(num_rounds=2, seed=seed), tmp_path) for seed in (1, 2, 3))
+    assert [second.stem, third.stem] == [f"{first.stem}-2", f"{first.stem}-3"]
+    assert read_result(first.with_suffix(".json")).subjects == result(num_rounds=2, seed=1).subjects
 
 
 def test_terminal_marks_what_may_not_be_claimed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from clients.soak.fuzz.cases import FAMILIES, Case, Family, Rpc, is_proper, make_case
+from clients.soak.fuzz.cases import FAMILIES, Case, Family, Rpc, is_grpcs_own, is_proper, make_case
+from clients.soak.fuzz.good import good_cases
 from clients.soak.fuzz.http import HttpRequest, is_closed
 
 ALL = tuple(FAMILIES)
@@ -23,6 +24,16 @@ def test_case_is_the_same_for_the_same_number() -> None:
     first, again = ([make_case(4, number, ALL) for number in range(300)] for _ in range(2))
     assert first == again
     assert first != [make_case(5, number, ALL) for number in range(300)]
+
+
+def test_good_requests_are_of_every_kind_and_right() -> None:
+    cases = good_cases()
+    assert {case.family for case in cases} == set(ALL) - {"raw"}
+    rpcs = [case.request for case in cases if isinstance(case.request, Rpc)]
+    assert all(request.decodable and request.copies == 1 for request in rpcs)
+    methods = {request.method.rpartition("/")[2] for request in rpcs}
+    assert methods == {"Sample", "SampleStream", "Walk", "Decode", "Encode", "GetModel", "ListModels", "ModelInfer"}
+    assert {case.family for case in good_cases(["images", "raw"])} == {"images"}
 
 
 def test_cases_are_of_every_family_and_mostly_different() -> None:
@@ -69,3 +80,11 @@ def test_answers_are_proper_or_not(case: Case, answer: str, proper: bool) -> Non
 @pytest.mark.parametrize("path", ["/", "/v2/", "/v2/models/a/unload", "/v2//models/a", "/v2/models/a/b/infer"])
 def test_everything_but_the_listed_endpoints_is_closed(path: str) -> None:
     assert is_closed(HttpRequest(method="GET", path=path))
+
+
+def test_internal_is_grpcs_own_only_where_its_library_cannot_read_the_call() -> None:
+    unreadable, readable = (rpc("kserve", decodable=decodable) for decodable in (False, True))
+    assert is_grpcs_own(unreadable, "INTERNAL")
+    assert not is_grpcs_own(unreadable, "UNKNOWN")
+    assert not is_grpcs_own(readable, "INTERNAL")
+    assert not is_grpcs_own(rpc(decodable=False), "INTERNAL")  # the service reads its messages itself

@@ -36,7 +36,7 @@ def test_plan_is_the_same_for_the_same_seed() -> None:
         pytest.param(
             probes((10.5, 10.6, False), (11, 11.2, True), (12, 12.1, False), (13, 13.5, True)), 3.5, id="failed again"
         ),
-        pytest.param(probes((10.5, 10.6, False), (19, 19.9, False)), 10.0, id="never back"),
+        pytest.param(probes((10.5, 10.6, False), (19, 19.9, False)), 10.0, id="not back before the next kill"),
         pytest.param(probes((11, 11.1, True), (19.9, 20.1, False)), 0.0, id="broken by the next kill"),
         pytest.param(probes((9, 9.5, False), (11, 11.1, True)), 0.0, id="failed before the kill"),
         pytest.param(probes((11, 11.1, True), (20.5, 20.6, False)), 0.0, id="failed after the next kill"),
@@ -44,3 +44,8 @@ def test_plan_is_the_same_for_the_same_seed() -> None:
 )
 def test_recovery_is_the_first_success_after_the_last_failure(probed: list[Probed], expected: float) -> None:
     assert recovery_s(probed, killed_s=10.0, until_s=20.0) == pytest.approx(expected)
+
+
+def test_part_that_never_comes_back_has_no_recovery_that_a_bound_could_allow() -> None:
+    failures = probes(*((10 + i, 10.5 + i, False) for i in range(30)))
+    assert recovery_s(failures, killed_s=10.0, until_s=100.0) == float("inf")

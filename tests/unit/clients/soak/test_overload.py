@@ -5,7 +5,7 @@ import pytest
 from clients.bench.load import Call, LoadJob, LoadReport
 from clients.bench.targets import Target
 from clients.soak.demands import Report
-from clients.soak.overload import OverloadResult, judge, recovery_s
+from clients.soak.overload import OverloadResult, Rate, judge, recovery_s
 
 
 def load(*calls: tuple[float, float, str]) -> LoadReport:
@@ -30,9 +30,9 @@ def test_recovery_is_the_first_of_a_row_of_quick_calls(probes: list[tuple[float,
     assert recovery_s(load(*probes), end_s=10.0, bound_ms=50.0) == pytest.approx(expected)
 
 
-def test_demands_are_missed_when_goodput_collapses() -> None:
+def test_demands_are_missed_when_goodput_collapses_and_answers_are_wrong() -> None:
     result = OverloadResult(
-        open_loop={3.0: load((0.0, 10.0, "OK"), (0.1, 80.0, "RESOURCE_EXHAUSTED"))},
+        open_loop={3.0: load((0.0, 10.0, "OK"), (0.1, 80.0, "RESOURCE_EXHAUSTED"), (0.2, 9.0, "INTERNAL"))},
         ratios={"0.5 times": 0.5, "3 times": 0.4},
         alone=[load((0.0, 5.0, "OK"))],
         beside={"beside 1 bulk stream": load((0.0, 16.0, "OK"))},
@@ -43,7 +43,26 @@ def test_demands_are_missed_when_goodput_collapses() -> None:
     judge(result, report)
     missed = [demand.title for demand in report.demands if not demand.met]
     assert missed == [
-        "goodput of what it can do, 3 times",
+        "goodput of what it can do beside the generator, 3 times",
         "one image p99, beside 1 bulk stream ÷ alone",
         "refusals, p99",
+        "calls that ended otherwise: ['INTERNAL']",
+        "loads whose first refusal has no hint",
     ]
+
+
+def test_a_load_alone_is_judged_by_how_its_calls_end() -> None:
+    refused = load((0.0, 10.0, "OK"), (0.1, 8.0, "RESOURCE_EXHAUSTED"), (0.2, 9.0, "DEADLINE_EXCEEDED"))
+    refused.reasons = {"RESOURCE_EXHAUSTED": "too much. Retry in 80 ms."}
+    report = Report(scenario="overload", options={})
+    judge(OverloadResult(open_loop={3.0: refused}, ratios={"3 times": 1.0}), report)
+    assert report.met
+
+
+def test_goodput_is_held_against_what_the_generator_leaves() -> None:
+    rate = Rate(images_per_s=270.0, generator=0.5)
+    capacities = Rate(images_per_s=380.0, generator=0.0), Rate(images_per_s=420.0, generator=0.2)
+    assert rate.against(*capacities) == pytest.approx(270 / 400)
+    assert rate.against(*capacities, cores=2) == pytest.approx(270 / 400 * 1.9 / 1.5)
+    # With cores enough the generator does not matter.
+    assert rate.against(*capacities, cores=1000) == pytest.approx(270 / 400, rel=1e-3)

@@ -11,9 +11,10 @@ from google.protobuf import text_format
 from PIL import Image
 from tritonclient.grpc import model_config_pb2 as triton
 
+from clients.tune import measure
 from clients.tune.evidence import EVIDENCE, PLOT, write_evidence
 from clients.tune.load import Point
-from clients.tune.measure import Curve, served_within
+from clients.tune.measure import Curve, Measuring, Served, served_within
 from clients.tune.search import descend, is_better
 from clients.tune.setting import Setting, read_setting, space, with_setting
 
@@ -72,6 +73,21 @@ def test_space_has_no_more_threads_than_cores_and_no_batch_beyond_the_largest() 
 )
 def test_rate_within_the_bound_is_where_the_curve_crosses_it(points: list[tuple[float, float]], rate: float) -> None:
     assert served_within(curve(START, *points).points, 10.0) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("other", "is_measured"), [(84.0, False), (86.0, True)])
+def test_a_setting_that_takes_far_less_is_given_up(
+    other: float, is_measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "capacity", lambda address, name, **_: {"best": 100.0, "other": other}[address])
+    monkeypatch.setattr(measure, "open_loop", lambda address, name, *, rate, **_: Point(rate=rate, p50_ms=1, p99_ms=1))
+    measuring = Measuring(repository=Path(), name="gan", slo_p99_ms=10, seconds=1, labelled=False)
+    served = [Served(setting=START, address="best"), Served(setting=replace(START, batch=8), address="other")]
+    curves = measuring.curves(served, (0.5, 1.0), least=0.85)
+    assert [[point.rate for point in curve.points] for curve in curves] == (
+        [[50.0, 100.0], [0.5 * other, other]] if is_measured else [[], []]
+    )
+    assert not is_better(curves[1], curves[0], slo_p99_ms=10)
 
 
 def test_better_is_clearly_more_within_the_bound_or_where_nothing_is_within_it_at_all() -> None:

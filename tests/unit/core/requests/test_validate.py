@@ -121,6 +121,23 @@ def test_large_images_lower_the_count_to_what_a_message_holds() -> None:
         parse_sample(request, model, stream=False)
 
 
+def test_more_images_than_a_stream_may_have_are_not_sent_to_a_stream() -> None:
+    request = pb.SampleRequest(model="pets", range=pb.SeedRange(count=10**12))
+    with pytest.raises(InvalidFieldError, match=r"within \[1, 6\] seeds; got 1000000000000\. Split the request\.$"):
+        parse_sample(request, CATALOG.find("pets", ""), stream=False)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [([2, 10], "[2, 5]"), ([2, 2, 5], "[N, 5]")],
+)
+def test_shape_of_latents_is_corrected_by_its_own_first_axis(shape: list[int], expected: str) -> None:
+    request = pb.DecodeRequest(model="plain", latents=[0.0] * 20, shape=shape)
+    with pytest.raises(InvalidFieldError) as caught:
+        parse_decode(request, CATALOG.find("plain", ""))
+    assert str(caught.value) == f"shape of latents must be {expected}; got {shape}."
+
+
 def test_many_labels_are_listed_in_part() -> None:
     model = served_model(labels=tuple(f"class {i}" for i in range(1000)))
     with pytest.raises(InvalidFieldError) as caught:

@@ -33,6 +33,10 @@ def test_keys_say_what_is_missing_in_one_line(tmp_path: Path) -> None:
         (("add", file), 2, "keys: keys add needs a NAME."),
         (("drop", "x", file), 2, "keys: ACTION must be 'add', 'list' or 'revoke'; got drop."),
         (("add", "x", file, "--rate=0"), 2, "keys: --rate must be within [1, 1000000]; got 0."),
+        (("list", "bob", file), 2, "keys: keys list takes no NAME; got 'bob'. Leave it out"),
+        (("list", file, "--rate=3"), 2, "keys: keys list takes no --rate; got 3. It is an option of keys add."),
+        (("revoke", "x", file, "--concurrency=3"), 2, "keys: keys revoke takes no --concurrency; got 3."),
+        (("add", "x", "--keys-file=/dev/full"), 2, "keys: --keys-file /dev/full is no regular file."),
         (("list", file), 2, "there is no such file. ./ganvas keys add NAME makes it."),
         (("add", "x", f"--keys-file={tmp_path / 'no' / 'keys.json'}"), 2, "No such file or directory."),
     ):

@@ -14,6 +14,7 @@ from serving.cli.models import models
 from serving.repository.pins import PINS_FILE, read_pins
 from serving.repository.reader import read_config, read_repository
 from tests.support import cli
+from tests.support.disk import full_disk
 
 
 def run(repository: Path, *arguments: str) -> tuple[int, str]:
@@ -44,6 +45,7 @@ def test_pin_and_rollback_say_and_keep_what_an_empty_version_means(
         (["pin", "plain-gan", "7"], "model 'plain-gan' has no version 7; there is 1."),
         (["pin", "nobody", "1"], "has no model 'nobody'"),
         (["rollback"], "models rollback needs a NAME"),
+        (["list", "nope"], "models list takes no NAME; got 'nope'."),
         (["publish", "plain-gan"], "needs --source FOLDER"),
         (["forget", "plain-gan"], "ACTION must be"),
     ],
@@ -88,6 +90,15 @@ def test_a_version_without_certificate_says_what_to_do(repository: Path, tmp_pat
 def test_publish_of_a_version_that_is_not_there_lists_what_is(repository: Path, tmp_path: Path) -> None:
     code, output = run(tmp_path / "target", "publish", "plain-gan", "7", "--source", str(repository))
     assert (code, output) == (2, f"models: {repository} has no plain-gan version 7; there is: 1.\n")
+
+
+def test_publish_on_a_full_disk_names_the_repository_and_the_next_step(repository: Path, tmp_path: Path) -> None:
+    with full_disk():
+        code, output = run(tmp_path / "to", "publish", "plain-gan", "--source", str(repository))
+    assert code == 1
+    assert output.startswith(f"models: cannot publish to --repository {tmp_path / 'to'}: File too large")
+    assert output.endswith("Free some space and publish again.\n")
+    assert run(tmp_path / "to", "publish", "plain-gan", "--source", str(repository))[0] == 0
 
 
 def test_publish_refuses_a_version_that_is_damaged_or_taken(repository: Path, tmp_path: Path) -> None:

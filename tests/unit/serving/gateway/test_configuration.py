@@ -111,6 +111,15 @@ def test_quotas_of_a_key_are_a_token_bucket_and_a_circuit_breaker(settings: Gate
     assert descriptor["token_bucket"] == {"max_tokens": 7, "tokens_per_fill": 7, "fill_interval": "1s"}
 
 
+def test_connections_that_a_burst_has_opened_to_tritons_http_are_closed_again(
+    settings: GatewaySettings, tmp_path: Path
+) -> None:
+    clusters = json.loads(changing_files(settings, tmp_path)["cds.json"])["resources"]
+    (triton,) = [it for it in clusters if it["name"] == "triton-http"]
+    (options,) = triton["typed_extension_protocol_options"].values()
+    assert options["common_http_protocol_options"]["idle_timeout"] == "60s"  # Envoy's default: an hour
+
+
 def test_free_memory_goes_back_to_the_system(settings: GatewaySettings, tmp_path: Path) -> None:
     manager = json.loads(fixed_files(settings, tmp_path)["envoy.json"])["memory_allocator_manager"]
     assert int(manager["bytes_to_release"]) > 0  # Envoy's default: never

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from ganvas_core.cli import UserError
+from serving import child
 from serving.gateway.process import GatewayProcess
 from serving.gateway.settings import GatewaySettings, Tls
 from serving.keys.store import add_key
@@ -105,3 +107,21 @@ def test_gateway_says_so_when_its_port_is_taken(tmp_path: Path) -> None:
         second.stop()
     finally:
         first.stop(0.1)
+
+
+def test_gateway_bounds_its_log_without_a_keys_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "MAX_LOG_BYTES", 10_000)
+    monkeypatch.setattr(child, "LOG_POLL_S", 0.01)
+    nobody = ["127.0.0.1:1"]
+    gateway = GatewayProcess(GatewaySettings(port=0, service=nobody, triton_grpc=nobody, triton_http=nobody), tmp_path)
+    gateway.start()
+    try:
+        gateway.wait_ready(30)
+        with gateway.log_file.open("ab") as log:
+            log.write(bytes(20_000))
+        end = time.monotonic() + 20
+        while gateway.log_file.stat().st_size >= 20_000:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    finally:
+        gateway.stop(0.1)

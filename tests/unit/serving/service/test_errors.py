@@ -35,6 +35,11 @@ def test_busy_error_tells_clients_when_to_retry() -> None:
     assert status.message == "the queue is full. Retry in 150 ms."
 
 
+def test_busy_error_tells_the_gateway_for_how_long_it_holds() -> None:
+    status = status_of(BusyError("the queue is full.", retry_after_ms=150, binding_ms=60))
+    assert status.trailing_metadata == (("grpc-retry-pushback-ms", "150"), ("x-ganvas-binding-ms", "60"))
+
+
 @pytest.mark.parametrize("error", [InferenceError("at /srv/x"), KeyError("/srv/x"), ZeroDivisionError("/srv/x")])
 def test_unexpected_error_shows_only_an_id_that_the_log_has(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, logger="ganvas.service"):

@@ -104,11 +104,16 @@ class FakeVersions:
     def __init__(self, entry: ModelVersion, *, attempts: int = 1) -> None:
         self.entries = {KEY: entry}
         self.out: dict[tuple[str, int], str] = {}
-        self.rejected: dict[tuple[str, int], Any] = {("tiny-gan", 2): "no certificate"}
         self.medic: Medic | None = None
         self.causes: set[str | None] = set()
         self.reloads: list[tuple[list[str], str]] = []
         self._attempts = attempts
+
+    def refused(self) -> list[tuple[str, int]]:
+        return [("tiny-gan", 2)]
+
+    def was_served(self, key: tuple[str, int]) -> bool:
+        return True
 
     def pins_not_kept(self) -> dict[tuple[str, int], str]:
         return {}
@@ -210,3 +215,48 @@ def test_death_of_a_process_costs_triton_its_life_only_if_requests_hang_in_it(
             assert len(told) == (0 if held else 1)
         finally:
             triton.kill()
+
+
+def test_version_that_the_service_refused_is_proven_again_before_it_is_loaded_anew(
+    entry: ModelVersion, image: bytes
+) -> None:
+    versions = FakeVersions(entry, attempts=2)
+    told = False
+
+    def until(medic: Medic) -> bool:
+        nonlocal told
+        if not told:
+            told = True
+            versions.out[KEY] = "is being loaded again"  # so that no canary comes between
+            medic.refused(KEY, "Triton did not answer within 15 s.")
+        return medic.reloads > 0
+
+    medic = asyncio.run(run(versions, FakeHttp([(200, image)]), until))
+    reason = "Triton did not answer within 15 s."
+    assert versions.reloads == [([], reason), (["tiny-gan", "tiny-gan-decode"], reason)]
+    assert versions.causes == {"rejected"}
+    assert medic.states()[KEY] is None
+
+
+def test_healing_ends_with_the_medic(entry: ModelVersion, image: bytes) -> None:
+    class Stuck(FakeVersions):
+        ended = False
+
+        async def reload(self, key: tuple[str, int], models: list[str], reason: str) -> str | None:
+            self.reloads.append((models, reason))
+            try:
+                await asyncio.sleep(600)
+            finally:
+                self.ended = True
+            return None
+
+    versions = Stuck(entry)
+
+    async def heal() -> bool:
+        medic = await run(versions, FakeHttp([(200, wrong(image))]), lambda _: bool(versions.reloads))
+        medic.refused(KEY, "it is late.")  # what comes after the end is left alone
+        await asyncio.sleep(0)
+        return versions.ended
+
+    assert asyncio.run(heal())
+    assert len(versions.reloads) == 1

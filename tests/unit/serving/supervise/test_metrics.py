@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ganvas_core.cli import UserError
+from serving.backends.onnxruntime.ganvas_counts import Read
 from serving.supervise.medic import Medic
 from serving.supervise.metrics import MetricsServer, Source, read_http, supervisor_metrics
 from serving.supervise.output import Output
@@ -75,7 +76,7 @@ def test_reader_that_sends_nothing_holds_nobody_back(serve: Callable[[dict[str, 
 def test_port_that_is_taken_is_named(serve: Callable[[dict[str, Source]], str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"--metrics-port {port}: Address already in use"):
+        with pytest.raises(UserError, match=f"--metrics-port {port}: Address already in use; another server may"):
             MetricsServer(port, {})
 
 
@@ -87,7 +88,11 @@ def test_supervisor_tells_restarts_and_lost_lines(tmp_path: Path) -> None:
         states = {("well", 1): None, ("ill", 2): "wrong image"}
         medic = SimpleNamespace(reloads=3, failures=1, states=lambda: states)
         source = supervisor_metrics(
-            [keeper], cast(Medic, medic), log, {"keys": lambda: False, "pins": lambda: True, "no": lambda: None}
+            [keeper],
+            cast(Medic, medic),
+            log,
+            {"keys": lambda: False, "pins": lambda: True, "no": lambda: None},
+            lambda: [Read("well", "1", 0, 3, 0.5), Read("well", "1", 2, 4, 0.25), Read("ill", "2", 0, 0, 0.0)],
         )
         keeper.restarts, log.dropped = 3, 7
         found = {
@@ -104,6 +109,10 @@ def test_supervisor_tells_restarts_and_lost_lines(tmp_path: Path) -> None:
         ("ganvas_version_served", "ill", "wrong image", "2"): 0,
         ("ganvas_part_ready", "resting"): 0,
         ("ganvas_log_lines_dropped_total",): 7,
+        ("ganvas_backend_batch_seconds_count", "well", "1"): 7,
+        ("ganvas_backend_batch_seconds_sum", "well", "1"): 0.75,
+        ("ganvas_backend_batch_seconds_count", "ill", "2"): 0,
+        ("ganvas_backend_batch_seconds_sum", "ill", "2"): 0,
         ("ganvas_keys_file_ok",): 0,
         ("ganvas_pins_file_ok",): 1,
     }

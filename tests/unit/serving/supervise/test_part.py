@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -83,6 +84,12 @@ def test_keeper_goes_on_when_a_later_life_cannot_start_or_get_ready() -> None:
     assert calls == ["up", "down", "up"]
     assert any("no room" in line for line in said)
     assert any("ended before it was ready: exit code 2." in line for line in said)
+
+
+def test_keeper_says_in_plain_words_that_the_disk_is_full() -> None:
+    fake = Fake(GOOD, (OSError(errno.ENOSPC, "No space left on device", "/tmp/run"), False, None), FOR_EVER)
+    said, _ = asyncio.run(keep(fake, lambda keeper: keeper.restarts == 2 and keeper.ready.is_set()))
+    assert said[1].startswith("the part ended: there is no space left for its temporary files. Restart 2 in ")
 
 
 def test_keeper_gives_up_when_the_first_life_cannot_start() -> None:

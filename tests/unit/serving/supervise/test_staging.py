@@ -80,6 +80,15 @@ def test_version_that_lacks_a_file_is_rejected(staging: Staging, repository: Pat
     assert staging.loadable() == []
 
 
+@pytest.mark.parametrize("file", ["config.pbtxt", "configs/gpu.pbtxt"])
+def test_configuration_that_is_not_utf8_is_rejected(staging: Staging, repository: Path, file: str) -> None:
+    (repository / "plain-gan" / file).write_bytes(b'name: "\xff"')
+    outcome = staging.add("plain-gan", 1)
+    assert isinstance(outcome, Rejected)
+    assert f"cannot read {repository}/plain-gan/{file}: 'utf-8' codec" in outcome.reason
+    assert staging.loadable() == []
+
+
 def test_full_disk_says_where_and_what_to_do(staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

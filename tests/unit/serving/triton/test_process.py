@@ -54,3 +54,11 @@ def test_process_that_was_not_started_says_so_and_can_be_stopped(tmp_path: Path)
         with pytest.raises(RuntimeError, match="not started"):
             ask()
     triton.stop()
+
+
+def test_everything_but_inference_asks_for_the_secret_and_statistics_unless_they_are_open() -> None:
+    closed = "shared-memory,model-repository,statistics,trace,logging:ganvas-secret=s"
+    for opened, wanted in ((False, closed), (True, closed.replace("statistics,", ""))):
+        flags = arguments(secret="s", open_statistics=opened)
+        assert {f"--http-restricted-api={wanted}", f"--grpc-restricted-protocol={wanted}"} <= set(flags)
+    assert not any("restricted" in flag for flag in arguments())

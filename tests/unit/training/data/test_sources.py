@@ -352,6 +352,26 @@ def test_hub_gives_both_parts_and_the_classes() -> None:
     assert np.array_equal(np.asarray(collection.read(7)), np.asarray(photograph(101)))
 
 
+@pytest.mark.parametrize(
+    ("name", "asked"), [("someone/animals", ("someone/animals", None)), ("a/b,small", ("a/b", "small"))]
+)
+def test_hub_is_asked_by_name_and_configuration(
+    name: str, asked: tuple[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def load(repository: str, configuration: str | None) -> dict[str, Part]:
+        found.append((repository, configuration))
+        return {"validation": Part(4, 100), "train": Part(20, 0)}
+
+    monkeypatch.setitem(sys.modules, "datasets", type("Library", (), {"load_dataset": staticmethod(load)}))
+    split = load_dataset(f"hf:{name}", image_shape=(16, 16, 3), num_classes=2)
+    assert found == [asked]
+    assert (len(split.train), len(split.held_out)) == (20, 4)
+    assert (split.train.name, split.train.label_names, split.train.license) == (f"hf:{name}", ("cat", "dog"), "mit")
+    assert split.train.class_counts == {"cat": 10, "dog": 10}
+
+
 def test_hub_without_the_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UsageError, match=r"needs Hugging Face's library: .venv/bin/pip install datasets"):

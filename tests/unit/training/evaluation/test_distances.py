@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.evaluation.distances import Floats, frechet_distance, kernel_distance
+from training.evaluation.distances import Floats, frechet_distance, kernel_distance, kernel_estimate
 from training.evaluation.neighbors import (
     authenticity,
     manifold,
@@ -76,6 +76,38 @@ def test_kernel_distance_is_unbiased_and_has_a_spread() -> None:
     )
     assert abs(alike.mean) < 2 * alike.std
     assert apart.mean > 10 * apart.std > 0
+
+
+def test_kernel_distances_spread_is_what_other_held_out_images_change() -> None:
+    """Of few held-out images, which subsets of all of them would not show."""
+    samples = normal(500, mean=0.7, scale=0.2)
+    found = [kernel_distance(samples, normal(30, seed=draw)) for draw in range(1, 101)]
+    spread = float(np.std([distance.mean for distance in found]))
+    assert float(np.mean([distance.std for distance in found])) == pytest.approx(spread, rel=0.25)
+
+
+def test_kernel_estimate_is_the_kernel_distance_of_all_rows() -> None:
+    real, fake = normal(100), normal(100, mean=0.5, seed=1)
+    whole = kernel_distance(real, fake, num_subsets=1, subset_size=100).mean
+    assert kernel_estimate(real, fake).value == pytest.approx(whole, rel=1e-9)
+
+
+def test_kernel_estimates_error_is_its_spread_over_other_draws() -> None:
+    """Few held-out images, many samples."""
+    found = [
+        kernel_estimate(normal(200, mean=0.7, seed=2 * draw), normal(30, seed=2 * draw + 1)) for draw in range(100)
+    ]
+    spread = float(np.std([estimate.value for estimate in found]))
+    assert float(np.mean([estimate.error for estimate in found])) == pytest.approx(spread, rel=0.25)
+
+
+def test_few_held_out_images_mislead_the_frechet_distance_and_not_the_kernel_distance() -> None:
+    """Of fewer images than features: a generator of half the variety looks better than the true distribution."""
+    held_out, true = normal(20, dims=64, seed=1), normal(500, dims=64, seed=2)
+    dull = normal(500, dims=64, scale=0.5, seed=3)
+    assert frechet_distance(dull, held_out) < 0.85 * frechet_distance(true, held_out)
+    lower, own = kernel_estimate(dull, held_out), kernel_estimate(true, held_out)
+    assert own.value - lower.value < 2 * lower.error
 
 
 @pytest.mark.parametrize("mean", [0.0, 1.0])

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import types
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from ganvas_core.cli import UsageError
 from tests.support.training import TINY, tiny_network
@@ -14,6 +17,7 @@ from training.data.digits import split_digits
 from training.efficientnet import MissingFeaturesError, load_efficientnet
 from training.evaluation.digits.network import load_digit_classifier
 from training.evaluation.digits.train import train_classifier
+from training.evaluation.distances import Estimate
 from training.evaluation.evaluate import evaluate
 from training.evaluation.features import default_features, load_features
 from training.evaluation.quick import quick
@@ -65,6 +69,63 @@ def test_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
         load_features("inception", num_channels=3)
 
 
+def stand_in_torch_fidelity(monkeypatch: pytest.MonkeyPatch, extractors: dict[str, Any]) -> None:
+    """torch-fidelity's weights are 90 MB and more, and are downloaded. extractors: name → what makes one, or raises."""
+
+    def create(name: str, features: list[str], *, cuda: bool, verbose: bool) -> Any:
+        assert not cuda
+        return extractors[name](features)
+
+    registry, utils = types.ModuleType("torch_fidelity.registry"), types.ModuleType("torch_fidelity.utils")
+    registry.FEATURE_EXTRACTORS_REGISTRY = extractors  # type: ignore[attr-defined]
+    utils.create_feature_extractor = create  # type: ignore[attr-defined]
+    for module in (types.ModuleType("torch_fidelity"), registry, utils):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+
+def mean_colors(images: Tensor) -> tuple[Tensor]:
+    """An extractor, which torch-fidelity hands RGB images of 8 bits."""
+    assert images.dtype == torch.uint8
+    assert images.shape[1] == 3
+    return (images.double().mean(dim=(2, 3)),)
+
+
+@pytest.mark.parametrize(
+    ("name", "extractor", "layer", "title"),
+    [
+        ("inception", "inception-v3-compat", "2048", "Inception-v3"),
+        ("dinov2", "dinov2-vit-b-14", "dinov2", "DINOv2 ViT-B/14"),
+    ],
+)
+def test_torch_fidelity_gets_rgb_bytes_and_its_first_output_is_the_features(
+    name: str, extractor: str, layer: str, title: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def make(layers: list[str]) -> Any:
+        asked.append(layers)
+        return mean_colors
+
+    stand_in_torch_fidelity(monkeypatch, {extractor: make})
+    features = load_features(name, num_channels=1)
+    grey = torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 1, 8, 8) * 100
+    np.testing.assert_array_equal(features(grey), np.array([[0.0] * 3, [100.0] * 3, [200.0] * 3]))
+    assert (asked, features.name, features.classify) == ([[layer]], title, None)
+
+
+def test_missing_weights_or_extractor_of_torch_fidelity_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(layers: list[str]) -> None:
+        raise OSError("no route to host")
+
+    stand_in_torch_fidelity(monkeypatch, {"inception-v3-compat": offline})
+    with pytest.raises(
+        MissingFeaturesError, match=r"weights of Inception-v3 .* could not be fetched \(no route to host"
+    ):
+        load_features("inception", num_channels=3)
+    with pytest.raises(MissingFeaturesError, match="needs a newer torch-fidelity, which knows dinov2-vit-b-14"):
+        load_features("dinov2", num_channels=3)
+
+
 def test_digit_classifier_refuses_colours() -> None:
     with pytest.raises(MissingFeaturesError, match="needs grey images; these have 3 channels"):
         load_features("digits", num_channels=3)
@@ -99,9 +160,26 @@ def test_quick_measures_what_the_model_has(family: str) -> None:
         num_classes=10,
         image_range=FAMILIES[family].image_range,
     )
-    common = {"kernel_distance", "frechet_ratio", "precision", "recall", "density", "coverage", "class_agreement"}
+    common = {"kernel_distance", "kernel_distance_error", "frechet_ratio", "class_agreement"}
+    common |= {"precision", "recall", "density", "coverage"}
     assert set(figures) == common | ({"psnr_db"} if family == "vae" else set())
     assert figures["frechet_ratio"] > 5
+    assert figures["kernel_distance"] > 5 * figures["kernel_distance_error"] > 0
+
+
+def test_quick_keeps_the_digits_of_small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["training.evaluation.quick"]
+    monkeypatch.setattr(module, "kernel_estimate", lambda *_: Estimate(value=0.00345678, error=0.000123456))
+    generator, _ = FAMILIES["dcgan"].build(tiny_network("dcgan"))
+    figures = quick(
+        split_digits(8),
+        generator.eval(),
+        None,
+        latent_shape=TINY.latent_shape,
+        num_classes=10,
+        image_range=FAMILIES["dcgan"].image_range,
+    )
+    assert (figures["kernel_distance"], figures["kernel_distance_error"]) == (0.003457, 0.0001235)
 
 
 def test_quick_does_not_judge_by_features_that_the_model_is_trained_with() -> None:

@@ -88,6 +88,48 @@ def test_slope_penalty_is_zero_for_a_slope_of_one_and_grows_by_the_square() -> N
         assert penalty.item() == pytest.approx((factor - 1) ** 2, abs=1e-5)
 
 
+def lowest_loss(name: str, fakes: list[int], *, pairs: str) -> float:
+    """The discriminator's loss at its best, by a free score for each place: data at 0 to 7, and nothing at place 8.
+
+    Args:
+        fakes: the place of each sample.
+        pairs: "fixed", each sample with one real point; "all", with every one, as pairs drawn anew are in the mean.
+    """
+    real, fake = torch.arange(8), torch.tensor(fakes)
+    if pairs == "all":
+        real, fake = real.repeat_interleave(8), fake.repeat(8)
+    scores = torch.zeros(9, requires_grad=True)
+    optimizer = torch.optim.LBFGS([scores], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        value = ADVERSARIAL_LOSSES[name].discriminator(scores[real], scores[fake]) + 1e-6 * scores.square().sum()
+        torch.autograd.backward(value)
+        return value.item()
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return loss()
+
+
+ONE_DROPPED, ON_ITS_WAY, ALL_THERE = [0, 0, 2, 3, 4, 5, 6, 7], [0, 8, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("name", "cost"), [("non-saturating", 0.38), ("relativistic", 0.37)])
+def test_sample_that_leaves_a_crowded_mode_loses_before_it_gains(name: str, cost: float) -> None:
+    """Of two samples on one mode one goes to the mode that nobody is on. cost: what is lost on the way, of the gain."""
+    dropped, way, there = (lowest_loss(name, fakes, pairs="all") for fakes in (ONE_DROPPED, ON_ITS_WAY, ALL_THERE))
+    assert (dropped - way) / (there - way) == pytest.approx(cost, abs=0.01)
+
+
+def test_sample_that_leaves_a_crowded_mode_loses_nothing_in_fixed_relativistic_pairs() -> None:
+    """No such valley is the case for pairing: Sun et al. (arXiv:2011.04926). Training draws its pairs anew."""
+    dropped, way, there = (
+        lowest_loss("relativistic", fakes, pairs="fixed") for fakes in (ONE_DROPPED, ON_ITS_WAY, ALL_THERE)
+    )
+    assert way == pytest.approx(dropped, abs=1e-3)
+    assert there > dropped + 0.05
+
+
 def test_slope_penalty_looks_between_the_real_image_and_the_fake_one() -> None:
     seen: list[torch.Tensor] = []
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import resource
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -83,3 +84,17 @@ def test_the_first_process_alone_writes(tmp_path: Path, rank: int) -> None:
         curves.metrics(1, {"coverage": 0.5})
         curves.image(1, "samples", np.zeros((8, 8, 3), np.uint8))
     assert bool(list(tmp_path.iterdir())) == (rank == 0)
+
+
+def test_full_disk_under_tensorboards_log_is_an_error_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="too large"), Curves(tmp_path, tiny_config("dcgan"), Processes()) as curves:
+            curves.image(1, "samples", noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capfd.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.support.training import tiny_config, weights_of
+from tests.support.images import save_images
+from tests.support.training import TINY_UNCONDITIONAL, tiny_config, weights_of
 from training.loop import train
 from training.run.checkpoint import CheckpointError, load_model
 from training.run.checkpoints import Checkpoints
@@ -131,3 +133,19 @@ def test_load_resume_rejects_another_format(tmp_path: Path, file_format: str, re
     safetensors.torch.save_file({"rng": torch.zeros(1)}, path, metadata={"format": file_format, "step": "1"})
     with pytest.raises(CheckpointError, match=rf"has format {file_format}; this release reads format 3\. {remedy}"):
         load_resume(path, trainer=None, rng=torch.Generator(), rank=0, num_processes=1)  # type: ignore[arg-type]
+
+
+def test_run_says_that_its_images_have_changed_when_it_goes_on(tmp_path: Path) -> None:
+    save_images(tmp_path / "mine", 30, size=(8, 8))
+    options = {"data": str(tmp_path / "mine"), "network": dataclasses.replace(TINY_UNCONDITIONAL, image_channels=3)}
+    run, config = start(tmp_path / "run", "dcgan", **options), tiny_config("dcgan", **options)
+    said: list[str] = []
+    train(config, run, should_stop=stop_after(2), say=said.append)
+    train(config, run, should_stop=stop_after(2), say=said.append)
+    assert said == []
+    save_images(tmp_path / "mine", 10, start=30, size=(8, 8))
+    train(config, run, should_stop=stop_after(2), say=said.append)
+    assert said == [
+        "data: mine has changed since the run was saved: 27 images to train on then, 36 now. "
+        "Some that were held out may be trained on."
+    ]

@@ -78,7 +78,9 @@ def parse_decode(request: pb.DecodeRequest, model: M) -> DecodePlan[M]:
     _check_count("latents", count, model, "latents", stream=False)
     shape = tuple(request.shape)
     if shape not in ((), (count, *latent_shape)) and (count, shape) != (1, latent_shape):
-        raise InvalidFieldError("shape", f"of latents must be {[count, *latent_shape]}; got {list(shape)}.")
+        num_latents = shape[0] if len(shape) == 1 + len(latent_shape) else "N"
+        expected = ", ".join(map(str, (num_latents, *latent_shape)))
+        raise InvalidFieldError("shape", f"of latents must be [{expected}]; got {list(shape)}.")
     labels = _labels(request.labels, model, count)
     if labels is None and model.labels:
         raise InvalidFieldError("labels", f"must hold one label, or one a latent; got none. {_listed(model)}")
@@ -158,7 +160,9 @@ def _check_count(field: str, count: int, model: RequestedModel, what: str, *, st
         return
     step = "."
     if count > limit:
-        step = ". Split the request." if stream or what != "seeds" else ". Use SampleStream, or split the request."
+        step = ". Use SampleStream, or split the request."
+        if stream or what != "seeds" or count > model.max_stream_count:
+            step = ". Split the request."
     raise InvalidFieldError(field, f"must be within [1, {limit}] {what}; got {count}{step}")
 
 

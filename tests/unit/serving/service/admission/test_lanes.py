@@ -99,6 +99,32 @@ def test_call_that_cannot_meet_its_deadline_is_refused_with_a_time_to_come_back(
     triton.call("patient", 8, within_s=5.0)
 
 
+@pytest.mark.parametrize(
+    ("num_queued", "within_s", "binding_ms"),
+    [(8, 0.1, 40), (24, 0.7, 50), (64, 0.5, 100)],
+    ids=["queue", "hint", "cap"],
+)
+def test_refusal_holds_no_longer_than_half_of_the_queue_takes(
+    num_queued: int, within_s: float, binding_ms: int
+) -> None:
+    triton = Triton()
+    triton.call("early", num_queued)
+    with pytest.raises(BusyError) as refused:
+        triton.call("late", 8, within_s=within_s)
+    assert refused.value.binding_ms == binding_ms <= refused.value.retry_after_ms
+
+
+@pytest.mark.parametrize(("num_queued", "retry_ms"), [(16, 50), (56, 70), (200, 100)])
+def test_refusal_at_the_edge_is_asked_again_when_the_queue_may_be_shorter(num_queued: int, retry_ms: int) -> None:
+    triton = Triton()
+    triton.call("early", num_queued)
+    edge_s = (num_queued + 8) * IMAGE_S / 0.4
+    with pytest.raises(BusyError) as refused:
+        triton.call("late", 8, within_s=edge_s - 0.001)
+    assert refused.value.retry_after_ms == retry_ms
+    triton.call("late", 8, within_s=edge_s + 0.001)
+
+
 def test_call_that_would_wait_longer_than_the_bound_is_refused() -> None:
     triton = Triton()
     for number in range(20):
@@ -180,6 +206,20 @@ def test_interactive_call_waits_for_a_short_bulk_batch_and_a_half() -> None:
     person = triton.call("person", 1)
     triton.run(until=person)
     assert triton.done_s[person] - begin_s <= 4 * IMAGE_S + 1e-9
+
+
+def test_with_several_instances_no_bulk_batch_waits_in_triton_while_interactive_calls_come() -> None:
+    lane = Lane(instances=2, batch_size=BATCH, image_s=IMAGE_S, max_wait_s=60.0, clock=lambda: 100.0)
+    person = lane.admit("person", 1, bulk=False, stream=False, at_s=None)
+    bulk = lane.admit("bulk", 1000, bulk=True, stream=True, at_s=None)
+    sent: list[tuple[int, int]] = []
+    for _ in range(4):
+        lane.ask(bulk, Ask(most=BATCH, answer=sent.append))  # type: ignore[arg-type]
+    assert [stop - start for start, stop in sent] == [2, 2]
+    lane.ask(person, Ask(most=1, answer=sent.append))  # type: ignore[arg-type]
+    assert sent[-1] == (0, 1)  # at once, and nothing in Triton that it could be put behind
+    lane.finish(bulk, 2, sent_s=None)
+    assert [stop - start for start, stop in sent] == [2, 2, 1, 2]
 
 
 def test_bulk_work_gets_its_share_beside_interactive_work_without_end() -> None:
