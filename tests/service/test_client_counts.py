@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ganvas_client import InvalidArgumentError, Sampler
 from ganvas_client.direct import IMAGE_COST_BYTES
+from ganvas_client.noise import truncated_latents
 from serving.repository.reader import Repository
 from tests.support.asking import CLIENTS, OF_TRITON, THROUGH_THE_SERVICE, Ask
 from tests.support.kserve import KServe
@@ -123,17 +125,82 @@ def test_images_that_memory_cannot_hold_are_refused(
     assert len(ways[kind](address, "sample_stream", "m", range(401))) == 401
 
 
-def test_parts_have_the_bytes_of_one_call(
-    shared_service: Service, loop_thread: LoopThread, repository: Repository, peer: KServe
-) -> None:
+@pytest.fixture
+def small_service(loop_thread: LoopThread, repository: Repository, peer: KServe) -> Iterator[Service]:
+    """It takes 10 images in one request, and 100 in one stream."""
+    limits: dict[str, Any] = {"max_count": 10, "max_stream_count": 100}
+    with running_service(loop_thread, repository, peer.address, **limits) as service:
+        yield service
+
+
+def test_parts_of_a_sample_have_the_bytes_of_one_call(shared_service: Service, small_service: Service) -> None:
     seeds = range(2**63, 2**63 + 257)
     with Sampler(shared_service.address, direct=False) as sampler:
         whole = sampler.sample("tiny-vae", seeds, truncation=0.5).bytes
-    limits: dict[str, Any] = {"max_count": 10, "max_stream_count": 100}
-    with (
-        running_service(loop_thread, repository, peer.address, **limits) as service,
-        Sampler(service.address, direct=False) as sampler,
-    ):
+    with Sampler(small_service.address, direct=False) as sampler:
         assert sampler.sample("tiny-vae", seeds, truncation=0.5).bytes == whole
         files = sorted(sampler.sample_stream("tiny-vae", seeds, truncation=0.5, format="png"), key=lambda i: i.index)
         assert [file.array.tobytes() for file in files] == whole
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("count", [10, 11, 25])
+def test_sample_of_more_than_the_service_puts_into_one_reply_comes_in_parts(
+    shared_service: Service, small_service: Service, kind: str, count: int
+) -> None:
+    """The client learns that the service takes less than usual from its refusal."""
+    calls = [
+        THROUGH_THE_SERVICE[kind](service.address, "sample", "tiny-gan", range(count), labels="3", format="png")
+        for service in (shared_service, small_service)
+    ]
+    whole, parts = ([(image.index, image.seed, image.label, image.bytes) for image in images] for images in calls)
+    assert parts == whole
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize("format", ["raw", "png"])
+@pytest.mark.parametrize("labels", ["3", [i % 10 for i in range(25)]], ids=["name", "list"])
+def test_decode_of_more_than_the_service_takes_is_made_in_parts(
+    shared_service: Service, small_service: Service, kind: str, format: str, labels: Any
+) -> None:
+    latents = truncated_latents(range(25), 1.0, (16,))
+    calls = [
+        THROUGH_THE_SERVICE[kind](service.address, "decode", "tiny-gan", latents, labels=labels, format=format)
+        for service in (shared_service, small_service)
+    ]
+    whole, parts = ([(image.index, image.seed, image.label, image.bytes) for image in images] for images in calls)
+    assert parts == whole
+    assert [index for index, *_ in parts] == list(range(25))
+
+
+def test_encode_of_more_than_the_service_takes_is_made_in_parts(
+    shared_service: Service, small_service: Service
+) -> None:
+    with Sampler(shared_service.address, direct=False) as sampler:
+        images = sampler.sample("tiny-vae", range(25), format="png")
+        whole = sampler.encode("tiny-vae", images.array)
+    with Sampler(small_service.address, direct=False) as sampler:
+        for form in (images.array, images.bytes):
+            parts = sampler.encode("tiny-vae", form)
+            assert np.array_equal(parts.mean, whole.mean)
+            assert np.array_equal(parts.logvar, whole.logvar)
+            assert (parts.version, parts.digest) == (whole.version, whole.digest)
+
+
+@SYNC_AND_ASYNC
+@pytest.mark.parametrize(
+    ("method", "values", "labels", "message"),
+    [
+        ("sample", range(5), [0] * 4, r"^labels must hold none, one, or one each for 5 images; got 4\."),
+        ("sample", range(11), [0] * 12, r"^labels must hold none, one, or one each for 11 images; got 12\."),
+        ("decode", [[0.0] * 16] * 11, [0] * 10 + [10], r"^labels\[10\] must be within \[0, 9\]; got 10\."),
+        ("decode", [[0.0] * 17] * 16, 0, r"^shape of latents must be \[16, 16\]; got \[16, 17\]\."),
+    ],
+)
+def test_what_is_wrong_with_a_call_is_said_whatever_its_count(
+    small_service: Service, peer: KServe, kind: str, method: str, values: Any, labels: Any, message: str
+) -> None:
+    before = len(peer.batch_sizes)
+    with pytest.raises(InvalidArgumentError, match=message):
+        THROUGH_THE_SERVICE[kind](small_service.address, method, "tiny-gan", values, labels=labels)
+    assert len(peer.batch_sizes) == before

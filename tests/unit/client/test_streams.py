@@ -16,6 +16,7 @@ from ganvas_client.streams import work
         (pb.SampleRequest(model="m", seeds=[5, 6, 7]), "m/3"),
         (pb.SampleRequest(model="m", version="2", range=pb.SeedRange(first=9, count=40)), "m/2/40"),
         (pb.DecodeRequest(model="m", latents=[0.0] * 8, shape=[4, 2]), "m/4"),
+        (pb.DecodeRequest(model="m", latents=[0.0] * 64, shape=[64]), "m/1"),
         (pb.EncodeRequest(model="m", images=[b"1", b"2"]), "m/2"),
         (pb.WalkRequest(model="m", seeds=[1, 2, 3], steps=10), "m/21"),
         (pb.WalkRequest(model="m", seeds=[1, 2, 3], steps=10, loop=True), "m/30"),

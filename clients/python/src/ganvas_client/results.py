@@ -167,7 +167,7 @@ class Posterior:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the service accepts for a model. The client splits larger calls of sample and sample_stream by itself."""
+    """What the service accepts for a model in one request. The client splits larger calls by itself, but for walks."""
 
     truncation_max: float
     max_count: int

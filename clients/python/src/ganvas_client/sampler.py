@@ -22,7 +22,7 @@ from ganvas_client import calls, tracing
 from ganvas_client.arguments import ImagesLike, Labels, Seeds
 from ganvas_client.calls import Report, StreamCall, UnaryCall
 from ganvas_client.direct import IN_FLIGHT, DirectCall, NotDirectError
-from ganvas_client.errors import GanvasError
+from ganvas_client.errors import GanvasError, InvalidArgumentError
 from ganvas_client.hedging import first_of
 from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
 from ganvas_client.streams import Progress, num_images
@@ -250,14 +250,30 @@ class Sampler(Client):
                     if not self._has_service:
                         again: T = self._call(running.again())
                         return again
-            if (parts := running.in_parts()) is not None:
-                images = []
-                for image in self._from_service(running, parts):
-                    images.append(image)
-                    call.report(len(images), parts.num_images)
-                gathered: T = running.gathered(images)
-                return gathered
-            return self._unary(call, running)
+            answer: T = self._of_service(call, running)
+            return answer
+
+    def _of_service(self, call: UnaryCall[T], running: Running) -> Any:
+        """What the service gives, in as many requests as it needs."""
+        if not running.is_too_large:
+            try:
+                return self._unary(call, running)
+            except InvalidArgumentError:
+                if (lookup := running.lookup_limits()) is None:
+                    raise
+                running.learn(self._call(lookup))
+                if not running.is_too_large:
+                    raise
+        if (stream := running.as_stream()) is not None:
+            images = []
+            for image in self._from_service(running, stream):
+                images.append(image)
+                call.report(len(images), stream.num_images)
+            return running.gathered(images)
+        done: list[Any] = []
+        for part in running.parts(done):
+            done.append(self._unary(part, running))
+        return running.joined(done)
 
     def _replies(self, direct: DirectCall, running: Running, call: UnaryCall[Any]) -> deque[Any]:
         """Triton's reply to every batch. One batch is common, and needs no generator and no future."""

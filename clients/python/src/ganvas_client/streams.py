@@ -107,24 +107,23 @@ class Progress:
 
 def work(request: Any) -> tuple[tuple[str, str], ...]:
     """The metadata by which the gateway knows a request that is like one just refused; none if it computes nothing."""
-    if isinstance(request, sampler_pb2.WalkRequest):
-        count = num_images(request) - request.first_frame
-    elif isinstance(request, sampler_pb2.SampleRequest):
-        count = num_images(request)
-    elif isinstance(request, sampler_pb2.DecodeRequest):
-        count = request.shape[0] if request.shape else 0
-    elif isinstance(request, sampler_pb2.EncodeRequest):
-        count = len(request.images)
-    else:
+    if isinstance(request, sampler_pb2.GetModelRequest | sampler_pb2.ListModelsRequest):
         return ()
+    count = num_images(request)
+    if isinstance(request, sampler_pb2.WalkRequest):
+        count -= request.first_frame
     return work_of(request.model, count, version=request.version, digest=request.digest)
 
 
 def num_images(request: Any) -> int:
-    """How many images answer a request; if the request is wrong, the service says so."""
+    """How many images a request asks for or brings; if the request is wrong, the service says so."""
     if isinstance(request, sampler_pb2.WalkRequest):
         seeds = len(request.seeds)
         return seeds * request.steps if request.loop else (seeds - 1) * request.steps + 1
+    if isinstance(request, sampler_pb2.DecodeRequest):
+        return request.shape[0] if len(request.shape) > 1 else len(request.shape)  # a latent by itself
+    if isinstance(request, sampler_pb2.EncodeRequest):
+        return len(request.images)
     return len(request.seeds) or request.range.count
 
 

@@ -7,7 +7,7 @@ import functools
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, ClassVar, Literal, NoReturn, Self
 
@@ -33,6 +33,7 @@ from ganvas_client.direct import (
     refuse,
 )
 from ganvas_client.errors import CallCancelledError, InvalidArgumentError, nobody_there
+from ganvas_client.parts import joined, split
 from ganvas_client.results import Image, Images, ModelInfo, Timing
 from ganvas_client.streams import Progress, num_images, work
 from ganvas_core.names import DEFAULT_ADDRESS, DEFAULT_TRITON, MAX_MESSAGE_BYTES, NAMES_VERSION, Role
@@ -53,7 +54,7 @@ CHANNEL_OPTIONS = (
 
 
 MANY = 256
-"""A Sample of more images asks first how many the service puts into one reply or one stream."""
+"""A call for more images asks first how many the service takes in one request."""
 
 
 class Client:
@@ -253,16 +254,29 @@ class Running:
     def lookup(self) -> UnaryCall[ModelInfo] | None:
         """The call that tells what must be known of the model first; None: nothing must, or all is known."""
         call, client = self._call, self._client
-        is_large = call.rpc in ("Sample", "SampleStream") and num_images(call.request) > MANY
+        is_large = call.rpc in ("Sample", "SampleStream", "Decode", "Encode") and num_images(call.request) > MANY
         if not (self._goes_direct or is_large or call.named_labels):
             return None
         self._model = client._models.get(call.request, self._role)
         if self._model is not None:
             self._may_be_stale = not call.request.version
             return None
+        return self._lookup()
+
+    def lookup_limits(self) -> UnaryCall[ModelInfo] | None:
+        """The call that tells whether the service refused this one for its number of images; None: it did not."""
+        if self._model is not None or num_images(self._call.request) < 2:
+            return None
+        return self._lookup()
+
+    def _lookup(self) -> UnaryCall[ModelInfo]:
         return dataclasses.replace(
-            calls.lookup(call), timeout_s=self.attempts.remaining_s(), role=self._role, whose=self._whose
+            calls.lookup(self._call), timeout_s=self.attempts.remaining_s(), role=self._role, whose=self._whose
         )
+
+    def learn(self, info: ModelInfo) -> None:
+        """Note what a lookup told."""
+        self._model = self._client._models.put(self._call.request, info, self._role)
 
     def prepare(self, info: ModelInfo | None) -> DirectCall | None:
         """Make the call ready to be sent; gives it as batches for Triton, if that may answer it.
@@ -272,9 +286,9 @@ class Running:
         Raises:
             InvalidArgumentError: a field is wrong.
         """
-        call, client = self._call, self._client
+        call = self._call
         if info is not None:
-            self._model = client._models.put(call.request, info, self._role)
+            self.learn(info)
         if call.named_labels:
             assert self._model is not None
             calls.fill_labels(call, self._model.info)
@@ -287,15 +301,26 @@ class Running:
         self._is_many = not direct.is_one and call.rpc in ("Sample", "SampleStream", "Walk")
         return direct
 
-    def in_parts(self) -> Progress | None:
-        """Turn a Sample of more images than the service puts into one reply into a stream; None: it is none."""
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the service is known to take fewer images in one request."""
+        if self._model is None or self._call.rpc not in ("Sample", "Decode", "Encode"):
+            return False
+        return num_images(self._call.request) > self._model.info.limits.max_count
+
+    def as_stream(self) -> Progress | None:
+        """Turn a Sample that is too large into a stream; None: it is another call."""
         call = self._call
-        if self._model is None or call.rpc != "Sample":
-            return None
-        if num_images(call.request) <= self._model.info.limits.max_count:
+        if call.rpc != "Sample":
             return None
         self._call = StreamCall(rpc="SampleStream", request=call.request, timeout_s=call.timeout_s)
         return self.progress()
+
+    def parts(self, done: list[Any]) -> Iterator[UnaryCall[Any]]:
+        """A Decode or Encode that is too large, as several. See ganvas_client.parts.split."""
+        assert self._model is not None
+        assert isinstance(self._call, UnaryCall)
+        return split(self._call, self._model, done)
 
     def progress(self) -> Progress:
         """What a stream has to bring, in as many requests as the service needs.
@@ -311,11 +336,19 @@ class Running:
         return Progress(call.request, most)
 
     def gathered(self, images: list[Image]) -> Any:
-        """The result of a Sample that came in parts."""
-        total_us = int((time.perf_counter() - self._started_s) * 1e6)
-        timing = Timing(total_us=total_us, queue_us=0, inference_us=0, encode_us=0)
+        """The result of a Sample that came as a stream."""
         images.sort(key=lambda image: image.index)
-        return Images(info=images[0].info, timing=timing, images=tuple(images))
+        return Images(info=images[0].info, timing=self._timing, images=tuple(images))
+
+    def joined(self, done: list[Any]) -> Any:
+        """The result of a Decode or Encode that came in parts."""
+        return joined(done, self._timing)
+
+    @property
+    def _timing(self) -> Timing:
+        """Of what came in several requests."""
+        total_us = int((time.perf_counter() - self._started_s) * 1e6)
+        return Timing(total_us=total_us, queue_us=0, inference_us=0, encode_us=0)
 
     def start(self, request: Any, *, how: Literal["with_call", "future"] | None = None) -> Any:
         """Make the next attempt at the service.
