@@ -189,7 +189,7 @@ def test_version_may_be_given_or_left_out(sampler: Sampler, version: int | str |
         (lambda s: s.sample("tiny-gan", 0, labels="ten"), InvalidArgumentError, r"label must be .* got 'ten'"),
         (lambda s: s.sample("tiny-gan", -1), InvalidArgumentError, r"seed must be within \[0, 2\^64\); got -1"),
         (lambda s: s.encode("tiny-gan", np.zeros((1, 32, 32, 1), np.uint8)), InvalidArgumentError, "cannot encode"),
-        (lambda s: s.encode("tiny-vae", np.zeros((1, 31, 32, 1), np.uint8)), InvalidArgumentError, "1024 bytes"),
+        (lambda s: s.encode("tiny-vae", np.zeros((1, 31, 32, 1), np.uint8)), InvalidArgumentError, r"\[1, 31, 32, 1\]"),
         (lambda s: s.decode("tiny-gan", [np.nan] * 16, labels=0), InvalidArgumentError, "must be finite"),
         (lambda s: next(s.walk("tiny-gan", [1])), InvalidArgumentError, "2 seeds or more"),
         (lambda s: next(s.sample_stream("nope", 1)), NotFoundError, "nope"),

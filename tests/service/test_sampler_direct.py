@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -81,6 +82,35 @@ def test_model_is_what_its_configuration_says(address: str) -> None:
     assert info.latents([1, 2], 0.5).tobytes() == (latents([1, 2], 2) * np.float32(0.5)).tobytes()
     with pytest.raises(CertificateError, match="no certificate came with m: ask the sampling service"):
         info.certificate()
+
+
+def test_batch_fits_into_a_message_whatever_the_configuration_allows(triton: Gateway, address: str) -> None:
+    triton.parameters["ganvas.version.3"] = dataclasses.replace(DESCRIPTION, image=(3000, 2500, 4)).to_json()
+    with Sampler.direct(address) as sampler:
+        assert sampler.model("m").limits.max_batch_size == 2  # of 30 MB each; the configuration says 4
+        with pytest.raises(InternalError, match="must have 60000000 bytes"):  # this Triton makes 8 of an image
+            sampler.sample("m", range(3))
+    assert triton.infers[0].inputs[0].shape == [2, 1]
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2), (2, 1, 4), (8,), (1, 8), (8, 1)])
+def test_images_of_another_shape_are_refused_even_if_their_bytes_fit(
+    asked: Ask, triton: Gateway, address: str, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^shape of images must be \[1, 1, 2, 4\]; got|^images must be "):
+        asked(address, "encode", "m", np.zeros(shape, np.uint8))
+    assert triton.infers == []
+
+
+def test_latents_with_a_truncation_that_the_network_applies_are_refused(triton: Gateway, address: str) -> None:
+    triton.parameters["ganvas.version.3"] = dataclasses.replace(DESCRIPTION, truncation="network").to_json()
+    with Sampler.direct(address) as sampler:
+        info = sampler.model("m")
+    assert info.latents([1, 2]).tobytes() == latents([1, 2], 2).tobytes()
+    with pytest.raises(InvalidArgumentError, match=r"^truncation must be 1 in latents of m, .*; got 0\.5\."):
+        info.latents([1, 2], 0.5)
+    with pytest.raises(InvalidArgumentError, match=r"^truncation must be 1"):
+        info.latents([1, 2], np.array([1.0, 0.5], np.float32))
 
 
 @pytest.mark.parametrize(("wanted", "version"), [({"version": 2}, "2"), ({"digest": "d2" * 32}, "2"), ({}, "3")])

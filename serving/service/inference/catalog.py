@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from ganvas.v1 import sampler_pb2 as pb
-from ganvas_core.names import MAX_MESSAGE_BYTES, Role
+from ganvas_core.names import IMAGES_BYTES, Role
 from ganvas_core.prior import Mixture
 from ganvas_core.requests.errors import InvalidFieldError, shown
 from serving.options import ServeOptions
@@ -18,9 +18,6 @@ from serving.repository.reader import ModelVersion
 from serving.service.errors import DigestError, NotFoundError, UnavailableError
 
 __all__ = ["Catalog", "ServedModel"]
-
-IMAGES_BYTES = MAX_MESSAGE_BYTES - 4 * 2**20
-"""The most raw images that one message takes: what is left is for everything around them."""
 
 NOT_PROVEN = "is being proven"
 """What callers are told of a default that is neither ready nor out."""

@@ -132,20 +132,22 @@ def image_file(kind: str) -> bytes:
 def test_pixels_travel_raw_from_arrays_and_pillow_images() -> None:
     pixels = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
     expected = [image.tobytes() for image in pixels]
-    assert image_fields(pixels) == (expected, sampler_pb2.FORMAT_RAW)
-    assert image_fields(list(pixels)) == (expected, sampler_pb2.FORMAT_RAW)
-    assert image_fields(pixels[0]) == (expected[:1], sampler_pb2.FORMAT_RAW)
+    raw = sampler_pb2.FORMAT_RAW
+    assert image_fields(pixels) == (expected, raw, [2, 3, 4, 3])
+    assert image_fields(list(pixels)) == (expected, raw, [2, 3, 4, 3])
+    assert image_fields(pixels[0]) == (expected[:1], raw, [1, 3, 4, 3])
     assert image_fields(pixels[:, ::-1])[0] == [np.ascontiguousarray(image[::-1]).tobytes() for image in pixels]
-    assert image_fields([Image.fromarray(image) for image in pixels]) == (expected, sampler_pb2.FORMAT_RAW)
-    assert image_fields(Image.fromarray(pixels[1])) == (expected[1:], sampler_pb2.FORMAT_RAW)
+    assert image_fields([Image.fromarray(image) for image in pixels]) == (expected, raw, [2, 3, 4, 3])
+    assert image_fields(Image.fromarray(pixels[1])) == (expected[1:], raw, [1, 3, 4, 3])
+    assert image_fields(pixels[0, :, :, 0])[2] == [1, 3, 4, 1]
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_files_are_recognised_by_how_they_begin(kind: str) -> None:
     file = image_file(kind)
     expected = sampler_pb2.Format.Value(f"FORMAT_{kind.upper()}")
-    assert image_fields(file) == ([file], expected)
-    assert image_fields([file, file]) == ([file, file], expected)
+    assert image_fields(file) == ([file], expected, [])
+    assert image_fields([file, file]) == ([file, file], expected, [])
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,10 @@ def test_files_are_recognised_by_how_they_begin(kind: str) -> None:
         (np.zeros(8, np.uint8), r"got an image of uint8 \[8\]"),
         (b"GIF89a....", r"must be files of png, jpeg, .*; got 10 bytes that begin b'GIF89a\.\.'"),
         ([b""], r"got 0 bytes"),
+        (
+            [np.zeros((4, 2, 1), np.uint8), np.zeros((2, 4, 1), np.uint8)],
+            r"must be of one shape in one call; got \[2, 4, 1\] and \[4, 2, 1\]\.",
+        ),
         (Image.new("P", (4, 4)), r"mode L, RGB or RGBA; got a Pillow image of mode 'P'"),
     ],
 )

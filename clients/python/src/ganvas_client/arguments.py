@@ -147,14 +147,17 @@ def latent_array(latents: ArrayLike) -> NDArray[np.float32]:
     return array
 
 
-def image_fields(images: ImagesLike) -> tuple[list[bytes], sampler_pb2.Format]:
-    """The fields `images` and `format` of an Encode request.
+def image_fields(images: ImagesLike) -> tuple[list[bytes], sampler_pb2.Format, list[int]]:
+    """The fields `images`, `format` and `shape` of an Encode request.
 
     Raises:
-        InvalidArgumentError: pixels that are not uint8 or not channels last, an unknown or mixed kind of file.
+        InvalidArgumentError: pixels that are not uint8 or not channels last, an unknown or mixed kind of file, images
+            of several shapes.
     """
     if isinstance(images, Images):
-        return images.bytes, format_code(images.info.format)
+        info = images.info
+        shape = [len(images), info.height, info.width, info.channels] if info.format == "raw" else []
+        return images.bytes, format_code(info.format), shape
     if isinstance(images, str | os.PathLike):
         raise InvalidArgumentError(f"images must be a file's bytes, not its name; got {images!r:.80}.")
     many: Any = images
@@ -163,10 +166,15 @@ def image_fields(images: ImagesLike) -> tuple[list[bytes], sampler_pb2.Format]:
     if not isinstance(many, Iterable):
         raise InvalidArgumentError(f"images must be one image or several; got {many!r:.80}.")
     entries = [_image_entry(image) for image in many]
-    kinds = sorted({kind for kind, _ in entries})
+    kinds = sorted({kind for kind, _, _ in entries})
     if len(kinds) > 1:
         raise InvalidArgumentError(f"images must be of one kind in one call; got {' and '.join(kinds)}.")
-    return [data for _, data in entries], format_code(kinds[0] if kinds else "raw")
+    shapes = sorted({shape for _, _, shape in entries})
+    if len(shapes) > 1:
+        few = " and ".join(str(list(shape)) for shape in shapes[:2])
+        raise InvalidArgumentError(f"images must be of one shape in one call; got {few}.")
+    shape = [len(entries), *shapes[0]] if shapes and shapes[0] else []
+    return [data for _, data, _ in entries], format_code(kinds[0] if kinds else "raw"), shape
 
 
 def format_code(name: Format) -> sampler_pb2.Format:
@@ -181,8 +189,8 @@ def format_code(name: Format) -> sampler_pb2.Format:
         raise InvalidArgumentError(f"format must be one of {', '.join(_FORMAT_CODES)}; got {name!r:.80}.") from None
 
 
-def _image_entry(image: Any) -> tuple[Format, bytes]:
-    """The kind of one image and what travels of it."""
+def _image_entry(image: Any) -> tuple[Format, bytes, tuple[int, ...]]:
+    """The kind of one image, what travels of it, and [height, width, channels] of pixels."""
     if isinstance(image, bytes):
         kind = format_of(image)
         if kind is None:
@@ -190,7 +198,7 @@ def _image_entry(image: Any) -> tuple[Format, bytes]:
                 f"images given as bytes must be files of {', '.join(get_args(FileFormat))}; got {len(image)} bytes "
                 f"that begin {image[:8]!r}. Give raw pixels as a uint8 array."
             )
-        return kind, image
+        return kind, image, ()
     mode = getattr(image, "mode", "L")
     if mode not in ("L", "RGB", "RGBA"):
         raise InvalidArgumentError(f"images must be of mode L, RGB or RGBA; got a Pillow image of mode {mode!r:.20}.")
@@ -199,7 +207,7 @@ def _image_entry(image: Any) -> tuple[Format, bytes]:
         raise InvalidArgumentError(
             f"images must be uint8, [N,H,W,C] or [H,W,C]; got an image of {pixels.dtype} {list(pixels.shape)}."
         )
-    return "raw", pixels.tobytes()
+    return "raw", pixels.tobytes(), pixels.shape if pixels.ndim == 3 else (*pixels.shape, 1)
 
 
 def whole(field: str, value: Any, low: int, high: int) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -23,7 +23,7 @@ from ganvas_client.errors import GanvasError, InvalidArgumentError
 from ganvas_client.hedging import AioAttempt, first_of_aio, watched
 from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
 from ganvas_client.streams import Progress, num_images
-from ganvas_client.transport import Client, Running
+from ganvas_client.transport import Client, Running, StaleLabelsError
 from ganvas_client.triton import Ask, Lookup
 
 __all__ = ["AsyncSampler"]
@@ -176,11 +176,9 @@ class AsyncSampler(Client):
 
     async def close(self) -> None:
         """End the connection and every call on it."""
-        self._closed.set()
-        if self._loop is None:
-            return  # no call was made
-        self._check_loop()
-        await self._channel.close()
+        if (channel := self._end_line()) is not None:
+            self._check_loop()
+            await channel.close()
 
     async def __aenter__(self) -> AsyncSampler:
         return self
@@ -190,10 +188,9 @@ class AsyncSampler(Client):
     ) -> None:
         await self.close()
 
-    @cached_property
-    def _channel(self) -> Any:
+    def _make_channel(self) -> Any:
         self._loop = asyncio.get_running_loop()
-        return super()._channel
+        return super()._make_channel()
 
     def _check_open(self) -> None:
         """Raises a CallCancelledError if it was closed, and a RuntimeError in another event loop."""
@@ -237,7 +234,10 @@ class AsyncSampler(Client):
                     if not self._has_service:
                         again: T = await self._call(running.again())
                         return again
-            answer: T = await self._of_service(call, running)
+            try:
+                answer: T = await self._of_service(call, running)
+            except StaleLabelsError:
+                answer = await self._call(running.again())
             return answer
 
     async def _of_service(self, call: UnaryCall[T], running: Running) -> Any:
@@ -289,7 +289,7 @@ class AsyncSampler(Client):
                 reply = await attempt.call
                 result = call.read(reply, running.answered(await attempt.call.trailing_metadata()))
             except grpc.RpcError as error:
-                await self._wait(running.attempts.wait_s(error))
+                await self._wait(running.wait_s(error))
             else:
                 if call.progress is not None:
                     call.report(num_images(call.request), num_images(call.request))
@@ -316,8 +316,12 @@ class AsyncSampler(Client):
                             yield image
                         return
                     progress.resume()
-            async for image in self._from_service(running, progress):
-                yield image
+            try:
+                async for image in self._from_service(running, progress):
+                    yield image
+            except StaleLabelsError:
+                async for image in self._stream(running.again()):
+                    yield image
 
     async def _from_service(self, running: Running, progress: Progress) -> AsyncGenerator[Image, None]:
         """What is missing of a stream."""
@@ -332,7 +336,7 @@ class AsyncSampler(Client):
             except grpc.RpcError as error:
                 if progress.done:
                     return
-                await self._wait(running.attempts.wait_s(error))
+                await self._wait(running.wait_s(error))
                 progress.resume()
             finally:
                 replies.cancel()

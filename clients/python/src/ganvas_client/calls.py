@@ -75,6 +75,8 @@ class UnaryCall(Generic[T]):
     progress: Report | None = None
     whose: tuple[str, float | None] | None = None
     """Rpc and timeout_s of the caller's own call, if this is made for it: errors are about that one."""
+    is_again: bool = False
+    """Whether it is made for a second time, with what was known of the model asked anew."""
 
     def report(self, num_done: int, num_images: int) -> None:
         """Tell the caller how far this is."""
@@ -101,6 +103,8 @@ class StreamCall:
     named_labels: tuple[int | str, ...] = ()
     whose: tuple[str, float | None] | None = None
     """Rpc and timeout_s of the caller's own call, if this is made for it: errors are about that one."""
+    is_again: bool = False
+    """Whether it is made for a second time, with what was known of the model asked anew."""
 
 
 def sample(
@@ -180,11 +184,16 @@ def encode(
     digest: str | None = None,
     timeout_s: float | None = 60.0,
 ) -> UnaryCall[Posterior]:
-    data, kind = image_fields(images)
+    data, kind, shape = image_fields(images)
     if not data:
         raise InvalidArgumentError("images must hold at least one; got none.")
     request = sampler_pb2.EncodeRequest(
-        model=text("model", model), version=_version(version), images=data, format=kind, digest=text("digest", digest)
+        model=text("model", model),
+        version=_version(version),
+        images=data,
+        format=kind,
+        digest=text("digest", digest),
+        shape=shape,
     )
     return UnaryCall(
         rpc="Encode",

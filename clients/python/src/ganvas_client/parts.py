@@ -37,6 +37,7 @@ def split(call: UnaryCall[Any], model: KnownModel, done: list[Any]) -> Iterator[
             part.labels.extend(whole.labels[start:stop] if len(whole.labels) > 1 else whole.labels)
         else:
             part.images.extend(whole.images[start:stop])
+            part.shape.extend((stop - start, *whole.shape[1:]) if whole.shape else ())
         yield dataclasses.replace(call, request=part, named_labels=())
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ganvas_client.errors import InvalidArgumentError
 from ganvas_core.certificate import Certificate, CertificateError
 from ganvas_core.description import Description
 from ganvas_core.formats import FileFormat
@@ -235,7 +236,13 @@ class ModelInfo:
             labels: [N], as indices. None: of a conditional model, each seed modulo the number of labels, as in sample.
         Raises:
             CertificateError: this comes from a list of models; ask with `model`.
+            InvalidArgumentError: a truncation other than 1, of a network that truncates by itself.
         """
+        if self.network_truncates and np.any(np.asarray(truncation) != 1):
+            raise InvalidArgumentError(
+                f"truncation must be 1 in latents of {self.name}, whose network truncates by itself, which decode does "
+                f"not; got {truncation!r:.80}. sample takes it."
+            )
         if labels is None and self.labels:
             labels = (seed_counters(seeds) % np.uint64(len(self.labels))).astype(np.int64)
         return truncated_latents(seeds, truncation, self.latent_shape, self.prior, labels)

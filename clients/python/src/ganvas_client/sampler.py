@@ -26,7 +26,7 @@ from ganvas_client.errors import GanvasError, InvalidArgumentError
 from ganvas_client.hedging import first_of
 from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
 from ganvas_client.streams import Progress, num_images
-from ganvas_client.transport import Client, Running
+from ganvas_client.transport import Client, Running, StaleLabelsError
 from ganvas_client.triton import Ask, Lookup
 
 __all__ = ["Sampler"]
@@ -224,8 +224,8 @@ class Sampler(Client):
 
     def close(self) -> None:
         """End the connection and every call on it, also what Triton computes for one that was left."""
-        self._closed.set()
-        self._channel.close()
+        if (channel := self._end_line()) is not None:
+            channel.close()
 
     def __enter__(self) -> Sampler:
         return self
@@ -250,7 +250,10 @@ class Sampler(Client):
                     if not self._has_service:
                         again: T = self._call(running.again())
                         return again
-            answer: T = self._of_service(call, running)
+            try:
+                answer: T = self._of_service(call, running)
+            except StaleLabelsError:
+                answer = self._call(running.again())
             return answer
 
     def _of_service(self, call: UnaryCall[T], running: Running) -> Any:
@@ -299,7 +302,7 @@ class Sampler(Client):
                         other.cancel()
                     reply = done.result()
             except grpc.RpcError as error:
-                self._wait(running.attempts.wait_s(error))
+                self._wait(running.wait_s(error))
             else:
                 result = call.read(reply, running.answered(done.trailing_metadata()))
                 if call.progress is not None:
@@ -322,7 +325,10 @@ class Sampler(Client):
                         yield from self._stream(running.again())
                         return None
                     progress.resume()
-            yield from self._from_service(running, progress)
+            try:
+                yield from self._from_service(running, progress)
+            except StaleLabelsError:
+                yield from self._stream(running.again())
 
     def _from_service(self, running: Running, progress: Progress) -> Generator[Image, None, None]:
         """What is missing of a stream."""
@@ -336,7 +342,7 @@ class Sampler(Client):
             except grpc.RpcError as error:
                 if progress.done:
                     return None
-                self._wait(running.attempts.wait_s(error))
+                self._wait(running.wait_s(error))
                 progress.resume()
             finally:
                 replies.cancel()

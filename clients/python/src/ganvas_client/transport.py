@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import threading
 import time
 import uuid
@@ -38,7 +37,7 @@ from ganvas_client.results import Image, Images, ModelInfo, Timing
 from ganvas_client.streams import Progress, num_images, work
 from ganvas_core.names import DEFAULT_ADDRESS, DEFAULT_TRITON, MAX_MESSAGE_BYTES, NAMES_VERSION, Role
 
-__all__ = ["Client", "Running"]
+__all__ = ["Client", "Running", "StaleLabelsError"]
 
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -55,6 +54,26 @@ CHANNEL_OPTIONS = (
 
 MANY = 256
 """A call for more images asks first how many the service takes in one request."""
+
+
+class StaleLabelsError(Exception):
+    """The names of a call's labels have to be looked up anew."""
+
+
+class Line:
+    """A channel and the methods that are called on it."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self.service = SamplerStub(channel)  # type: ignore[no-untyped-call]
+        self.triton = {
+            method: channel.unary_unary(
+                f"/inference.GRPCInferenceService/{method}",
+                request_serializer=request.SerializeToString,
+                response_deserializer=reply.FromString,
+            )
+            for method, (request, reply) in triton.METHODS.items()
+        }
 
 
 class Client:
@@ -113,6 +132,8 @@ class Client:
         self._models = KnownModels()
         self._connection = Connection(address=self.address, tls=credentials is not None, wait_for_ready=wait_for_ready)
         self._closed = threading.Event()
+        self._making_line = threading.Lock()
+        self._made_line: Line | None = None
         self._under_way: set[Any] = set()
         """Requests inside Triton that end even if nobody waits for them: garbage collection would cancel them there."""
 
@@ -154,29 +175,30 @@ class Client:
             "another one there."
         )
 
-    @functools.cached_property
-    def _channel(self) -> Any:
-        """Made on first use: a channel of grpc.aio belongs to the event loop that runs then."""
+    @property
+    def _line(self) -> Line:
+        """Made on first use: a channel of grpc.aio belongs to the event loop that runs then.
+
+        Raises:
+            CallCancelledError: the client was closed before.
+        """
+        with self._making_line:  # threads share a client
+            if self._made_line is None:
+                self._check_open()
+                self._made_line = Line(self._make_channel())
+            return self._made_line
+
+    def _end_line(self) -> Any:
+        """Take no more calls; gives the channel to close, if there is one."""
+        with self._making_line:
+            self._closed.set()
+            return None if self._made_line is None else self._made_line.channel
+
+    def _make_channel(self) -> Any:
         options = [*CHANNEL_OPTIONS, *self._balancing]
         if self._credentials is None:
             return self._transport.insecure_channel(self._target, options=options)
         return self._transport.secure_channel(self._target, self._credentials, options=options)
-
-    @functools.cached_property
-    def _stub(self) -> SamplerStub:
-        return SamplerStub(self._channel)  # type: ignore[no-untyped-call]
-
-    @functools.cached_property
-    def _kserve(self) -> dict[str, Any]:
-        """Triton's methods."""
-        return {
-            method: self._channel.unary_unary(
-                f"/inference.GRPCInferenceService/{method}",
-                request_serializer=request.SerializeToString,
-                response_deserializer=reply.FromString,
-            )
-            for method, (request, reply) in triton.METHODS.items()
-        }
 
     def _begin(self, call: UnaryCall[Any] | StreamCall, headers: Iterable[tuple[str, str]]) -> Running:
         """A call that is about to be made.
@@ -230,6 +252,8 @@ class Running:
         self._client = client
         self._goes_direct = client._direct and can_go(call)
         self._model: KnownModel | None = None
+        self._labels_digest = ""
+        """Of the file that the caller's names of labels were looked up in, if the service is to answer from it."""
         self._may_be_stale = False
         """Whether the version is the default as an earlier call knew it, and nothing has come of it yet."""
         self._is_many = False
@@ -239,7 +263,6 @@ class Running:
         if self._goes_direct:
             metadata.append((NAMES_VERSION, "1"))
         self._metadata = metadata
-        self._options = {"metadata": metadata, "wait_for_ready": client._wait_for_ready}
 
     def asks_triton(self) -> triton.Lookup[Any] | None:
         """How to answer a call for models where there is no service; None: it is another call."""
@@ -292,6 +315,8 @@ class Running:
         if call.named_labels:
             assert self._model is not None
             calls.fill_labels(call, self._model.info)
+            # A name's index is right for one file. The second time it has just been looked up, and servers may differ.
+            self._labels_digest = "" if call.is_again or call.request.digest else self._model.info.digest
         if self._model is not None:
             check_memory(call, self._model)
         if not self._goes_direct:
@@ -356,26 +381,51 @@ class Running:
         Args:
             how: of a channel of grpc, which method of gRPC's callable to use.
         """
-        self._client._check_open()
-        method = getattr(self._client._stub, self._call.rpc)
-        options = self._options | {"metadata": [*self._metadata, *work(request)]}
-        return (method if how is None else getattr(method, how))(
-            request, timeout=self.attempts.remaining_s(), **options
-        )
+        if self._labels_digest and not request.digest:
+            pinned = type(request)()
+            pinned.CopyFrom(request)
+            pinned.digest = self._labels_digest
+            request = pinned
+        method = getattr(self._client._line.service, self._call.rpc)
+        metadata = [*self._metadata, *work(request)]
+        return self._send(method if how is None else getattr(method, how), request, metadata)
 
     def ask(self, ask: triton.Ask) -> Any:
         """Send one request to Triton: its reply, or with grpc.aio the call to await."""
-        self._client._check_open()
-        return self._client._kserve[ask.method](ask.request, timeout=self.attempts.remaining_s(), **self._options)
+        return self._send(self._client._line.triton[ask.method], ask.request, self._metadata)
 
     def ask_meanwhile(self, ask: triton.Ask) -> Any:
         """The same as a future, without waiting for it."""
-        client = self._client
-        client._check_open()
-        future = client._kserve[ask.method].future(ask.request, timeout=self.attempts.remaining_s(), **self._options)
-        client._under_way.add(future)
-        future.add_done_callback(client._under_way.discard)
+        under_way = self._client._under_way
+        future = self._send(self._client._line.triton[ask.method].future, ask.request, self._metadata)
+        under_way.add(future)
+        future.add_done_callback(under_way.discard)
         return future
+
+    def _send(self, method: Callable[..., Any], request: Any, metadata: list[tuple[str, str | bytes]]) -> Any:
+        self._client._check_open()
+        try:
+            return method(
+                request,
+                timeout=self.attempts.remaining_s(),
+                metadata=metadata,
+                wait_for_ready=self._client._wait_for_ready,
+            )
+        except ValueError:  # gRPC's, of a channel that another thread has closed meanwhile
+            self._client._check_open()
+            raise
+
+    def wait_s(self, error: grpc.RpcError) -> float:
+        """How long to wait before the service is asked again.
+
+        Raises:
+            StaleLabelsError: its model is another one than that of which the caller's labels were looked up.
+            GanvasError: there is no further attempt.
+        """
+        if self._labels_digest and error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND):
+            self._client._models.forget(self._call.request, self._role)
+            raise StaleLabelsError from None
+        return self.attempts.wait_s(error)
 
     def direct_wait_s(self, ask: triton.Ask, error: grpc.RpcError) -> float:
         """How long to wait before something is asked of Triton again.
@@ -404,7 +454,7 @@ class Running:
 
     def again(self) -> Any:
         """The call, to be made again in the time that is left."""
-        return dataclasses.replace(self._call, timeout_s=self.attempts.remaining_s(), whose=self._whose)
+        return dataclasses.replace(self._call, timeout_s=self.attempts.remaining_s(), whose=self._whose, is_again=True)
 
     def answered(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
         """Note that a reply came; gives the request id, the service's if it says one in its metadata."""

@@ -23,7 +23,7 @@ from ganvas_client.errors import (
 )
 from ganvas_client.results import Limits, ModelInfo
 from ganvas_core.description import Description, DescriptionError, described_versions
-from ganvas_core.names import Role, is_model_name, triton_name
+from ganvas_core.names import IMAGES_BYTES, Role, is_model_name, triton_name
 from ganvas_core.requests.errors import shown
 
 __all__ = ["METHODS", "MOST_IMAGES", "Ask", "Lookup", "all_models", "one_model", "role_of"]
@@ -208,7 +208,7 @@ def _info(name: str, version: str, versions: Any, described: Description, max_ba
             truncation_max=described.truncation_max,
             max_count=MOST_IMAGES,
             max_stream_count=MOST_IMAGES,
-            max_batch_size=max(1, max_batch_size),
+            max_batch_size=max(1, min(max_batch_size, IMAGES_BYTES // (height * width * channels))),
         ),
         golden="",
         certificate_json="",

@@ -19,6 +19,7 @@ __all__ = [
     "FP16_FILE",
     "FP32_FILE",
     "GOLDEN_FILE",
+    "IMAGES_BYTES",
     "MAX_MESSAGE_BYTES",
     "NAMES_VERSION",
     "REPORT_FILE",
@@ -50,6 +51,8 @@ DEFAULT_TRITON = f"{DEFAULT_HOST}:8001"
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 """The largest gRPC message, on both ends."""
+IMAGES_BYTES = MAX_MESSAGE_BYTES - 4 * 2**20
+"""The most of raw images in one message: the rest is for everything around them."""
 NAMES_VERSION = "x-ganvas-names-version"
 """Metadata of a direct gRPC call whose request names its version: the gateway then need not look into it."""
 

@@ -26,6 +26,9 @@ CHUNK = 8192
 
 _FORMATS = frozenset(pb.Format.values())
 
+MAX_DIMENSIONS = 32
+"""NumPy 1 has no more."""
+
 MAX_LISTED = 20
 """Labels that an error message lists."""
 
@@ -76,11 +79,11 @@ def parse_decode(request: pb.DecodeRequest, model: M) -> DecodePlan[M]:
         )
     count = num_floats // latent_size
     _check_count("latents", count, model, "latents", stream=False)
-    shape = tuple(request.shape)
+    shape = _shape(request.shape)
     if shape not in ((), (count, *latent_shape)) and (count, shape) != (1, latent_shape):
         num_latents = shape[0] if len(shape) == 1 + len(latent_shape) else "N"
         expected = ", ".join(map(str, (num_latents, *latent_shape)))
-        raise InvalidFieldError("shape", f"of latents must be [{expected}]; got {list(shape)}.")
+        raise InvalidFieldError("shape", f"of latents must be [{expected}]; got {_listed_shape(shape)}.")
     labels = _labels(request.labels, model, count)
     if labels is None and model.labels:
         raise InvalidFieldError("labels", f"must hold one label, or one a latent; got none. {_listed(model)}")
@@ -144,6 +147,9 @@ def parse_encode(request: pb.EncodeRequest, model: M) -> EncodePlan[M]:
     plan = EncodePlan(model=model, format=_format(request.format), images=request.images)
     if plan.format == pb.FORMAT_RAW:
         height, width, channels = model.shape
+        shape, expected = _shape(request.shape), (len(request.images), *model.shape)
+        if shape not in ((), expected):
+            raise InvalidFieldError("shape", f"of images must be {list(expected)}; got {_listed_shape(shape)}.")
         for index, image in enumerate(request.images):
             if len(image) != model.image_bytes:
                 raise InvalidFieldError(
@@ -152,6 +158,16 @@ def parse_encode(request: pb.EncodeRequest, model: M) -> EncodePlan[M]:
                     f"got {len(image)}. For a PNG, JPEG or WebP file set format.",
                 )
     return plan
+
+
+def _shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Of a request: at most as many dimensions as tell that it is wrong."""
+    return tuple(shape[: MAX_DIMENSIONS + 1])
+
+
+def _listed_shape(shape: tuple[int, ...]) -> str:
+    more = ", …" if len(shape) > MAX_DIMENSIONS else ""
+    return f"[{', '.join(map(str, shape[:MAX_DIMENSIONS]))}{more}]"
 
 
 def _check_count(field: str, count: int, model: RequestedModel, what: str, *, stream: bool) -> None:
