@@ -72,7 +72,7 @@ class GatewayOptions(NetworkOptions):
     """Requests at Triton at the same time by gRPC past the service, and as many by HTTP; more get
     RESOURCE_EXHAUSTED."""
     max_direct_mib: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Size of a request to Triton past the service, each message of a stream."""
+    """Size of a request to Triton past the service."""
     gateway_memory_mib: Annotated[int, Field(ge=128, le=2**20)] = 1024
     """Memory of the gateway; near it the calls that hold most are ended, at it no more are taken."""
     stream_idle_s: Annotated[float, Field(ge=1, le=86400)] = 120.0

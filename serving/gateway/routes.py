@@ -47,7 +47,8 @@ SAMPLER = sampler_pb2.DESCRIPTOR.services_by_name["Sampler"]
 KSERVE = "/inference.GRPCInferenceService/"
 SERVER_KSERVE = ("ServerLive", "ServerReady", "ServerMetadata")
 MODEL_KSERVE = ("ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig")
-STREAM_KSERVE = "ModelStreamInfer"
+"""Not ModelStreamInfer: one stream would carry any number of requests past every bound and quota, which count it as
+one, and go on under a key that is revoked."""
 REFLECTION = tuple(f"/grpc.reflection.{v}.ServerReflection/ServerReflectionInfo" for v in ("v1", "v1alpha"))
 CHECK, WATCH, HEALTH_LIST = (f"/grpc.health.v1.Health/{method}" for method in ("Check", "Watch", "List"))
 STREAMED_SAMPLER = {"SampleStream", "Walk"}
@@ -151,10 +152,9 @@ def _infrastructure_routes(settings: GatewaySettings) -> list[Any]:
 def _kserve_routes(settings: GatewaySettings) -> list[Any]:
     """Triton by gRPC."""
     limit = settings.max_direct_bytes
-    body = packed(LuaPerRoute(source_code=inline(direct_script(limit, settings.default_versions))))
+    body = packed(LuaPerRoute(source_code=inline(direct_script(settings.default_versions))))
     return [
         *(route for method in MODEL_KSERVE for route in _grpc(settings, KSERVE + method, max_bytes=limit, body=body)),
-        *_grpc(settings, KSERVE + STREAM_KSERVE, body=body),
         *(_route({"path": KSERVE + method}, "POST", max_bytes=limit) for method in SERVER_KSERVE),
     ]
 
@@ -181,14 +181,13 @@ def _grpc(
     """The ways through of one gRPC method: by gRPC itself, then by gRPC-Web or as JSON.
 
     Args:
-        max_bytes, body: as of `_route`. Where the whole request is bounded, one that names its version needs no body's
-            filter.
+        max_bytes, body: as of `_route`. One that names its version needs no body's filter.
         repeats_refusals: by gRPC itself; the others have replies of another shape.
     """
     by_grpc = {"path": path, "grpc": {}}
     named = [{"name": NAMES_VERSION, "present_match": True}]
     ways = [_route(by_grpc, "POST", max_bytes=max_bytes, body=body)]
-    if body is not None and max_bytes is not None:
+    if body is not None:
         ways.insert(0, _route(by_grpc, "POST", headers=named, max_bytes=max_bytes))
     for way in ways:
         for unused in (HEALTH, WEB, JSON):

@@ -31,9 +31,9 @@ def json_script(max_depth: int) -> str:
     return f"local max_depth = {max_depth}\n" + _read("json")
 
 
-def direct_script(max_bytes: int, defaults: Mapping[str, int] | None) -> str:
-    """The bound of each message to Triton, and the version that it means when it names none."""
-    return f"local max_bytes = {max_bytes}\n{_versions(defaults)}" + _read("direct")
+def direct_script(defaults: Mapping[str, int] | None) -> str:
+    """The version that a direct gRPC call means when it names none."""
+    return _versions(defaults) + _read("direct")
 
 
 def refusals_script(*, named: bool, most: int) -> str:

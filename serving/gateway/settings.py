@@ -57,7 +57,7 @@ class GatewaySettings:
     max_stream_bytes: int = 4 * MIB
     """Of a SampleStream or Walk request."""
     max_direct_bytes: int = 16 * MIB
-    """Of a request to Triton, each message of a stream; held until it is whole."""
+    """Of a request to Triton; held until it is whole."""
     max_heap_bytes: int = 1024 * MIB
     """Near it the gateway resets the streams that hold most; at it, it takes no more requests."""
     max_json_depth: int = 32

@@ -113,8 +113,6 @@ def test_every_kind_of_client_gets_the_same_bytes(port: int) -> None:
     with channel(port) as opened:
         reply = kserve(opened).ModelInfer(infer_request([5, 6, 7, 8]))
         assert reply.raw_output_contents[0] == b"".join(wanted)
-        (streamed,) = kserve(opened).ModelStreamInfer(iter([infer_request([5, 6, 7, 8])]))
-        assert streamed.infer_response.raw_output_contents[0] == b"".join(wanted)
     status, _, body = ask(port, "POST", f"/v2/models/{MODEL}/infer", infer_json([5, 6, 7, 8]))
     assert status == 200
     assert body.endswith(b"".join(wanted))
@@ -186,9 +184,9 @@ def test_every_other_method_of_tritons_grpc_is_unimplemented(port: int) -> None:
     service = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     closed = set(service.methods_by_name) - {
         *("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelConfig"),
-        *("ModelInfer", "ModelStreamInfer"),
+        "ModelInfer",
     }
-    assert {"RepositoryModelLoad", "SystemSharedMemoryRegister", "TraceSetting", "LogSettings"} <= closed
+    assert {"RepositoryModelLoad", "SystemSharedMemoryRegister", "TraceSetting", "ModelStreamInfer"} <= closed
     with channel(port) as opened:
         for method in closed:
             call = opened.unary_unary(
@@ -272,11 +270,6 @@ def test_a_request_that_is_too_large_is_refused_with_words(serve: Serve, tmp_pat
                 failure = outcome(call)
                 assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
                 assert "larger than the limit of this call" in failure.details()
-            # What reaches Triton instead is empty: it knows no model of that name.
-            replies = list(kserve(opened).ModelStreamInfer(iter([large])))
-            assert all("unknown model: ''" in reply.error_message for reply in replies)
-            (reply,) = kserve(opened).ModelStreamInfer(iter([infer_request([5])]))
-            assert not reply.error_message
             # What is uploaded to the service has the service's own bound.
             images = pb.EncodeRequest(model="none", images=[b"\0" * 1_000_000])
             assert code_of(lambda: sampler(opened).Encode(images)) is grpc.StatusCode.NOT_FOUND

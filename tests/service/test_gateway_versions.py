@@ -1,4 +1,4 @@
-"""What a direct call that names no version means behind the gateway: the default, by HTTP and gRPC, in streams too."""
+"""What a direct call that names no version means behind the gateway: the default, by HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from ganvas_core.names import NAMES_VERSION
 from serving.gateway.process import GatewayProcess
 from serving.gateway.settings import GatewaySettings
-from tests.support.gateway import KSERVE, MODEL, READY_S, ask, bearer, channel, grpc_web, kserve
+from tests.support.gateway import KSERVE, MODEL, READY_S, ask, bearer, channel, grpc_web, kserve, outcome
 
 LARGE = 3 * 2**20
 """Bytes: more than any window, so that a message comes in many pieces."""
@@ -131,14 +131,41 @@ def test_a_grpc_request_without_a_version_gets_the_default(
         assert kserve(opened).ModelMetadata(metadata, timeout=READY_S).versions == [version or "3"]
 
 
-def test_every_message_of_a_stream_gets_the_default(gateway: GatewayProcess) -> None:
-    sizes = [8, LARGE, 0, 1, LARGE, 8, *range(100)]
-    sent = [request_of(MODEL, "2" if size == 1 else "", size) for size in sizes]
+@pytest.mark.parametrize("metadata", [[], [(NAMES_VERSION, "1")]])
+def test_a_stream_of_requests_is_no_call_of_the_gateway(
+    gateway: GatewayProcess, metadata: list[tuple[str, str]]
+) -> None:
     with channel(gateway.port) as opened:
-        replies = [it.infer_response for it in kserve(opened).ModelStreamInfer(iter(sent), timeout=READY_S)]
-    assert [(reply.model_version, int(reply.id)) for reply in replies] == [
-        ("2" if size == 1 else "3", size) for size in sizes
-    ]
+        stream = kserve(opened).ModelStreamInfer(iter([request_of(MODEL)]), metadata=metadata, timeout=READY_S)
+        failure = outcome(lambda: list(stream))
+        assert failure.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert "no such call" in failure.details()
+    assert (
+        "grpc-status: 12" in grpc_web(gateway.port, KSERVE + "ModelStreamInfer", request_of(MODEL), dict(metadata))[1]
+    )
+    assert path_of(gateway, "POST", f"/v2/models/{MODEL}/generate_stream").startswith("there is no such call")
+
+
+@pytest.mark.parametrize("body", [b"", b"\0", b"\0\0\0\0\1", b"\0\xff\xff\xff\xff\x0a", b"\0\0\0\0\x07\x0a\x09plain"])
+def test_what_is_no_whole_message_is_tritons_to_refuse(gateway: GatewayProcess, body: bytes) -> None:
+    sent = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
+    status, headers, reply = ask(gateway.port, "POST", KSERVE + "ModelInfer", body, sent)
+    assert status == 200
+    assert headers.get("grpc-status") != "0"
+    assert b"grpc-status:0" not in reply
+    assert "script" not in gateway.log_tail()
+
+
+def test_of_several_messages_of_one_call_the_first_alone_is_taken(gateway: GatewayProcess) -> None:
+    with channel(gateway.port) as opened:
+        call = opened.stream_unary(
+            KSERVE + "ModelInfer",
+            request_serializer=service_pb2.ModelInferRequest.SerializeToString,
+            response_deserializer=service_pb2.ModelInferResponse.FromString,
+        )
+        sent = [request_of(MODEL, size=LARGE), request_of("other", "9")]
+        reply = call(iter(sent), timeout=READY_S)
+    assert (reply.model_name, reply.model_version, reply.id) == (MODEL, "3", str(LARGE))
 
 
 def test_the_default_changes_while_the_gateway_runs(gateway: GatewayProcess) -> None:
@@ -166,8 +193,6 @@ def test_a_call_that_says_that_it_names_its_version_is_passed_on_as_it_is(gatewa
         for version in ("2", ""):
             reply = kserve(opened).ModelInfer(request_of(MODEL, version), metadata=says, timeout=READY_S)
             assert reply.model_version == version
-        stream = kserve(opened).ModelStreamInfer(iter([request_of(MODEL)]), metadata=says, timeout=READY_S)
-        assert next(stream).infer_response.model_version == "3"  # its messages have a bound of their own
 
 
 def test_without_keys_a_caller_cannot_name_itself_either(gateway: GatewayProcess) -> None:

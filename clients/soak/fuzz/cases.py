@@ -35,7 +35,6 @@ ROUTED = {
     "ModelMetadata",
     "ModelConfig",
     "ModelInfer",
-    "ModelStreamInfer",
 }
 """The methods of KServe that the gateway lets through."""
 

@@ -77,7 +77,7 @@ def valid_message(method: str, request_type: Any, rng: random.Random) -> bytes:
     }
     if method in makers:
         return makers[method]().SerializeToString()
-    if method in ("ModelInfer", "ModelStreamInfer"):
+    if method == "ModelInfer":
         return direct_request("tiny-gan", [rng.getrandbits(64)], labels=[3])
     message: Any = GetMessageClass(request_type)()
     for field in request_type.fields:

@@ -44,7 +44,10 @@ def test_cases_are_of_every_family_and_mostly_different() -> None:
     assert 0.3 < sum(request.decodable for request in rpcs) / len(rpcs) < 0.9
     methods = {request.method for request in rpcs}
     assert {"/ganvas.v1.Sampler/Walk", "/grpc.health.v1.Health/Watch"} <= methods
-    assert "/inference.GRPCInferenceService/RepositoryModelLoad" in methods
+    routed = {request.method.rpartition("/")[2]: request.routed for request in rpcs}
+    assert not routed["RepositoryModelLoad"]
+    assert not routed["ModelStreamInfer"]
+    assert routed["ModelInfer"]
 
 
 @pytest.mark.parametrize(

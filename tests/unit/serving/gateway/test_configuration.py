@@ -60,7 +60,6 @@ def test_envoy_accepts_every_part_of_it(settings: GatewaySettings, tmp_path: Pat
         ("max_connection_streams", 321, '"max_concurrent_streams": 321'),
         ("max_direct_requests", 654, '"max_requests": 654'),
         ("max_direct_mib", 3, f'"max_request_bytes": {3 * 2**20}'),
-        ("max_direct_mib", 3, f"local max_bytes = {3 * 2**20}"),
         ("gateway_memory_mib", 777, f'"max_heap_size_bytes": "{777 * 2**20}"'),
         ("stream_idle_s", 12.5, '"stream_idle_timeout": "12.500s"'),
         ("connection_idle_s", 77.0, '"idle_timeout": "77s"'),
