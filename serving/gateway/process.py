@@ -23,7 +23,7 @@ from serving.gateway.bootstrap import ADMIN_SOCKET, BOOTSTRAP, changing_files, f
 from serving.gateway.clusters import SERVICE, TRITON_HTTP
 from serving.gateway.install import find_envoy
 from serving.gateway.settings import GatewaySettings, Tls
-from serving.keys.store import Key, read_keys
+from serving.keys.store import Key, KeysFileError, read_keys
 
 __all__ = ["GatewayError", "GatewayProcess", "check_tls"]
 
@@ -33,6 +33,8 @@ VALIDATE_TIMEOUT_S = 60.0
 CHANGE_TIMEOUT_S = 10.0
 EXIT_S = 0.5
 FILE_DESCRIPTORS_SPARE = 1024
+NO_FILE = (-1, -1, -1)
+"""What no keys file looks like, a missing one neither."""
 
 logger = logging.getLogger("ganvas.gateway")
 
@@ -46,6 +48,7 @@ class GatewayProcess:
 
     Args:
         folder: empty or missing, for its configuration, its sockets and, without a log_dir, its log.
+        settings: its keys are used while the keys file cannot be.
         keys_file: followed while it runs: a change is taken over within a second, without a dropped connection.
     """
 
@@ -58,6 +61,7 @@ class GatewayProcess:
         """Where it listens; known once it is ready."""
         self.keys_ok = False
         """Whether the keys in use are those of the keys file as it is now."""
+        self._keys_seen: tuple[int, int, int] | None = NO_FILE
         self._keys_told: object = None
         """The file and the error that were logged last; None while the file is in use."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,9 +81,7 @@ class GatewayProcess:
         if self.settings.tls is not None:
             check_tls(self.settings.tls)
         if self.keys_file is not None:
-            self._keys_seen = _fingerprint(self.keys_file)
-            self.settings = dataclasses.replace(self.settings, keys=read_keys(self.keys_file))
-            self.keys_ok = True
+            self._read_keys(self.keys_file)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         for name, data in (
@@ -217,6 +219,17 @@ class GatewayProcess:
     def hurry(self) -> None:
         """Have `stop` wait for replies no longer."""
         self._hurried.set()
+
+    def _read_keys(self, path: Path) -> None:
+        """The keys to start with."""
+        self._keys_seen = _fingerprint(path)
+        try:
+            self.settings = dataclasses.replace(self.settings, keys=read_keys(path))
+            self.keys_ok = True
+        except KeysFileError:
+            if self.settings.keys is None:
+                raise
+            self._keys_seen = NO_FILE  # so that whoever follows the file reads it, and says what is wrong
 
     def _is_busy(self) -> bool:
         """Whether a request is being answered, or bytes wait for a client."""

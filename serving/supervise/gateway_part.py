@@ -40,7 +40,7 @@ class GatewayPart:
     Args:
         settings: with a port that is not 0.
         folder: of the whole run; the gateway's own is in it.
-        keys_file: followed while it runs.
+        keys_file: followed while it runs. A gateway that dies while it is damaged comes back with the keys read before.
     """
 
     name = "the gateway"
@@ -126,6 +126,7 @@ class GatewayPart:
             await until_ended(self._starting)
         if self._process is not None:
             await asyncio.to_thread(self._process.stop, self.grace_s)
+            self._settings = dataclasses.replace(self._settings, keys=self._process.settings.keys)
             self._process = None
 
     async def _follow(self, process: GatewayProcess) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,17 +15,19 @@ import pytest
 from serving.gateway import process as module
 from serving.gateway.process import GatewayError
 from serving.gateway.settings import GatewaySettings
+from serving.keys.store import KeysFileError, add_key
 from serving.supervise.gateway_part import GatewayPart
 from serving.supervise.part import Keeper
-from serving.triton.ports import PortError
+from serving.triton.ports import PortError, choose_ports
+from tests.support.gateway import ask
 
 NOBODY = ["127.0.0.1:1"]
 BACK_S = 60.0
 
 
-def gateway(folder: Path, *, port: int = 0) -> GatewayPart:
+def gateway(folder: Path, *, port: int = 0, keys_file: Path | None = None) -> GatewayPart:
     settings = GatewaySettings(port=port, service=NOBODY, triton_grpc=NOBODY, triton_http=NOBODY)
-    return GatewayPart(settings, folder, keys_file=None)
+    return GatewayPart(settings, folder, keys_file=keys_file)
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
@@ -76,6 +80,63 @@ def test_gateway_that_dies_while_its_folder_cannot_be_written_comes_back_later(t
     asyncio.run(run())
     assert any("Not a directory" in line for line in said)
     assert "is back after" in said[-1]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{")])
+def test_gateway_that_dies_while_the_keys_file_is_damaged_comes_back_with_the_keys_read_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object]
+) -> None:
+    caplog.set_level(logging.INFO, "ganvas.gateway")
+    path = tmp_path / "keys.json"
+    first = add_key(path, "first")
+    port = choose_ports({"--port": ("127.0.0.1", 0)})["--port"]
+    part = gateway(tmp_path / "run", port=port, keys_file=path)
+    keeper = Keeper(part, say=lambda _: None)
+
+    def status(key: str) -> int:
+        """401: refused; 503: let through to nobody."""
+        return ask(port, "GET", "/v2/models/any", headers={"x-api-key": key})[0]
+
+    async def until(condition: Callable[[], bool]) -> None:
+        while not await asyncio.to_thread(condition):
+            await asyncio.sleep(0.05)
+
+    async def run() -> None:
+        keeping = asyncio.create_task(keeper.run())
+        try:
+            async with asyncio.timeout(BACK_S):
+                await keeper.ready.wait()
+                later = add_key(path, "later")
+                await until(lambda: "event=keys-reloaded keys=2" in caplog.text)
+                damage(path)
+                for restarts in (1, 2):  # the keys are handed on each time
+                    assert part.pid is not None
+                    os.kill(part.pid, signal.SIGKILL)
+                    await until(lambda restarts=restarts: keeper.restarts == restarts)  # type: ignore[misc]
+                    await keeper.ready.wait()
+                    assert part.keys_ok is False
+                    assert [await asyncio.to_thread(status, key) for key in (first, later, "x")] == [503, 503, 401]
+                path.unlink(missing_ok=True)
+                third = add_key(path, "third")
+                await until(lambda: part.keys_ok is True)
+                assert [await asyncio.to_thread(status, key) for key in (first, later, third)] == [401, 401, 503]
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await part.stop()
+
+    asyncio.run(run())
+
+
+def test_gateway_does_not_start_for_the_first_time_without_its_keys(tmp_path: Path) -> None:
+    part = gateway(tmp_path, keys_file=tmp_path / "keys.json")
+
+    async def run() -> None:
+        with pytest.raises(KeysFileError, match="there is no such file"):
+            await part.start()
+        await part.stop()
+
+    asyncio.run(run())
 
 
 def test_gateway_whose_configuration_is_not_checked_in_time_says_so_and_can_be_stopped(
