@@ -24,6 +24,10 @@ class Loader:
         self._triton = triton
         self._load_s = load_s
 
+    async def is_live(self) -> bool:
+        """Whether Triton answers."""
+        return bool(await asyncio.to_thread(self._triton.http.is_live))
+
     async def load_parts(self, entry: ModelVersion) -> str | None:
         """Load a version that was just staged, the sampler last; why that failed."""
         for part in reversed(entry.parts()):
@@ -35,20 +39,39 @@ class Loader:
         """Load one version of a Triton model into a new process; the others stay. Why that failed."""
         folder = self._staging.models / model
         others = [entry for entry in folder.glob("[0-9]*") if entry.name != str(version)]
-        if others:
-            self._staging.set_aside(model, version)
-            problem = await self._load(model)
+        try:
+            if others:
+                self._staging.set_aside(model, version)
+                problem = await self._load(model)
+            else:
+                problem = await self._unload(model)
             self._staging.put_back(model, version)
-        else:
-            problem = await self._unload(model)
+        except OSError as error:  # a full disk: it passes, and so must not end the healing
+            return f"{model} version {version} could not be moved: {error}"
         return problem or await self._load(model)
+
+    async def withdraw(self, entry: ModelVersion) -> str | None:
+        """Have Triton unload a version, and not load it again before `load_anew`. Why it may still be loaded."""
+        problem = None
+        for part in entry.parts():
+            try:
+                self._staging.set_aside(part.name, entry.version)
+            except OSError as error:
+                problem = f"{part.name} version {entry.version} could not be moved: {error}"
+        return await self._unload_missing(entry) or problem
 
     async def drop(self, entry: ModelVersion) -> None:
         """Delete the copy of a version, and have Triton unload it."""
         self._staging.remove(entry)
+        await self._unload_missing(entry)
+
+    async def _unload_missing(self, entry: ModelVersion) -> str | None:
+        """Have Triton unload what is no longer staged where it looks. Why that failed."""
         left = self._staging.loadable()
-        for part in entry.parts():
-            await (self._load(part.name) if part.name in left else self._unload(part.name))
+        problems = [
+            await (self._load(part.name) if part.name in left else self._unload(part.name)) for part in entry.parts()
+        ]
+        return next(filter(None, problems), None)
 
     async def _load(self, model: str) -> str | None:
         return await asyncio.to_thread(self._control, "load", model)

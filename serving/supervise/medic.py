@@ -231,16 +231,22 @@ class Medic:
                 restarts = self._keeper.restarts
                 if self._causes[key] == "rejected":
                     self._kill_stubs(key[1], old)
-                problem = await self._versions.reload(key, old, reason)
+                unforeseen: Exception | None = None
+                try:
+                    problem = await self._versions.reload(key, old, reason)
+                except Exception as error:  # whatever it is, it must not leave the version out for ever
+                    problem, unforeseen = f"{type(error).__name__}: {error}", error
                 if problem is None:
                     self._broken[key] -= set(models)
                     self.reloads += key in self._versions.entries
                     continue
                 attempts += 1
-                logger.error(logfmt(event="still-out", model=key[0], version=key[1], reason=problem))
+                logger.error(
+                    logfmt(event="still-out", model=key[0], version=key[1], reason=problem), exc_info=unforeseen
+                )
                 if attempts % NUM_ATTEMPTS == 0 and self._versions.was_served(key):
                     self._restart_triton(f"{key[0]} version {key[1]} does not come back")
-                await asyncio.sleep(delay_s)
+                await self._pause(delay_s)
                 delay_s = min(2 * delay_s, LONGEST_DELAY_S)
                 await self._keeper.ready.wait()
         finally:
@@ -250,6 +256,12 @@ class Medic:
             await asyncio.sleep(began_s + remains_s - time.monotonic())
             if read_state(dead_pid) == "Z" and self._keeper.restarts == began:
                 self._restart_triton(f"requests hang in the dead process {dead_pid}")
+
+    async def _pause(self, delay_s: float) -> None:
+        """Sleep, at most until Triton is started again: a new one calls what it did not load unknown."""
+        restarts, end_s = self._keeper.restarts, time.monotonic() + delay_s
+        while self._keeper.restarts == restarts and (left_s := end_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(LOOK_S, left_s))
 
     def _kill_stubs(self, version: int, models: Collection[str]) -> None:
         """Kill processes that may not answer: else their models would never be unloaded."""

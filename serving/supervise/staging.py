@@ -1,7 +1,7 @@
 """What Triton is given to load: copies of the versions that passed, hashed as copies, out of reach of the repository.
 
     folder/models/NAME/V        what Triton has, or is about to get: its model repository
-    folder/aside/NAME/V         versions that are taken out for the moment
+    folder/aside/NAME/V         versions that are taken out for the moment: Triton must not load them when it starts
     folder/incoming/            a copy under way
 
 Whatever happens to the repository afterwards, Triton loads the bytes that were compared with the certificate.
@@ -80,8 +80,9 @@ class Staging:
         for part in entry.parts():
             for place in (self.models, self._aside):
                 shutil.rmtree(place / part.name / str(entry.version), ignore_errors=True)
-                with contextlib.suppress(OSError):  # other versions are still there
-                    self._without_versions(place / part.name)
+            if not self._versions(part.name):
+                for place in (self.models, self._aside):
+                    shutil.rmtree(place / part.name, ignore_errors=True)
 
     def set_aside(self, model: str, version: int) -> None:
         """Move one version of a Triton model out of Triton's sight."""
@@ -90,6 +91,10 @@ class Staging:
     def put_back(self, model: str, version: int) -> None:
         """Undo `set_aside`."""
         self._move(self._aside, self.models, model, version)
+
+    def is_aside(self, model: str, version: int) -> bool:
+        """Whether `set_aside` was not undone."""
+        return (self._aside / model / str(version)).exists()
 
     def loadable(self) -> list[str]:
         """The Triton models that have a version to load."""
@@ -138,9 +143,10 @@ class Staging:
             (target / model).mkdir(exist_ok=True)
             (source / model / str(version)).rename(target / model / str(version))
 
-    def _without_versions(self, folder: Path) -> None:
-        if not any(entry.name.isdecimal() for entry in folder.iterdir()):
-            shutil.rmtree(folder)
+    def _versions(self, model: str) -> list[int]:
+        """Those of a Triton model that are staged, set aside or not."""
+        found = [entry.name for place in (self.models, self._aside) for entry in (place / model).glob("*")]
+        return sorted(int(name) for name in found if name.isdecimal())
 
 
 def _read_config_text(path: Path) -> str:

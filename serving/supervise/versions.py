@@ -239,13 +239,14 @@ class Versions:
             if key not in self.entries:  # refused or retired meanwhile
                 return None
             self._take_out(key, reason)
-            problem = await self._bring_back(key, models)
+            entry = self.entries[key]
+            refused = await self._bring_back(entry, models)
             if key not in self.entries:
                 return None
-            if problem is not None:
+            if refused is not None:
                 self._unloaded.add(key)
                 self.tell()
-                return problem
+                return await self._withdraw(entry, refused)
             self.out.pop(key, None)
             self._proven.add(key)
             self._served.add(key)
@@ -260,14 +261,28 @@ class Versions:
             logger.error(logfmt(event="taken-out", model=key[0], version=key[1], reason=reason))
         self.tell()
 
-    async def _bring_back(self, key: VersionId, models: list[str]) -> str | None:
-        for model in models:
-            if problem := await self._loader.load_anew(model, key[1]):
-                return problem
+    async def _bring_back(self, entry: ModelVersion, models: list[str]) -> Rejected | None:
+        key = entry.name, entry.version
+        for part in reversed(entry.parts()):
+            if part.name not in models and not self._staging.is_aside(part.name, entry.version):
+                continue
+            if problem := await self._loader.load_anew(part.name, entry.version):
+                return Rejected(name=entry.name, version=entry.version, reason=problem, transient=True)
         self._loads[key] += 1
         self._unloaded.discard(key)
-        rejected = await self._proof(key)
-        return rejected.reason if rejected else None
+        return await self._proof(key)
+
+    async def _withdraw(self, entry: ModelVersion, refused: Rejected) -> str:
+        """Have Triton unload a version that is still out: calls that go to Triton itself would get its images too.
+
+        Returns:
+            Why it is out.
+        """
+        # A Triton that is away loads it when it is back, unless it is known to be wrong: then it is soonest well.
+        if refused.transient and not await self._loader.is_live():
+            return refused.reason
+        problem = await self._loader.withdraw(entry)
+        return f"{refused.reason} Triton may still have it: {problem}" if problem else refused.reason
 
     async def _add(self, key: VersionId) -> None:
         """Stage a new version, load it, have it proven, and make it the default if nothing else is pinned."""

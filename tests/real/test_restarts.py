@@ -8,15 +8,20 @@ import shutil
 import signal
 import threading
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import grpc
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from ganvas.v1 import sampler_pb2_grpc
 from serving.supervise.stubs import Stub, stubs_of
+from tests.support.gateway import channel, eventually, infer_json, infer_request, kserve
 from tests.support.serve import BACK_S, Serve, images, running_serve, wait_gone, wait_restarted
 from tests.support.service import CHANNEL_OPTIONS, sample_request
 
@@ -119,6 +124,72 @@ def test_no_call_fails_when_a_process_of_a_model_is_killed_under_load(small_repo
             os.kill(dead.pid, signal.SIGKILL)
             assert all(outcomes)
         wait_replaced(serve, dead)
+
+
+def with_other_weights(graph: bytes) -> bytes:
+    """A graph of the same length that makes other images."""
+    model = onnx.load_from_string(graph)
+    for weights in model.graph.initializer:
+        if len(weights.dims) == 4:
+            weights.raw_data = (-numpy_helper.to_array(weights)).tobytes()
+    other = bytes(model.SerializeToString())
+    assert len(other) == len(graph)
+    return other
+
+
+def direct_answers(serve: Serve) -> list[str]:
+    """What KServe calls get that name no version, and that name version 1: by gRPC, then by HTTP."""
+    answers = []
+    with channel(int(serve.ready["service"].rpartition(":")[2])) as opened:
+        for version in ("", "1"):
+            request = infer_request([5])
+            request.model_version = version
+            try:
+                kserve(opened).ModelInfer(request, timeout=BACK_S)
+                answers.append("OK")
+            except grpc.RpcError as error:
+                answers.append(error.code().name)
+    for path in ("", "/versions/1"):
+        url = f"http://{serve.ready['service']}/v2/models/plain-gan{path}/infer"
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, infer_json([5])), timeout=BACK_S) as reply:
+                answers.append(str(reply.status))
+        except urllib.error.HTTPError as error:
+            answers.append(str(error.code))
+    return answers
+
+
+def test_version_whose_images_are_wrong_answers_on_no_path_until_it_is_well(
+    small_repository: Path, tmp_path: Path
+) -> None:
+    with running_serve(small_repository, tmp_path, f"--log-dir={tmp_path}") as serve:
+        before, dead = images(serve), stub(serve)
+        (path,) = tmp_path.glob("ganvas-serve-*/models/plain-gan/1/model.onnx")
+        aside = path.parents[3] / "aside" / "plain-gan" / "1"
+        sound = path.read_bytes()
+
+        def num_tries() -> int:
+            return (tmp_path / "service.log").read_text().count("event=still-out model=plain-gan")
+
+        with path.open("r+b") as file:  # held open: the file is moved
+            file.write(with_other_weights(sound))
+            file.flush()
+            os.kill(dead.pid, signal.SIGKILL)
+            answers: list[str] = []
+
+            def has_asked_between_two_tries() -> bool:
+                tries, waits = num_tries(), aside.is_dir()
+                if not waits or tries < 4 or tries % 3 == 0:  # the first tries are soon repeated; a third ends Triton
+                    return False
+                answers[:] = direct_answers(serve)
+                return aside.is_dir() and num_tries() == tries
+
+            eventually(has_asked_between_two_tries, 2 * BACK_S)
+            assert answers == ["UNAVAILABLE", "UNAVAILABLE", "503", "503"]
+            file.seek(0)
+            file.write(sound)
+        assert images(serve, wait_s=2 * BACK_S) == before
+        assert direct_answers(serve) == ["OK", "OK", "200", "200"]
 
 
 def test_log_that_nobody_reads_holds_up_neither_calls_nor_the_stop(small_repository: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from ganvas_core.session import CpuSession
 from serving.repository.golden import GoldenMismatchError, golden_inputs
 from serving.repository.reader import ModelVersion, read_repository
+from serving.supervise import medic as medic_module
 from serving.supervise.canary import CanaryError, make_one
 from serving.supervise.medic import Medic
 
@@ -171,6 +172,39 @@ def test_load_that_does_not_help_is_tried_again(entry: ModelVersion, image: byte
     medic = asyncio.run(run(versions, FakeHttp([(200, wrong(image))]), lambda medic: medic.reloads > 0))
     assert [reason for _, reason in versions.reloads[:2]] == [versions.reloads[0][1]] * 2
     assert medic.reloads >= 1
+
+
+def test_healing_goes_on_after_an_error_that_nobody_foresaw(
+    entry: ModelVersion, image: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Faulty(FakeVersions):
+        async def reload(self, key: tuple[str, int], models: list[str], reason: str) -> str | None:
+            if await super().reload(key, models, reason) is None:
+                return None
+            raise RuntimeError("a defect")
+
+    medic = asyncio.run(
+        run(Faulty(entry, attempts=2), FakeHttp([(200, wrong(image))]), lambda medic: medic.reloads > 0)
+    )
+    assert medic.reloads >= 1
+    (told,) = [record for record in caplog.records if "event=still-out" in record.message]
+    assert "a defect" in told.message
+    assert told.exc_info is not None
+
+
+def test_triton_that_is_started_again_is_not_waited_for_as_long_as_a_failed_load(
+    entry: ModelVersion, image: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(medic_module, "FIRST_DELAY_S", 600.0)
+    versions = FakeVersions(entry, attempts=2)
+
+    def until(medic: Medic) -> bool:
+        if versions.reloads:
+            cast(Any, medic._keeper).restarts = 1
+        return len(versions.reloads) > 1
+
+    asyncio.run(run(versions, FakeHttp([(200, wrong(image))]), until))
+    assert versions.reloads[1][0] == []  # it has loaded everything anew
 
 
 def test_one_late_image_is_not_held_against_a_model_but_two_are(entry: ModelVersion) -> None:

@@ -107,8 +107,14 @@ def test_versions_are_set_aside_put_back_and_removed(staging: Staging, add_versi
     staging.put_back("plain-gan", 1)
     staging.put_back("plain-gan", 1)  # once more does no harm
     assert (staging.models / "plain-gan" / "1" / "model.onnx").is_file()
+    staging.set_aside("plain-gan", 1)
+    assert staging.is_aside("plain-gan", 1)
     staging.remove(second)
+    assert staging.loadable() == ["plain-gan-decode"]
+    staging.put_back("plain-gan", 1)
+    assert not staging.is_aside("plain-gan", 1)
     assert staging.loadable() == ["plain-gan", "plain-gan-decode"]
+    assert (staging.models / "plain-gan" / "config.pbtxt").is_file()
     staging.remove(first)
     assert staging.loadable() == []
     assert not (staging.models / "plain-gan").exists()

@@ -32,6 +32,7 @@ class FakeTriton:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         self.held: set[str] = set()
+        self.live: bool | None = True
         self.fail: list[OSError] = []
         self._released = threading.Event()
 
@@ -46,6 +47,9 @@ class FakeTriton:
     def unload(self, model: str, timeout_s: float) -> str | None:
         self.asked.append(("unload", model))
         return None
+
+    def is_live(self) -> bool | None:
+        return self.live
 
     def release(self) -> None:
         self.held.clear()
@@ -331,6 +335,81 @@ def test_served_version_that_the_service_refuses_stays_the_default_and_is_to_be_
         assert run.service.wanted.defaults[MODEL] == 2
         run.versions.on_verdict((MODEL, 2), 2, None)
         assert await healing is None
+        assert not run.service.wanted.out
+
+    run.follow(test)
+
+
+WRONG = "golden seed 0 differs by 9 levels"
+
+
+@pytest.mark.parametrize(
+    ("key", "verb"), [((OTHER, 1), "unload"), ((MODEL, 1), "load"), ((MODEL, 2), "load")], ids=["only", "old", "new"]
+)
+@pytest.mark.parametrize("again", [True, False], ids=["same Triton", "new Triton"])
+def test_version_whose_proof_is_refused_is_not_left_in_triton(
+    start: Callable[..., Run], key: VersionId, verb: str, again: bool
+) -> None:
+    run = start()
+    parts = [f"{key[0]}-decode", key[0]]
+
+    async def test() -> None:
+        run.service.refuse = [Rejected(name=key[0], version=key[1], reason=WRONG)]
+        assert await run.versions.reload(key, [key[0]], "it is wrong") == WRONG
+        assert sorted(run.triton.asked[-2:]) == sorted((verb, part) for part in parts)
+        for part in parts:
+            assert not (run.staging.models / part / str(key[1])).exists()
+            assert (part in run.staging.loadable()) == (verb == "load")
+        assert key in run.service.wanted.out
+        assert run.service.wanted.defaults[key[0]] == max(
+            version for name, version in run.versions.entries if name == key[0]
+        )
+        run.triton.asked.clear()
+        assert await run.versions.reload(key, [key[0]] if again else [], "it is wrong") is None
+        for part in parts:
+            assert ("load", part) in run.triton.asked
+            assert (run.staging.models / part / str(key[1]) / "model.onnx").is_file()
+        assert not run.service.wanted.out
+
+    run.follow(test)
+
+
+@pytest.mark.parametrize(("transient", "stays"), [(True, True), (False, False)])
+def test_triton_that_is_away_loads_what_is_not_known_to_be_wrong_when_it_is_back(
+    start: Callable[..., Run], transient: bool, stays: bool
+) -> None:
+    run = start()
+
+    async def test() -> None:
+        run.triton.live = None
+        run.service.refuse = [Rejected(name=OTHER, version=1, reason="as it may be", transient=transient)]
+        assert await run.versions.reload((OTHER, 1), [], "it is dead") == "as it may be"
+        assert (OTHER in run.staging.loadable()) == stays
+
+    run.follow(test)
+
+
+@pytest.mark.parametrize("key", [(MODEL, 1), (OTHER, 1)])
+def test_disk_that_is_full_for_a_moment_does_not_end_the_healing(
+    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, key: VersionId
+) -> None:
+    run = start()
+    full = [OSError(errno.ENOSPC, "No space left on device")]
+    rename = Path.rename
+
+    def fail_once(source: Path, target: Path) -> Path:
+        if full:
+            raise full.pop()
+        return rename(source, target)
+
+    async def test() -> None:
+        run.service.refuse = [] if key[0] == MODEL else [Rejected(name=key[0], version=key[1], reason=WRONG)]
+        monkeypatch.setattr(Path, "rename", fail_once)
+        problem = await run.versions.reload(key, [key[0]], "it is wrong")
+        assert problem is not None
+        assert "No space left on device" in problem
+        assert key in run.service.wanted.out
+        assert await run.versions.reload(key, [key[0]], "it is wrong") is None
         assert not run.service.wanted.out
 
     run.follow(test)
