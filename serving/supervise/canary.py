@@ -14,11 +14,15 @@ from serving.repository.golden import compare_one_golden, golden_inputs
 from serving.repository.reader import ModelVersion
 from serving.triton.http_api import TritonHttp
 
-__all__ = ["CanaryError", "make_one"]
+__all__ = ["CanaryError", "LateError", "make_one"]
 
 
 class CanaryError(Exception):
     """Triton gave no image, or not in time."""
+
+
+class LateError(CanaryError):
+    """Not in time."""
 
 
 def make_one(
@@ -50,7 +54,8 @@ def make_one(
     try:
         status, reply = http.ask("POST", path, body, timeout_s=timeout_s)
     except (OSError, HTTPException) as error:
-        raise CanaryError(f"{model} version {entry.version} gave no image within {timeout_s:g} s: {error}") from None
+        kind = LateError if isinstance(error, TimeoutError) else CanaryError
+        raise kind(f"{model} version {entry.version} gave no image within {timeout_s:g} s: {error}") from None
     certificate = entry.certificate
     shape = (certificate.height, certificate.width, certificate.channels)
     # After the JSON of the reply comes the one output.

@@ -21,7 +21,7 @@ from ganvas_core.names import triton_name
 from serving.repository.golden import GoldenMismatchError
 from serving.service.inference.wanted import VersionId
 from serving.service.logs import logfmt
-from serving.supervise.canary import CanaryError, make_one
+from serving.supervise.canary import CanaryError, LateError, make_one
 from serving.supervise.part import Keeper, Part
 from serving.supervise.stubs import Stub, read_state, stubs_of
 from serving.supervise.triton_part import TritonPart
@@ -313,6 +313,7 @@ class Medic:
         if entry is None or key in self._versions.out or not self._keeper.ready.is_set():
             return
         loads, model, restarts = self._versions.loads(key), triton_name(key[0], role), self._keeper.restarts
+        num_batches = self._num_batches(model, key[1])
         try:
             await asyncio.to_thread(make_one, self._triton.http, entry, role, self._round, self._canary_timeout_s)
         except (GoldenMismatchError, CanaryError) as error:
@@ -322,7 +323,14 @@ class Medic:
             if not self._keeper.ready.is_set() or restarts != self._keeper.restarts:
                 return
             self.failures += 1
-            logger.error(logfmt(event="canary", model=model, version=key[1], reason=str(error)))
+            reason = str(error)
+            num_batches = self._num_batches(model, key[1]) - num_batches
+            if is_busy := isinstance(error, LateError) and num_batches > 0:
+                reason += f". Meanwhile it computed {num_batches} batches: it is busy, and is not taken out for that."
+            logger.error(logfmt(event="canary", model=model, version=key[1], reason=reason))
+            if is_busy:  # the image waits behind direct calls, which the gateway lets in and nobody else counts
+                late.discard((key, model))
+                return
             if isinstance(error, CanaryError) and (key, model) not in late:
                 late.add((key, model))
                 self._suspected.set()
@@ -331,6 +339,10 @@ class Medic:
                 self._kill_stubs(key[1], [model])
             self._break(key, model, str(error), "no image" if isinstance(error, CanaryError) else "wrong image")
         late.discard((key, model))
+
+    def _num_batches(self, model: str, version: int) -> int:
+        """How many the processes of a model have computed, those that have died too."""
+        return sum(it.batches for it in self._triton.computed() if (it.model, it.version) == (model, str(version)))
 
 
 def _kill(pid: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any, cast
 import pytest
 
 from ganvas_core.session import CpuSession
+from serving.backends.onnxruntime.ganvas_counts import Read
 from serving.repository.golden import GoldenMismatchError, golden_inputs
 from serving.repository.reader import ModelVersion, read_repository
 from serving.supervise import medic as medic_module
@@ -130,12 +132,18 @@ class FakeVersions:
 
 
 async def run(
-    versions: FakeVersions, http: FakeHttp, until: Callable[[Medic], bool], *, pid: int | None = None, held: int = 0
+    versions: FakeVersions,
+    http: FakeHttp,
+    until: Callable[[Medic], bool],
+    *,
+    pid: int | None = None,
+    held: int = 0,
+    computed: Callable[[], list[Read]] = list,
 ) -> Medic:
     """A medic that makes golden images without a pause, until the condition holds."""
     keeper = SimpleNamespace(ready=asyncio.Event(), start_s=1.0, restarts=0)
     keeper.ready.set()
-    triton = SimpleNamespace(pid=pid or os.getpid(), http=http, held=lambda pid: held)
+    triton = SimpleNamespace(pid=pid or os.getpid(), http=http, held=lambda pid: held, computed=computed)
     medic = Medic(
         cast(Any, versions),
         cast(Any, triton),
@@ -215,6 +223,46 @@ def test_one_late_image_is_not_held_against_a_model_but_two_are(entry: ModelVers
     assert "gave no image within 1 s" in versions.reloads[0][1]
     assert versions.causes == {"no image"}
     assert medic.failures >= 2
+
+
+def test_late_images_are_not_held_against_a_model_that_computes(
+    entry: ModelVersion, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = itertools.count(1)
+
+    def computed() -> list[Read]:
+        number = next(done)
+        return [Read(model, "1", 1, number, 0.5) for model in ("tiny-gan", "tiny-gan-decode")]
+
+    versions = FakeVersions(entry)
+    http = FakeHttp([TimeoutError("timed out")])
+    asyncio.run(run(versions, http, lambda medic: medic.failures > 5, computed=computed))
+    assert not versions.reloads
+    assert "Meanwhile it computed" in caplog.text
+
+
+def test_batches_of_another_version_do_not_speak_for_a_model(entry: ModelVersion) -> None:
+    done = itertools.count(1)
+
+    def computed() -> list[Read]:
+        return [Read("tiny-gan", "1", 1, 7, 0.5), Read("tiny-gan", "2", 0, next(done), 0.5)]
+
+    versions = FakeVersions(entry)
+    http = FakeHttp([TimeoutError("timed out")])
+    asyncio.run(run(versions, http, lambda _: bool(versions.reloads), computed=computed))
+    assert versions.causes == {"no image"}
+
+
+def test_model_that_computes_and_gives_no_image_is_taken_out(entry: ModelVersion) -> None:
+    done = itertools.count(1)
+
+    def computed() -> list[Read]:
+        return [Read("tiny-gan", "1", 1, next(done), 0.5)]
+
+    versions = FakeVersions(entry)
+    http = FakeHttp([(500, b"Stub process is not healthy.")])
+    asyncio.run(run(versions, http, lambda _: bool(versions.reloads), computed=computed))
+    assert versions.causes == {"no image"}
 
 
 def test_triton_that_is_silent_is_killed(entry: ModelVersion, image: bytes) -> None:
