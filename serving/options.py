@@ -125,7 +125,7 @@ class ServeOptions(GatewayOptions):
     max_wait_s: Annotated[float, Field(gt=0, le=86400)] = 30.0
     """A call that would wait longer than this for its first image, or past its deadline, gets RESOURCE_EXHAUSTED."""
     recovery_s: Annotated[float, Field(ge=0, le=86400)] = 30.0
-    """Seconds that calls without a deadline wait for a Triton that is away; then new ones get UNAVAILABLE at once."""
+    """Seconds that calls without a deadline wait for a Triton or version that is away; then new ones fail at once."""
     read_s: Annotated[float, Field(gt=0, le=86400)] = 10.0
     """Seconds that a request has to arrive."""
     request_memory_mib: Annotated[int, Field(ge=128, le=2**20)] = 256

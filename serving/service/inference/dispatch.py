@@ -25,7 +25,7 @@ __all__ = ["Batches", "Dispatcher"]
 T = TypeVar("T")
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 1.0
-GAVE_UP = "Triton is away, and has been for longer than a call may wait (--recovery-s). Try again later."
+GAVE_UP = "{} is away, and has been for longer than a call may wait (--recovery-s). Try again later."
 
 logger = logging.getLogger("ganvas.service")
 
@@ -38,7 +38,7 @@ class Dispatcher:
 
     Args:
         max_wait_s: longest wait of a call before its first image.
-        recovery_s: how long calls without a deadline wait for a Triton that is away.
+        recovery_s: how long calls without a deadline wait for a Triton, or a version, that is away.
     """
 
     def __init__(self, *, max_wait_s: float, recovery_s: float, metrics: Metrics) -> None:
@@ -49,13 +49,21 @@ class Dispatcher:
         self._in_flight: dict[asyncio.Task[Any], tuple[str, int]] = {}
         """Tasks whose batch is in Triton, and the Triton model and version of each."""
         self._lost: set[asyncio.Task[Any]] = set()
-        self._paused: set[tuple[str, int]] = set()
-        self._away_s: float | None = None
+        self._paused: dict[tuple[str, int] | None, asyncio.TimerHandle] = {}
+        """To what ends the patience of calls without a deadline. None: all of Triton."""
+        self._given_up: set[tuple[str, int] | None] = set()
+        """Those of them that have been away for longer than a call may wait."""
 
     @property
     def hopeless(self) -> bool:
         """Whether Triton has been away for longer than a call may wait."""
-        return self._away_s is not None and time.monotonic() - self._away_s > self._recovery_s
+        return None in self._given_up
+
+    def why_given_up(self, model: str, version: int) -> str | None:
+        """What to tell a call without a deadline that would wait for a Triton model; None: it may wait."""
+        if self.hopeless:
+            return GAVE_UP.format("Triton")
+        return GAVE_UP.format(f"{model} version {version}") if (model, version) in self._given_up else None
 
     def waiting(self) -> int:
         """Images that were let in and are not in Triton yet."""
@@ -95,30 +103,28 @@ class Dispatcher:
 
     def pause(self, model: str | None = None, version: int = 0) -> None:
         """Send nothing to a Triton model (None: to any) until `resume`. What is there is lost, and sent again then."""
-        if model is None and self._away_s is None:
-            self._away_s = time.monotonic()
-            asyncio.get_running_loop().call_later(self._recovery_s, self._give_up)
-        elif model is not None:
-            if (model, version) in self._paused:
-                return
-            self._paused.add((model, version))
+        what = None if model is None else (model, version)
+        if what not in self._paused:
+            self._paused[what] = asyncio.get_running_loop().call_later(self._recovery_s, self._give_up, what)
+        elif what is not None:
+            return
         self._apply()
         for task, key in list(self._in_flight.items()):
-            if model is None or key == (model, version):
+            if what in (None, key):
                 self._lost.add(task)
                 task.cancel(TAKEN_BACK)
 
     def resume(self, model: str | None = None, version: int = 0) -> None:
         """Send again."""
-        if model is None:
-            self._away_s = None
-        else:
-            self._paused.discard((model, version))
+        what = None if model is None else (model, version)
+        if (timer := self._paused.pop(what, None)) is not None:
+            timer.cancel()
+        self._given_up.discard(what)
         self._apply()
 
     def _apply(self) -> None:
         for key, lane in self._lanes.items():
-            if self._away_s is not None or key in self._paused:
+            if None in self._paused or key in self._paused:
                 lane.pause()
             else:
                 lane.resume()
@@ -135,11 +141,12 @@ class Dispatcher:
             self._apply()
         return self._lanes[key]
 
-    def _give_up(self) -> None:
-        """Fail the calls without a deadline, if Triton is still away."""
-        if self.hopeless:
-            for lane in self._lanes.values():
-                lane.fail_endless(UnavailableError(GAVE_UP))
+    def _give_up(self, what: tuple[str, int] | None) -> None:
+        """Fail the calls without a deadline that wait for what is still away."""
+        self._given_up.add(what)
+        for key, lane in self._lanes.items():
+            if reason := self.why_given_up(*key):
+                lane.fail_endless(UnavailableError(reason))
 
     async def run(self, key: tuple[str, int], work: Callable[[], Awaitable[T]]) -> T:
         """A batch in Triton, which `pause` can end.
@@ -263,7 +270,11 @@ class Batches(Generic[T]):
 
         ask = Ask(most=again[1] - again[0] if again else most, answer=settle, again=again)
         try:
-            self._lane.ask(self.work, ask)
+            reason = self._dispatcher.why_given_up(self._triton_model, self._version)
+            if reason and self.work.at_s is None:  # a stream that comes back for more
+                settle(UnavailableError(reason))
+            else:
+                self._lane.ask(self.work, ask)
             return await answer
         except asyncio.CancelledError:
             if is_open:
