@@ -275,11 +275,12 @@ class GatewayProcess:
         seen = _fingerprint(self.keys_file)
         try:
             reloaded = self.reload_keys()
-        except (UserError, OSError, http.client.HTTPException) as error:
+        except Exception as error:  # any: or the following would end, and keys_ok stay as it was
             self.keys_ok = False
             told = (seen, str(error))
             if told != self._keys_told:
-                logger.warning("event=keys-not-reloaded reason=%r", str(error))
+                foreseen = isinstance(error, UserError | OSError | http.client.HTTPException)
+                logger.warning("event=keys-not-reloaded reason=%r", str(error), exc_info=not foreseen)
             self._keys_told = told
         else:
             if reloaded or self._keys_told is not None:

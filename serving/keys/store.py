@@ -82,7 +82,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         found = TypeAdapter(KeysFile).validate_python(json.loads(data), strict=False)
     except ValidationError as error:
         raise KeysFileError(f"--keys-file {path}: {describe_validation_error(error)}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # a RecursionError: nested too deeply
         raise KeysFileError(f"--keys-file {path} is not JSON: {error}.") from None
     for field in ("name", "id"):
         values = [getattr(key, field) for key in found.keys]

@@ -29,7 +29,7 @@ def read_pins(repository: Path) -> dict[str, int]:
         pins = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a RecursionError: nested too deeply
         raise RepositoryError(f"cannot read {path}: {error}. Mend it, or delete it to serve the newest.") from None
     if not isinstance(pins, dict) or not all(type(version) is int for version in pins.values()):
         raise RepositoryError(f"{path} must map model names to versions. Mend it, or delete it to serve the newest.")

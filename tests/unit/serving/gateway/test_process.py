@@ -79,7 +79,7 @@ def test_keys_file_that_cannot_be_used_is_logged_once_a_change(
     path.rename(aside)
     assert look() == ["event=keys-not-reloaded"]
     assert not gateway.keys_ok
-    for text in ("x", "{ "):
+    for text in ("x", "{ ", "[" * 100_000):
         path.write_text(text)
         assert look() == ["event=keys-not-reloaded"]
         assert not gateway.keys_ok
@@ -87,6 +87,26 @@ def test_keys_file_that_cannot_be_used_is_logged_once_a_change(
     assert look() == ["event=keys-reloaded"]
     assert gateway.keys_ok
     assert len(taken) == 1
+
+
+def test_error_that_nobody_foresaw_does_not_end_the_following_of_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.json"
+    add_key(path, "studio")
+    gateway = GatewayProcess(GatewaySettings(), tmp_path / "gateway", keys_file=path)
+    errors: list[Exception] = [RuntimeError("a defect")]
+
+    def update(**changes: object) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(gateway, "update", update)
+    gateway.look_at_keys()
+    assert not gateway.keys_ok
+    assert "event=keys-not-reloaded reason='a defect'" in caplog.text
+    gateway.look_at_keys()
+    assert gateway.keys_ok
 
 
 def test_gateway_says_so_when_its_port_is_taken(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ KEY = {"name": "a", "id": "0" * 8, "sha256": "0" * 64, "created": "2026-11-25"}
     ("content", "words"),
     [
         ("{", "is not JSON"),
+        pytest.param("[" * 100_000, "is not JSON", id="nested"),
         ('{"format": 2}', "format must be 1; got 2"),
         ('{"format": 1, "keys": [{"name": "a"}]}', "keys.0.id"),
         (json.dumps({"keys": [{**KEY, "name": 'a"] = nil --'}]}), "keys.0.name"),

@@ -152,13 +152,13 @@ def test_pins_that_cannot_be_read_are_logged_once_a_change(
 ) -> None:
     versions = start()
     path = repository / PINS_FILE
-    for text in ("{", "[1, 2]"):
+    for text in ("{", "[1, 2]", "[" * 100_000):
         path.write_text(text)
         for _ in range(3):
             asyncio.run(versions._follow_once())
         assert not versions.pins_ok
         assert versions.default(MODEL) == 1
-    assert sum("event=pins-unreadable" in line for line in caplog.messages) == 2
+    assert sum("event=pins-unreadable" in line for line in caplog.messages) == 3
     write_pins(repository, {MODEL: 2})
     asyncio.run(versions._follow_once())
     assert versions.pins_ok
