@@ -1,8 +1,9 @@
-"""`python -m clients.bench.load JOB`: one generator's process.
+"""`python -m clients.bench.load`: one generator's process.
 
-It connects, checks the golden images and writes "ready"; reads the moment to begin from stdin, when all processes of
-the job are ready, and ends when stdin does; and writes its report. A failure that its reader should know is
-{"error": …} and exit code 1.
+It reads its job, a line of JSON, from stdin: a command line, which every user of the machine sees, would show the key
+that is in it. It connects, checks the golden images and writes "ready"; reads the moment to begin from stdin, when all
+processes of the job are ready, and ends when stdin does; and writes its report. A failure that its reader should know
+is {"error": …} and exit code 1.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ganvas_core.cli import UserError
 
 
 def main() -> int:
-    job = TypeAdapter(LoadJob).validate_json(sys.argv[1])
+    job = TypeAdapter(LoadJob).validate_json(_read_line())
 
     def new_loop() -> asyncio.AbstractEventLoop:
         # select() waits to the microsecond, epoll to the millisecond: calls would begin half a millisecond late.
@@ -81,20 +82,25 @@ def _watch_parent() -> asyncio.Future[float]:
     begin: asyncio.Future[float] = loop.create_future()
 
     def read() -> None:
-        # os.read: a lock of sys.stdin that a thread holds at the interpreter's end aborts it.
-        line = b""
-        while not line.endswith(b"\n"):
-            more = os.read(0, 64)
-            if not more:
-                os._exit(1)
-            line += more
-        loop.call_soon_threadsafe(begin.set_result, float(line))
+        loop.call_soon_threadsafe(begin.set_result, float(_read_line()))
         while os.read(0, 64):
             pass
         os._exit(1)
 
     threading.Thread(target=read, daemon=True).start()
     return begin
+
+
+def _read_line() -> bytes:
+    """The next line of stdin; nothing is sent after it before it is answered. Ends this process where stdin ends."""
+    # os.read: a lock of sys.stdin that a thread holds at the interpreter's end aborts it.
+    line = b""
+    while not line.endswith(b"\n"):
+        more = os.read(0, 65536)
+        if not more:
+            os._exit(1)
+        line += more
+    return line
 
 
 async def _cpu_share(begin_s: float, end_s: float) -> float:

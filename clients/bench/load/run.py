@@ -43,6 +43,8 @@ class RunningLoad:
         try:
             self._generators.extend(_Generator(part) for part in _parts(job))
             for generator in self._generators:
+                generator.tell_job()
+            for generator in self._generators:
                 generator.wait_ready()
             begin_s = time.monotonic() + LEAD_S
             for generator in self._generators:
@@ -81,13 +83,18 @@ def _parts(job: LoadJob) -> list[LoadJob]:
 
 class _Generator:
     def __init__(self, job: LoadJob) -> None:
+        self._job = job
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by stop
-        command = [sys.executable, "-m", "clients.bench.load", to_json(job).decode()]
+        command = [sys.executable, "-m", "clients.bench.load"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
         # It stays open for as long as this process lives, and the generator no longer: communicate would close it.
         self._stdin, self._process.stdin = self._process.stdin, None
+
+    def tell_job(self) -> None:
+        # Not by its command line, which every user of this machine sees: the server's key is in the job.
+        self._tell(to_json(self._job).decode())
 
     def wait_ready(self) -> None:
         assert self._process.stdout is not None
@@ -96,9 +103,12 @@ class _Generator:
             self._fail(line)
 
     def begin(self, begin_s: float) -> None:
+        self._tell(str(begin_s))
+
+    def _tell(self, line: str) -> None:
         assert self._stdin is not None
         try:
-            self._stdin.write(f"{begin_s}\n")
+            self._stdin.write(f"{line}\n")
             self._stdin.flush()
         except BrokenPipeError:
             self._fail("")
@@ -137,4 +147,5 @@ class _Generator:
         self._process.wait()
         for pipe in (self._stdin, self._process.stdout, self._errors):
             if pipe is not None and not pipe.closed:
-                pipe.close()
+                with suppress(BrokenPipeError):  # what it ended without reading
+                    pipe.close()

@@ -1,5 +1,6 @@
-"""`python -m clients.bench.loadgen JOB`: one scenario of MLPerf LoadGen in a process of its own.
+"""`python -m clients.bench.loadgen`: one scenario of MLPerf LoadGen in a process of its own.
 
+Its job is a line of JSON on stdin: a command line, which every user of the machine sees, would show the key in it.
 LoadGen issues queries from a thread of C++; each sample is one call, made on an event loop in another thread, whose end
 is told to LoadGen there. Its summary is read from the log that it writes, and the result printed as JSON.
 """
@@ -27,7 +28,7 @@ CALL_TIMEOUT_S = 120.0
 
 
 def main() -> int:
-    job = TypeAdapter(ScenarioJob).validate_json(sys.argv[1])
+    job = TypeAdapter(ScenarioJob).validate_json(sys.stdin.buffer.readline())
     # select() waits to the microsecond, as in our own loops.
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
     thread = threading.Thread(target=loop.run_forever, name="calls")

@@ -17,7 +17,7 @@ from clients.bench.loadgen.scenarios import LoadgenError, measure_scenarios, run
 from clients.bench.options import BenchOptions
 from clients.bench.perf_analyzer import PerfAnalyzerError, second_opinion
 from clients.bench.result import ScenarioPair, SubjectResult
-from clients.bench.subject import Subject
+from clients.bench.subject import Subject, given_subject
 from clients.bench.targets import Target
 from ganvas_core.cli import UserError
 
@@ -153,6 +153,27 @@ def test_a_generator_that_fails_is_told_in_one_line(
     monkeypatch.setattr("clients.bench.load.run._MORE_S", -59.8)
     with pytest.raises(GeneratorError, match=message):
         run_load(LoadJob(target=TARGET, kind="closed", seconds=1.0, deadline_s=60.0))
+
+
+def test_no_command_line_of_a_generator_holds_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, told = tmp_path / "python", tmp_path / "arguments"
+    body = f"pathlib.Path({str(told)!r}).write_text(str(sys.argv)); sys.exit('enough')"
+    file.write_text(f"#!{sys.executable}\nimport pathlib, sys\n{body}\n")
+    file.chmod(0o755)
+    for module in ("load.run", "loadgen.scenarios"):
+        monkeypatch.setattr(f"clients.bench.{module}.sys", type("sys", (), {"executable": str(file)}))
+    options = BenchOptions(kserve="127.0.0.1:1", api_key="a-key-that-is-secret")
+    target = given_subject(options, "m").target("kserve")
+    assert target.metadata == (("authorization", "Bearer a-key-that-is-secret"),)
+    runs: list[Callable[[], object]] = [
+        lambda: run_load(LoadJob(target=target, kind="closed", seconds=0.1)),
+        lambda: run_loadgen(ScenarioJob(scenario="Offline", target=target, seconds=0.1, rate=1.0, expected_ms=1.0)),
+    ]
+    for run in runs:
+        with pytest.raises(UserError, match="enough"):
+            run()
+        assert "secret" not in told.read_text()
+        told.unlink()
 
 
 def test_a_loadgen_that_does_not_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

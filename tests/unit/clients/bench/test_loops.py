@@ -189,9 +189,10 @@ def test_a_burst_ends_with_its_last_call() -> None:
 def test_the_generator_ends_with_the_process_that_started_it() -> None:
     target = Target(kind="kserve", model="m", address="127.0.0.1:1", wait_s=600.0)
     job = LoadJob(target=target, kind="open", rate=1.0, seconds=600.0)
-    command = [sys.executable, "-m", "clients.bench.load", to_json(job).decode()]
+    command = [sys.executable, "-m", "clients.bench.load"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stdin is not None
+        process.stdin.write(to_json(job) + b"\n")
         process.stdin.close()  # as the kernel does when the parent dies
         try:
             assert process.wait(60) == 1
