@@ -2,7 +2,8 @@
 
 Its job is a line of JSON on stdin: a command line, which every user of the machine sees, would show the key in it.
 LoadGen issues queries from a thread of C++; each sample is one call, made on an event loop in another thread, whose end
-is told to LoadGen there. Its summary is read from the log that it writes, and the result printed as JSON.
+is told to LoadGen there. Its summary is read from the log that it writes, and the result printed as JSON. A failure is
+{"error": …, "kind": …} and exit code 1.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from clients.bench.loadgen.job import ScenarioJob, ScenarioReport
-from clients.bench.targets import Connection, connect
+from clients.bench.targets import Connection, WrongAnswerError, connect
 from ganvas_core.cli import UserError
 
 CALL_TIMEOUT_S = 120.0
@@ -39,16 +40,20 @@ def main() -> int:
         _run(job, system)
         asyncio.run_coroutine_threadsafe(connected.close(), loop).result()
     except UserError as error:
-        print(json.dumps({"error": str(error)}))
-        return 1
+        return _fail(error)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
     if system.failure is not None:
-        print(json.dumps({"error": f"a call failed: {system.failure}"}))
-        return 1
+        return _fail(system.failure)
     sys.stdout.buffer.write(to_json(system.report))
     return 0
+
+
+def _fail(error: Exception) -> int:
+    said = str(error) if isinstance(error, UserError) else f"a call failed: {error}"
+    print(json.dumps({"error": said, "kind": type(error).__name__}))
+    return 1
 
 
 class _System:
@@ -86,7 +91,9 @@ class _System:
             try:
                 self._connection.check(await self._connection.call(CALL_TIMEOUT_S))
             except Exception as error:  # LoadGen waits for every sample: each must end, and what failed is told later
-                self.failure = self.failure or error
+                # A wrong answer weighs more than a call that failed before it: it ends the whole run.
+                if self.failure is None or isinstance(error, WrongAnswerError):
+                    self.failure = error
 
 
 def _run(job: ScenarioJob, system: _System) -> None:

@@ -18,6 +18,7 @@ from clients.bench.options import BenchOptions
 from clients.bench.result import Row, ScenarioPair, SubjectResult
 from clients.bench.session import Progress
 from clients.bench.subject import Subject
+from clients.bench.targets import WrongAnswerError
 from ganvas_core.cli import UserError
 
 __all__ = ["LoadgenError", "measure_scenarios", "run_loadgen"]
@@ -50,6 +51,7 @@ def measure_scenarios(subject: Subject, options: BenchOptions, result: SubjectRe
 
     Raises:
         LoadgenError: it is not installed, or failed.
+        WrongAnswerError: a target answers wrongly.
         UserError: our own calls failed.
     """
     if importlib.util.find_spec(PACKAGE) is None:
@@ -113,7 +115,12 @@ def _own_job(job: ScenarioJob) -> LoadJob:
 
 
 def run_loadgen(job: ScenarioJob) -> ScenarioReport:
-    """One scenario in a process of its own. Raises LoadgenError."""
+    """One scenario in a process of its own.
+
+    Raises:
+        LoadgenError: it failed.
+        WrongAnswerError: the target answers wrongly.
+    """
     command = [sys.executable, "-m", "clients.bench.loadgen"]
     timeout_s = job.seconds * 4 + MORE_S
     try:
@@ -124,9 +131,12 @@ def run_loadgen(job: ScenarioJob) -> ScenarioReport:
         raise LoadgenError(f"LoadGen's {job.scenario} did not end within {timeout_s:.0f} s.") from None
     if done.returncode != 0:
         try:
-            said = json.loads(done.stdout)["error"]
+            failure = json.loads(done.stdout)
+            said, kind = failure["error"], failure["kind"]
         except (ValueError, KeyError):
-            said = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
+            said, kind = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}", ""
+        if kind == WrongAnswerError.__name__:
+            raise WrongAnswerError(said)
         raise LoadgenError(f"LoadGen's {job.scenario} failed: {said}")
     return TypeAdapter(ScenarioReport).validate_json(done.stdout)
 
