@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,8 @@ SHORT = 0.2
 """Of the time of a closed loop: of calls that take more, too few fit, and those that were cut off are missing."""
 LATE_SHARE = 0.1
 LATE_MS = 1.0
+STALLED = 2.0
+"""So many times as long as a call usually takes is more than a slow answer."""
 GROWN_SHARE = 0.05
 GROWN_SIGMAS = 3.0
 REASON_CHARACTERS = 200
@@ -72,7 +75,8 @@ def judge(report: LoadReport) -> Measurement:
     """Everything that one run gives."""
     job = report.job
     samples, behind = report.ok_ms, _behind(report)
-    warnings = behind + _failures(report)
+    endings = dict(Counter(report.endings) + Counter(report.failed_later))
+    warnings = behind + _failures(report, endings)
     if len(samples) and job.kind == "closed":
         steady = steady_state(samples)
         samples = samples[steady.num_dropped :]
@@ -90,8 +94,8 @@ def judge(report: LoadReport) -> Measurement:
         calls_per_s=report.images_per_s / job.images,
         offered_per_s=job.rate if job.kind == "open" else None,
         num_calls=len(samples),
-        num_failed=report.num_failed,
-        endings=report.endings,
+        num_failed=_num_failed(endings),
+        endings=endings,
         percentiles=percentiles,
         mean_ms=float(samples.mean()) if len(samples) else None,
         cpu_share=report.cpu_share,
@@ -148,24 +152,36 @@ def _behind(report: LoadReport) -> list[str]:
     return [text]
 
 
-def _failures(report: LoadReport) -> list[str]:
-    if not report.num_failed:
+def _num_failed(endings: dict[str, int]) -> int:
+    return sum(count for status, count in endings.items() if status != OK)
+
+
+def _failures(report: LoadReport, endings: dict[str, int]) -> list[str]:
+    num_failed = _num_failed(endings)
+    if not num_failed:
         if report.num_ok:
-            return []
+            # A closed loop has no more calls than callers that hang, and these may be answered after its end.
+            return _stopped(report) if report.job.kind == "closed" else []
         what = "was due" if report.job.kind == "open" and not report.counted else "ended"
         return [f"no call {what} in the {report.job.seconds:g} s. --seconds takes longer"]
     what = "failed or were never sent" if report.num_not_begun else "failed"
-    counts = ", ".join(_counted(status, count, report) for status, count in report.endings.items() if status != OK)
-    warnings = [f"calls {what}: {report.num_failed} of {sum(report.endings.values())}: {counts}"]
-    if "RESOURCE_EXHAUSTED" in report.endings:
+    counts = ", ".join(_counted(status, count, report) for status, count in endings.items() if status != OK)
+    warnings = [f"calls {what}: {num_failed} of {sum(endings.values())}: {counts}"]
+    if "RESOURCE_EXHAUSTED" in endings:
         warnings.append("refused: the server's limit, or the quota of the key, is what these figures show")
-    if unanswered := report.endings.get(UNANSWERED):
+    if unanswered := endings.get(UNANSWERED):
         warnings.append(f"given up: {unanswered} calls had no answer {report.job.drain_s:g} s after the planned end")
-    ended = [call.end_s for call in report.counted if call.status == OK]
-    last_s = max(ended, default=report.start_s)
-    if not report.num_not_begun and report.end_s - last_s > max(0.5, 0.2 * report.job.seconds):
-        warnings.append(f"the server stopped answering {last_s - report.start_s:.1f} s after the beginning")
-    return warnings
+    return warnings + ([] if report.num_not_begun else _stopped(report))
+
+
+def _stopped(report: LoadReport) -> list[str]:
+    """Whether there was no answer in the end, for longer than a slow server leaves between two."""
+    answered = [call for call in report.counted if call.status == OK]
+    last_s = max((call.end_s for call in answered), default=report.start_s)
+    usual_s = float(np.median([call.took_ms for call in answered])) / 1e3 if answered else 0.0
+    if report.end_s - last_s <= max(0.5, 0.2 * report.job.seconds, STALLED * usual_s):
+        return []
+    return [f"the server stopped answering {last_s - report.start_s:.1f} s after the beginning"]
 
 
 def _counted(status: str, count: int, report: LoadReport) -> str:

@@ -143,6 +143,15 @@ class LoadReport:
         not_begun = {NOT_BEGUN: self.num_not_begun} if self.num_not_begun else {}
         return dict(Counter(call.status for call in self.counted)) | not_begun
 
+    @cached_property
+    def failed_later(self) -> dict[str, int]:
+        """Of a closed loop, calls that were under way when the seconds were over and failed then, by status: those of a
+        server that hangs are nothing else."""
+        if self.job.kind != "closed":
+            return {}
+        under_way = (call for call in self.calls if call.due_s < self.end_s < call.end_s)
+        return dict(Counter(call.status for call in under_way if call.status != OK))
+
     @property
     def num_ok(self) -> int:
         return self.endings.get(OK, 0)

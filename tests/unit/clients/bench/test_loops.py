@@ -117,6 +117,33 @@ def test_calls_of_a_server_that_died_fail_and_do_not_flood() -> None:
     assert 20 < report.endings["UNAVAILABLE"] < 120
 
 
+@pytest.mark.parametrize(("wakes_s", "num_failed"), [(1000.0, 4), (10.0, 0)])
+def test_a_server_that_hangs_to_the_end_of_a_closed_loop_is_marked(wakes_s: float, num_failed: int) -> None:
+    class Hanging(OneWorker):
+        async def call(self, body: Any, timeout_s: float) -> Any:
+            now_s = asyncio.get_running_loop().time()
+            took_s = 0.005 if now_s < 2.0 else wakes_s - now_s
+            await asyncio.sleep(min(took_s, timeout_s))
+            if took_s > timeout_s:
+                raise CallFailedError("DEADLINE_EXCEEDED")
+            return b""
+
+    report = run(LoadJob(target=TARGET, kind="closed", concurrency=4, seconds=4.0), Hanging(0.0))
+    found = judge(report)
+    assert found.percentile(99).value == pytest.approx(5)  # nothing of it is to be seen here
+    assert found.num_failed == num_failed
+    assert found.endings["OK"] == report.num_ok
+    assert "the server stopped answering 2.0 s after the beginning" in found.warnings
+    failed = f"calls failed: 4 of {report.num_ok + 4}: 4 DEADLINE_EXCEEDED"
+    assert (failed in found.warnings) == bool(num_failed)
+
+
+def test_a_slow_server_that_answers_to_the_end_of_a_closed_loop_is_not_said_to_have_stopped() -> None:
+    found = judge(run(LoadJob(target=TARGET, kind="closed", seconds=10.0), OneWorker(3.8)))
+    assert found.num_failed == 0  # the last answer within the seconds came 2.4 s before their end
+    assert not any("stopped answering" in warning for warning in found.warnings)
+
+
 def test_calls_that_are_due_when_their_time_is_over_are_not_sent() -> None:
     job = LoadJob(target=TARGET, kind="open", rate=200.0, seconds=5.0, deadline_s=0.5)
     worker = OneWorker(0.01)
