@@ -20,6 +20,8 @@ LEAST = 0.01
 """A difference below this is of no use to anybody, however sure."""
 ROUNDING = 1e-9
 """Of logarithms: rounds that differ by less do not differ."""
+SAME_RATE = 0.01
+"""Latencies of an open loop at rates that differ by more are those of different loads."""
 FIGURES = ("images/s", "p50 ms", "p99 ms")
 
 
@@ -78,14 +80,26 @@ def compare_results(a: Result, b: Result) -> Comparison:
     found = [
         difference
         for model, one, two in pairs
+        if _is_same_rate(one, two)
         for figure in FIGURES
         if (difference := _difference(model, figure, one, two)) is not None
     ]
-    corrected = false_discovery_control([entry.p_value for entry in found])
+    corrected = false_discovery_control([entry.p_value for entry in found]) if found else []
     differences = [
         Difference(**(vars(entry) | {"p_value": float(value)})) for entry, value in zip(found, corrected, strict=True)
     ]
-    return Comparison(differences=differences, warnings=_warnings(a, b))
+    others = [
+        f"{model}, {one.load.key}: not compared, since it ran at {one.load.rate:.4g}/s in A and at "
+        f"{two.load.rate:.4g}/s in B; --rate gives both the same"
+        for model, one, two in pairs
+        if not _is_same_rate(one, two)
+    ]
+    return Comparison(differences=differences, warnings=_warnings(a, b) + others)
+
+
+def _is_same_rate(a: Row, b: Row) -> bool:
+    """Calls at even distances are so far apart that none waits, at whichever rate."""
+    return a.load.kind != "open" or abs(a.load.rate - b.load.rate) <= SAME_RATE * max(a.load.rate, b.load.rate)
 
 
 def _difference(model: str, figure: str, a: Row, b: Row) -> Difference | None:
