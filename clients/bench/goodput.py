@@ -10,6 +10,8 @@ from clients.bench.result import Goodput
 __all__ = ["STEPS", "search_goodput"]
 
 STEPS = 6
+RAISES = 5
+"""So many rates are tried for one that is too much: what closed loops reached, and doubled again and again."""
 CONFIRM = 3.0
 """So many times as long is the measurement of the rate that was found."""
 REFINE, NEAR = 4, 1.05
@@ -23,13 +25,14 @@ Measure = Callable[[float, float], Measurement]
 def search_goodput(
     target: str, slo_p99_ms: float, can_do_per_s: float, measure: Measure, *, steps: int = STEPS
 ) -> Goodput:
-    """Halve the range from 0 to what a closed loop can do; then measure the highest good rate again, for longer.
+    """Double what a closed loop can do until it is too much, and halve the range below; then measure the highest good
+    rate again, for longer. Where none is too much, the rate found is a lower bound, without `next_per_s`.
 
     One that does not hold then is no goodput: the next lower one that was good is tried, and what lies between is
     halved again.
 
     Args:
-        can_do_per_s: calls a second, with no regard to latency; nothing above it can be good for long.
+        can_do_per_s: calls a second of closed loops. With few callers they are no bound of what the server can do.
     """
     low, high = 0.0, can_do_per_s
     tried: list[tuple[float, float | None]] = []
@@ -49,7 +52,11 @@ def search_goodput(
             doubts[rate] = f"{rate:.3g} calls/s could not be judged: {doubt}"
         return found if is_good else None
 
-    for _ in range(steps):
+    for _ in range(RAISES):
+        if holds(high, 1.0) is None:
+            break
+        low, high = high, 2 * high
+    for _ in range(steps if bad else 0):
         middle = (low + high) / 2
         if holds(middle, 1.0) is not None:
             low = middle

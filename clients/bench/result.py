@@ -79,7 +79,7 @@ class Goodput:
     calls_per_s: float
     """0: not even the lowest rate stayed within it."""
     next_per_s: float | None
-    """The lowest rate tried that did not."""
+    """The lowest rate tried that did not; None: every rate did, and calls_per_s is a lower bound."""
     tried: list[tuple[float, float | None]]
     """Calls a second and p99 in ms (None: calls failed, or none was answered), in the order tried."""
     confirmed: Measurement | None

@@ -58,7 +58,7 @@ def measure_subject(subject: Subject, options: BenchOptions, *, progress: Progre
                 result.fail(str(error))
             return result
     if options.slo_p99_ms is not None:
-        session.total += len(subject.served) * (STEPS + 1)
+        session.total += len(subject.served) * (STEPS + 2)
         for name in subject.served:
             with kept(result, f"{name}, goodput"):
                 session.goodput(name, options.slo_p99_ms)

@@ -218,7 +218,8 @@ def _goodput(subject: SubjectResult) -> Sheet:
         p99 = "" if entry.confirmed is None else f"{entry.confirmed.percentile(99).value:.2f}"
         above = "" if entry.next_per_s is None else number(entry.next_per_s)
         none = "not known" if entry.why_not else "none: not even the lowest rate"
-        found = number(entry.calls_per_s) if entry.calls_per_s else none
+        at_least = "at least " if entry.next_per_s is None else ""
+        found = at_least + number(entry.calls_per_s) if entry.calls_per_s else none
         rows.append([entry.target, f"{entry.slo_p99_ms:g}", found, p99, above])
     return Sheet(
         title="Goodput: the highest Poisson rate within the objective",

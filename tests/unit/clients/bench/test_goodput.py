@@ -8,6 +8,8 @@ import pytest
 from clients.bench.goodput import search_goodput
 from clients.bench.load import Call, LoadJob, LoadReport
 from clients.bench.measurement import Measurement, judge
+from clients.bench.report.tables import sheets_of
+from clients.bench.result import SubjectResult
 from clients.bench.targets import Target
 
 TARGET = Target(kind="service", model="m", address="nowhere")
@@ -25,6 +27,22 @@ def test_the_highest_rate_within_the_objective_is_found() -> None:
     assert found.next_per_s is not None
     assert 420 <= found.next_per_s < 425
     assert found.confirmed is not None
+
+
+def test_a_server_that_can_do_more_than_the_closed_loops_is_not_held_to_them() -> None:
+    found = search_goodput("direct", 20.0, 300.0, lambda rate, factor: measured(5.0 if rate < 1000 else 80.0))
+    assert 980 < found.calls_per_s < 1000
+    assert found.next_per_s is not None
+    assert 1000 <= found.next_per_s < 1020
+
+
+def test_where_nothing_is_too_much_the_rate_is_a_lower_bound() -> None:
+    found = search_goodput("direct", 20.0, 300.0, lambda rate, factor: measured(5.0))
+    assert [rate for rate, _ in found.tried] == [300.0, 600.0, 1200.0, 2400.0, 4800.0, 4800.0]
+    assert found.calls_per_s == 4800
+    assert found.next_per_s is None
+    (sheet,) = sheets_of(SubjectResult(model="m", image=None, goodput=[found]))
+    assert sheet.rows[0][2] == "at least 4,800"
 
 
 def test_a_rate_that_does_not_hold_for_longer_is_no_goodput() -> None:
