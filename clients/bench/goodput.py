@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from clients.bench.load.job import NOT_BEGUN
 from clients.bench.measurement import Measurement, samples_warning
 from clients.bench.result import Goodput
 
@@ -87,11 +88,19 @@ def search_goodput(
 
 def _doubt(found: Measurement, slo_p99_ms: float) -> str:
     """Why a rate that is not taken for good may be good all the same; empty: it is the server's doing."""
-    if found.num_failed or not found.percentiles:
-        return "" if found.num_failed else found.warnings[0]
+    not_begun = found.endings.get(NOT_BEGUN, 0)
+    if found.num_failed > not_begun:
+        return ""
+    if not found.percentiles and not not_begun:
+        return found.warnings[0]
     late = [warning for warning in found.warnings if warning.startswith("generator")]
     if late:
         return late[0]
+    if not_begun:
+        return (
+            f"generator late: it never came to {not_begun} calls, with {found.cpu_share:.0%} of a core. "
+            "--generators takes more, on free cores"
+        )
     p99 = found.percentile(99)
     if found.keeps_up and p99.value <= slo_p99_ms and not p99.is_enough:
         return f"{samples_warning(99, found.num_calls)}; --seconds takes longer"

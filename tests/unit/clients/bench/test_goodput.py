@@ -84,6 +84,19 @@ def test_what_could_not_be_judged_is_not_said_of_the_server(doubtful: Measuremen
     assert found.why_not.startswith(why)
 
 
+@pytest.mark.parametrize("cpu", [0.97, 0.3])
+def test_calls_that_the_generator_never_sent_are_not_said_of_the_server(cpu: float) -> None:
+    job = LoadJob(target=TARGET, kind="open", rate=200.0, seconds=10.0)
+    calls = [Call(i / 200, 5.0, "OK", 0.0) for i in range(1000)]
+    cut = judge(LoadReport(job=job, start_s=0.0, calls=calls, cpu_shares=[cpu], num_not_begun=1000))
+    assert cut.num_failed == 1000
+    found = search_goodput("direct", 20.0, 100.0, lambda rate, factor: cut)
+    assert found.calls_per_s == 0
+    assert "could not be judged: generator " in found.why_not
+    refused = judge(LoadReport(job=job, start_s=0.0, calls=[calls[0]._replace(status="UNAVAILABLE")], num_not_begun=9))
+    assert search_goodput("direct", 20.0, 100.0, lambda rate, factor: refused).why_not == ""
+
+
 def test_a_late_generator_does_not_spoil_a_rate_that_is_within_the_objective_all_the_same() -> None:
     late = measured(15.0, late_ms=12.0)
     assert not late.is_sound
