@@ -18,6 +18,7 @@ from rich.progress import Progress as Bar
 from clients.bench.cold import measure_cold_start
 from clients.bench.compare import compare_results, print_differences
 from clients.bench.environment import environment
+from clients.bench.here import elsewhere
 from clients.bench.loadgen.scenarios import measure_scenarios
 from clients.bench.options import BenchOptions, CompareOptions
 from clients.bench.peers import PEERS, Peer, running_peer
@@ -60,6 +61,7 @@ def bench(options: BenchOptions) -> None:
         environment=environment(),
         options=TypeAdapter(BenchOptions).dump_python(options, mode="json", exclude={"api_key"}),
         subjects=[],
+        elsewhere=elsewhere(options.server) if options.server else "",
     )
     with _progress() as progress:
         stopped = _collect(result, _subjects(options, progress))

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-__all__ = ["is_here", "serve_pid"]
+__all__ = ["elsewhere", "is_here", "serve_pid"]
 
 SERVE = ["serving", "serve"]
 
@@ -22,6 +22,13 @@ def is_here(address: str) -> bool:
         return False
     own = {entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries}
     return bool(host) and all(ipaddress.ip_address(one).is_loopback or one in own for one in found)
+
+
+def elsewhere(address: str) -> str:
+    """HOST:PORT of an address or a URL that is none of this machine's; empty: it is one of them."""
+    if is_here(address):
+        return ""
+    return urlsplit(address if "//" in address else f"//{address}").netloc.rpartition("@")[2]
 
 
 def serve_pid(address: str) -> int | None:

@@ -12,10 +12,18 @@ from pathlib import Path
 __all__ = ["processor", "report_stem", "versions"]
 
 
-def report_stem(subject: str) -> str:
-    """A report's file name without its suffix: subject, hardware and date."""
-    hardware = re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-")
-    return f"{subject}-{hardware}-{os.cpu_count()}cores-{datetime.date.today()}"
+def report_stem(subject: str, elsewhere: str = "") -> str:
+    """A report's file name without its suffix: subject, hardware and date.
+
+    Args:
+        elsewhere: address of a server on another machine, whose hardware is not known: it stands in its place.
+    """
+    where = f"at-{_words(elsewhere)}" if elsewhere else f"{_words(processor())}-{os.cpu_count()}cores"
+    return f"{subject}-{where}-{datetime.date.today()}"
+
+
+def _words(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def versions() -> str:

@@ -146,7 +146,12 @@ class BenchOptions(CallerOptions):
     @property
     def is_remote(self) -> bool:
         """Whether the server runs already."""
-        return bool(self.address or self.kserve or self.http)
+        return bool(self.server)
+
+    @property
+    def server(self) -> str | None:
+        """Address or URL of a server that runs already."""
+        return self.address or self.kserve or self.http
 
 
 def _is_url(text: str) -> bool:

@@ -180,6 +180,9 @@ class Result:
     environment: dict[str, Any]
     options: dict[str, Any]
     subjects: list[SubjectResult]
+    elsewhere: str = ""
+    """HOST:PORT of a server on another machine: what `environment` says is of the generator's alone. Empty: it is on
+    this one, or the report is older than this field."""
 
     @property
     def is_interrupted(self) -> bool:

@@ -1,9 +1,8 @@
-"""Writes a result: NAME.json, NAME.md and NAME.html, named by model, hardware and date."""
+"""Writes a result: NAME.json, NAME.md and NAME.html, named by model, hardware (or a server's address) and date."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 from pathlib import Path
 
@@ -20,7 +19,7 @@ __all__ = ["check_folder", "save_report"]
 def save_report(result: Result, folder: Path) -> Path:
     """Returns the Markdown's path; the others lie beside it. A report that is there already stays."""
     models = [subject.model for subject in result.subjects]
-    path = _free(folder / f"{report_stem(models[0] if len(models) == 1 else 'series')}.md")
+    path = _free(folder / f"{report_stem(models[0] if len(models) == 1 else 'series', result.elsewhere)}.md")
     try:
         save_result(result, path.with_suffix(".json"))
         write_atomic(path.with_suffix(".html"), page_of(result).encode())
@@ -59,10 +58,15 @@ def check_folder(folder: Path) -> None:
 def _markdown(result: Result) -> str:
     told = result.environment
     versions = ", ".join(f"{name} {version}" for name, version in told["packages"].items())
-    parts = [
-        f"# {', '.join(subject.model for subject in result.subjects)} on {told['processor']}, {os.cpu_count()} cores",
-        f"{result.date}. `{result.command}`. {versions}. The load generator shares the cores.",
-    ]
+    models = ", ".join(subject.model for subject in result.subjects)
+    machine = f"{told['processor']}, {told['cores']} cores"
+    if server := result.elsewhere:
+        heading = f"# {models} at {server}"
+        where = f"Measured from {machine}, with {versions}; the server is at {server}, its hardware is not known."
+    else:
+        heading = f"# {models} on {machine}"
+        where = f"{versions}. The load generator shares the cores."
+    parts = [heading, f"{result.date}. `{result.command}`. {where}"]
     for subject in result.subjects:
         shape = "" if subject.image is None else f", {'x'.join(map(str, subject.image))}"
         parts.append(f"## {subject.model}{shape}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -16,7 +17,17 @@ from clients.bench.loadgen.job import ScenarioReport
 from clients.bench.measurement import judge
 from clients.bench.plan import Load
 from clients.bench.report import print_result, save_report
-from clients.bench.result import FORMAT, ColdStart, Goodput, Result, Row, ScenarioPair, SubjectResult, read_result
+from clients.bench.result import (
+    FORMAT,
+    ColdStart,
+    Goodput,
+    Result,
+    Row,
+    ScenarioPair,
+    SubjectResult,
+    read_result,
+    save_result,
+)
 from clients.bench.server_use import ServerUse
 from clients.bench.targets import Target
 from ganvas_core.cli import UsageError
@@ -72,6 +83,38 @@ def test_report_is_json_markdown_and_one_page(tmp_path: Path) -> None:
     assert not re.search(r"(src|href)=[\"']http|<script|<link|@import|url\(http", page)  # it needs nothing else
     again = read_result(path.with_suffix(".json"))
     assert again == made
+
+
+def test_a_report_of_a_server_elsewhere_names_no_hardware_as_its_own(tmp_path: Path) -> None:
+    made = result(num_rounds=2)
+    made.elsewhere = "10.9.8.7:50051"
+    made.environment["processor"] = "Some CPU"
+    path = save_report(made, tmp_path)
+    assert path.stem.startswith("tiny-at-10-9-8-7-50051-")
+    heading, told = path.read_text().split("\n\n")[:2]
+    assert heading == "# tiny at 10.9.8.7:50051"
+    page = path.with_suffix(".html").read_text()
+    assert "easured from Some CPU, " in told
+    assert ", measured from Some CPU, " in " ".join(page.split())
+    for text in (told, page):
+        assert "; the server is at 10.9.8.7:50051, its hardware is not known." in text
+        assert "shares the cores" not in text
+    assert read_result(path.with_suffix(".json")) == made
+
+
+def test_a_report_from_before_servers_elsewhere_were_told_is_read(tmp_path: Path) -> None:
+    made, file = result(num_rounds=2), tmp_path / "old.json"
+    save_result(made, file)
+    old = json.loads(file.read_text())
+    del old["elsewhere"]
+    file.write_text(json.dumps(old))
+    again = read_result(file)
+    assert again == made
+    assert compare_results(again, made).differences
+    path = save_report(again, tmp_path)
+    assert path.read_text().startswith(f"# tiny on {made.environment['processor']}, ")
+    assert "shares the cores" in path.read_text()
+    assert "shares the cores" in path.with_suffix(".html").read_text()
 
 
 def test_a_report_does_not_take_the_place_of_an_earlier_one(tmp_path: Path) -> None:

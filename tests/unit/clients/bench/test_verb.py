@@ -144,6 +144,23 @@ def test_a_run_that_is_stopped_keeps_the_models_that_are_done(
     assert capsys.readouterr().err == f"bench: {str(stop) or 'interrupted.'}\n"
 
 
+@pytest.mark.parametrize(
+    ("server", "elsewhere"),
+    [
+        (["--kserve", "127.0.0.1:8001"], ""),
+        (["--kserve", "192.0.2.1:8001"], "192.0.2.1:8001"),
+        (["--http", "http://[::1]:8000/image"], ""),
+        (["--http", "http://me:secret@192.0.2.1:8000/image?size=1"], "192.0.2.1:8000"),
+    ],
+)
+def test_a_server_on_another_machine_is_told_from_one_here(
+    server: list[str], elsewhere: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("clients.bench.__main__.measure_subject", lambda *_, **__: result(num_rounds=2).subjects[0])
+    assert run("bench", *server, "--model", "tiny", "--out", str(tmp_path), "--scenario", "closed") == 0
+    assert read_result(next(tmp_path.glob("tiny-*.json"))).elsewhere == elsewhere
+
+
 def test_what_comes_after_the_rounds_does_not_cost_them(monkeypatch: pytest.MonkeyPatch) -> None:
     def goodput(self: Any, name: str, slo_p99_ms: float) -> None:
         raise KeyboardInterrupt
