@@ -57,7 +57,7 @@ def triton(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     process = TritonProcess(options)
     process.start()
     try:
-        process.wait_ready(60)
+        process.wait_ready(120)
         yield process
     finally:
         process.stop()

@@ -213,7 +213,7 @@ def test_one_sampler_serves_many_threads(sampler: Sampler) -> None:
 
 def test_closing_an_async_sampler_tells_the_task_that_waits(shared_service: Service) -> None:
     async def run(stop: str) -> None:
-        async with asyncio.timeout(20), AsyncSampler(shared_service.address) as sampler:
+        async with asyncio.timeout(60), AsyncSampler(shared_service.address) as sampler:
             images = sampler.sample_stream("tiny-gan", range(60_000), format="png")
             await anext(images)
             waiting = asyncio.create_task(_rest(images))

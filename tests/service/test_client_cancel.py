@@ -11,8 +11,13 @@ from typing import Any
 import pytest
 
 from ganvas_client import AsyncSampler, DeadlineExceededError, Sampler, direct
+from tests.support.gateway import eventually
+from tests.support.patience import TooSlowError, with_time
 from tests.support.scripted import BATCH_SIZE, serving
 from tests.support.scripted_triton import Gateway
+
+
+WAIT_S = 60.0
 
 
 class Holding(Gateway):
@@ -21,24 +26,29 @@ class Holding(Gateway):
     def __init__(self) -> None:
         super().__init__()
         self.released = threading.Event()
-        self.cancelled = 0
+        self.num_inside = self.cancelled = 0
         self._inside = threading.Semaphore(0)
         self._ended = threading.Semaphore(0)
 
     def _ModelInfer(self, request: Any, context: Any) -> Any:
+        with self.counting:
+            self.num_inside += 1
         self._inside.release()
         if int.from_bytes(request.raw_input_contents[0][:8], "little") >= BATCH_SIZE:
             while not self.released.wait(0.01) and context.is_active():
                 pass
-        self.cancelled += not context.is_active()
+        was_cancelled = not context.is_active()
+        reply = super()._ModelInfer(request, context)
+        with self.counting:
+            self.cancelled += was_cancelled
         self._ended.release()
-        return super()._ModelInfer(request, context)
+        return reply
 
     def wait_inside(self, count: int) -> None:
-        assert all(self._inside.acquire(timeout=10) for _ in range(count))
+        assert all(self._inside.acquire(timeout=WAIT_S) for _ in range(count))
 
     def wait_ended(self, count: int) -> None:
-        assert all(self._ended.acquire(timeout=10) for _ in range(count))
+        assert all(self._ended.acquire(timeout=WAIT_S) for _ in range(count))
 
 
 @pytest.fixture
@@ -96,7 +106,13 @@ def test_closing_cancels_the_batches_inside_triton(triton: Holding, address: str
 
 
 def test_deadline_cancels_the_batches_inside_triton(triton: Holding, address: str) -> None:
-    with Sampler.direct(address) as sampler, pytest.raises(DeadlineExceededError):
-        sampler.sample("m", range(4, 100), timeout_s=0.5)
-    triton.wait_ended(direct.IN_FLIGHT)
-    assert triton.cancelled == direct.IN_FLIGHT
+    def ask(timeout_s: float) -> None:
+        before = triton.num_inside
+        with Sampler.direct(address) as sampler, pytest.raises(DeadlineExceededError):
+            sampler.sample("m", range(4, 100), timeout_s=timeout_s)
+        triton.wait_ended(triton.num_inside - before)
+        if triton.num_inside - before < direct.IN_FLIGHT:
+            raise TooSlowError("the time was over before all were sent")
+
+    with_time(ask, 0.5)
+    eventually(lambda: triton.cancelled == triton.num_inside)

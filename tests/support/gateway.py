@@ -23,7 +23,7 @@ from serving.gateway.settings import GatewaySettings
 from tests.support.serve import Serve
 from tests.support.service import CHANNEL_OPTIONS, sample_request
 
-READY_S = 30.0
+READY_S = 60.0
 MODEL = "plain-gan"
 KSERVE = "/inference.GRPCInferenceService/"
 SAMPLER = "/ganvas.v1.Sampler/"
@@ -120,7 +120,7 @@ def ask(
     port: int, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of one HTTP/1.1 request."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_S)
     try:
         connection.request(method, path, body or None, headers or {})
         reply = connection.getresponse()
@@ -146,8 +146,8 @@ def grpc_web(port: int, method: str, message: Any, headers: dict[str, str] | Non
     return reply, trailers
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
-    """Return once it holds."""
+def eventually(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Return once it holds. Generous: a loaded machine may let a process wait for seconds."""
     end = time.monotonic() + timeout_s
 
     def holds() -> bool:

@@ -21,6 +21,7 @@ from tritonclient.grpc.service_pb2_grpc import (
 )
 
 from serving.repository.reader import Repository
+from tests.support.ports import free_port
 
 DTYPES = {"UINT64": np.uint64, "INT64": np.int64, "FP32": np.float32, "UINT8": np.uint8}
 
@@ -49,11 +50,11 @@ class KServe(GRPCInferenceServiceServicer):  # type: ignore[misc]
         }
         self._sessions: dict[Path, onnxruntime.InferenceSession] = {}
 
-    async def start(self, address: str = "127.0.0.1:0") -> str:
-        """Serve; returns host:port, which stays in `address`."""
+    async def start(self, address: str | None = None) -> str:
+        """Serve; returns host:port, which stays in `address`: nobody takes it while this peer is away."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)])
         add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(address)
+        port = self._server.add_insecure_port(address or f"127.0.0.1:{free_port()}")
         await self._server.start()
         self.address = f"127.0.0.1:{port}"
         return self.address
@@ -69,8 +70,8 @@ class KServe(GRPCInferenceServiceServicer):  # type: ignore[misc]
         self._released.set()
 
     async def wait_running(self, count: int) -> None:
-        """Return once so many batches are inside."""
-        while self.running.total() != count:
+        """Return once so many batches are inside, or more, which may have come in one turn of the loop; 0: none."""
+        while self.running.total() < count or (not count and self.running.total()):
             await asyncio.sleep(0.005)
 
     async def ServerLive(self, request: Any, context: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ class Scripted(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     attempts: int = 0
     requests: list[Any] = field(default_factory=list)
     metadata: list[dict[str, Any]] = field(default_factory=list)
+    counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    """Held while requests that come at the same time are numbered."""
 
     def service(self, details: Any) -> Any:
         service, _, method = details.method.rpartition("/")
@@ -75,12 +78,13 @@ class Scripted(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             self._fail(failure, context)
 
     def _next(self, request: Any, context: Any) -> Failure | None:
-        self.attempts += 1
-        self.requests.append(request)
-        self.metadata.append(dict(context.invocation_metadata()))
-        if self.attempts <= len(self.failures):
-            return self.failures[self.attempts - 1]
-        return self.failures[-1] if self.forever else None
+        with self.counting:
+            self.attempts += 1
+            self.requests.append(request)
+            self.metadata.append(dict(context.invocation_metadata()))
+            if self.attempts <= len(self.failures):
+                return self.failures[self.attempts - 1]
+            return self.failures[-1] if self.forever else None
 
     def _fail(self, failure: Failure, context: Any) -> None:
         context.set_trailing_metadata(failure.metadata)

@@ -109,8 +109,9 @@ class Gateway(Scripted):
     def _ModelInfer(self, request: kserve.ModelInferRequest, context: Any) -> kserve.ModelInferResponse:
         if request.model_version not in self.versions:
             context.abort(grpc.StatusCode.UNAVAILABLE, "Request for unknown model: 'm' version 3 is not at ready state")
-        number = len(self.infers)
-        self.infers.append(request)
+        with self.counting:
+            number = len(self.infers)
+            self.infers.append(request)
         failure = self.triton[number] if number < len(self.triton) else None
         if int.from_bytes(request.raw_input_contents[0][:8], "little") < self.gone_from:
             failure = None

@@ -19,9 +19,9 @@ from ganvas.v1 import sampler_pb2_grpc
 from tests.support.service import CHANNEL_OPTIONS, sample_request
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-READY_TIMEOUT_S = 90.0
-END_TIMEOUT_S = 30.0
-BACK_S = 30.0
+READY_TIMEOUT_S = 180.0
+END_TIMEOUT_S = 90.0
+BACK_S = 90.0
 """For a part to come back. Generous: a loaded machine is not a broken server."""
 FREE_PORTS = ["--port=0", "--triton-grpc-port=0", "--triton-http-port=0", "--metrics-port=0"]
 
@@ -83,7 +83,9 @@ def running_serve(
         left = serve.processes()
         yield serve
     finally:
-        for pid, started in left | serve.processes():
+        if process.poll() is None:  # else its process id may be somebody else's by now
+            left |= serve.processes()
+        for pid, started in left:
             if is_alive(pid, started):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
@@ -104,7 +106,7 @@ def images(serve: Serve, *, wait_s: float = BACK_S) -> list[bytes]:
         stub: Any = sampler_pb2_grpc.SamplerStub(channel)  # type: ignore[no-untyped-call]
         while True:
             try:
-                reply = stub.Sample(sample_request(8, model="plain-gan"), timeout=10, wait_for_ready=True)
+                reply = stub.Sample(sample_request(8, model="plain-gan"), timeout=BACK_S, wait_for_ready=True)
                 return [image.data for image in reply.images]
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:

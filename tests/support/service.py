@@ -19,7 +19,7 @@ from serving.service.rpc.server import SamplingServer
 
 T = TypeVar("T")
 
-CALL_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 90.0
 CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from serving.triton.process import TritonOptions, TritonProcess
 
-READY_S = 60.0
+READY_S = 120.0
 NUM_LABELS = 4
 
 
