@@ -16,7 +16,7 @@ from ganvas_client import NotFoundError, Sampler
 from serving.repository.reader import Repository
 from tests.support.gateway import eventually
 from tests.support.kserve import KServe
-from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request
+from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request, wait_left
 
 MODEL = "tiny-gan"
 
@@ -71,6 +71,7 @@ def test_work_under_way_and_cancelled_is_seen(service: Service, peer: KServe, lo
     assert found["ganvas_calls method=SampleStream"] == 1
     assert found["ganvas_triton_images"] > 0
     stream.cancel()
+    loop_thread.run(wait_left(service))  # else it might get all its images before it is cancelled
     loop_thread.run(peer.release())
     found = settle(service)
     assert found["ganvas_requests_total code=CANCELLED method=SampleStream"] == 1
@@ -97,6 +98,15 @@ def test_refusals_share_a_line_of_the_log(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("ganvas"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("ganvas"), "handlers", [])
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in list(caplog.records) if record.name == "ganvas.access"]
+
+    def told(line: str) -> int:
+        """The refused calls that a line is about."""
+        more = re.fullmatch(r"event=more-refused total=(\d+) calls=\1", line)
+        return int(more[1]) if more else 1
+
     with (
         caplog.at_level(logging.INFO, logger="ganvas.access"),
         running_service(loop_thread, repository, peer.address, max_calls=1) as service,
@@ -106,12 +116,14 @@ def test_refusals_share_a_line_of_the_log(
         loop_thread.run(peer.wait_running(1))
         refused = [service.stub.Sample.future(sample_request(1)) for _ in range(6)]
         assert all(call.exception() is not None for call in refused)
-        eventually(lambda: "more-refused" in caplog.text)
+        eventually(lambda: sum(told(line) for line in lines()) == 6)
         loop_thread.run(peer.release())
         held.result()
-    first, rest = (record.getMessage() for record in caplog.records if record.name == "ganvas.access")
+    first, *rest = lines()
     assert "code=RESOURCE_EXHAUSTED" in first
-    assert rest == "event=more-refused total=5 calls=5"
+    # One line, unless the calls came over more than a second.
+    assert len(rest) < 5
+    assert any(line.startswith("event=more-refused ") for line in rest)
 
 
 def test_labels_are_nothing_that_a_caller_makes_up(service: Service) -> None:
@@ -137,7 +149,7 @@ def test_request_id_of_the_caller_comes_back_and_is_logged(
     made = dict(error.trailing_metadata())["x-request-id"]
     assert re.fullmatch(r"[0-9a-f-]{36}", made)
     lines = [record.getMessage() for record in caplog.records if record.name == "ganvas.access"]
-    assert [line.rpartition("request_id=")[2] for line in lines] == ["my-id.7", made, "streamed"]
+    assert sorted(line.rpartition("request_id=")[2] for line in lines) == sorted(["my-id.7", made, "streamed"])
 
 
 @pytest.mark.parametrize("bad", ["", "two words", "a" * 101, "x=y"])
@@ -174,8 +186,7 @@ def test_wait_of_a_call_is_its_queue_time(service: Service, peer: KServe, loop_t
     first: Any = [service.stub.Sample.future(sample_request(200)) for _ in range(2)]
     loop_thread.run(peer.wait_running(2))
     late = service.stub.Sample.future(sample_request(200))
-    while values(service)["ganvas_calls method=Sample"] < 3:
-        pass
+    eventually(lambda: values(service)["ganvas_calls method=Sample"] == 3)
     loop_thread.run(peer.release())
     for call in first:
         call.result()

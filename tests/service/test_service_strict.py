@@ -13,7 +13,7 @@ from tests.support.service import Service
 
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 
 
 def call(service: Service, method: str, *messages: bytes) -> Any:

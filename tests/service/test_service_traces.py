@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from serving.repository.reader import Repository
+from serving.service import tracing
 from tests.support.kserve import KServe
 from tests.support.otlp import running_collector
 from tests.support.service import LoopThread, running_service, sample_request
@@ -23,6 +24,13 @@ def test_service_imports_nothing_of_opentelemetry_by_default() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.fixture
+def patient_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop sends what is left for as long as a busy collector needs, which is in this process too."""
+    monkeypatch.setattr(tracing, "CLOSE_S", 60.0)
+
+
+@pytest.mark.usefixtures("patient_stop")
 @pytest.mark.parametrize(("sampled", "count"), [("01", 4), ("00", 0)])
 def test_trace_of_the_caller_is_continued_as_it_decided(
     loop_thread: LoopThread, repository: Repository, peer: KServe, sampled: str, count: int
@@ -51,6 +59,7 @@ def test_spans_that_a_silent_collector_does_not_take_are_counted_at_the_stop(
     assert f"event=traces-not-sent spans=4 collector={endpoint}" in caplog.messages
 
 
+@pytest.mark.usefixtures("patient_stop")
 def test_fraction_decides_of_calls_without_a_trace(
     loop_thread: LoopThread, repository: Repository, peer: KServe
 ) -> None:

@@ -21,6 +21,8 @@ class SlowProxy:
         self._target = address.rsplit(":", 1)
         self._bytes_per_s = bytes_per_s
         self._tasks: set[asyncio.Task[None]] = set()
+        self._released = asyncio.Event()
+        self._released.set()
 
     async def start(self) -> str:
         """Listen; returns host:port."""
@@ -33,6 +35,13 @@ class SlowProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def hold(self) -> None:
+        """Pass nothing more on to the client until `release`."""
+        self._released.clear()
+
+    async def release(self) -> None:
+        self._released.set()
+
     async def _accept(self, client_reader: asyncio.StreamReader, client_writer: asyncio.StreamWriter) -> None:
         # A small receive buffer: what waits must wait in the server, not in the proxy's system.
         reader, writer = await asyncio.open_connection(*self._target, limit=CHUNK_BYTES)
@@ -44,6 +53,8 @@ class SlowProxy:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bytes_per_s: float) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             while data := await reader.read(CHUNK_BYTES):
+                if bytes_per_s:
+                    await self._released.wait()
                 writer.write(data)
                 await writer.drain()
                 if bytes_per_s:

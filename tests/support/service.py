@@ -56,6 +56,12 @@ class Service:
         self.stub: Any = sampler_pb2_grpc.SamplerStub(self.channel)  # type: ignore[no-untyped-call]
 
 
+async def wait_left(service: Service) -> None:
+    """Return once the service has heard that the caller of each of its calls has left."""
+    while not all(task.cancelling() for task in service.server.calls._running.values()):
+        await asyncio.sleep(0.005)
+
+
 def sample_request(count: int = 1, *, model: str = "tiny-gan", first: int = 0, **fields: Any) -> pb.SampleRequest:
     """`count` consecutive seeds."""
     return pb.SampleRequest(model=model, range=pb.SeedRange(first=first, count=count), **fields)
