@@ -98,7 +98,7 @@ def sample(kind: type[Sampler] | type[AsyncSampler], address: Any, seeds: Any, *
 
 
 def seeds_until(condition: Callable[[], bool], *, least: int = 8) -> Iterator[int]:
-    """0, 1, 2, … until it holds, but some in any case: a server that is slow to connect has no part in the first ones."""
+    """0, 1, 2, … until it holds, but some in any case: a server that connects late has no part in the first ones."""
     end_s, seed = time.monotonic() + WAIT_S, 0
     while seed < least or (not condition() and time.monotonic() < end_s):
         yield seed
@@ -164,7 +164,8 @@ def test_several_servers_have_one_certificate_and_get_the_key(kind: Any, certifi
     trusted = grpc.ssl_channel_credentials(file.read_bytes())
     with serving(servers[0], credentials=credentials) as first, serving(servers[1], credentials=credentials) as second:
         options = {"credentials": trusted, "api_key": "gv-secret", "direct": False}
-        seeds = sample(kind, [first, second], seeds_until(lambda: all(server.metadata for server in servers)), **options)
+        wanted = seeds_until(lambda: all(server.metadata for server in servers))
+        seeds = sample(kind, [first, second], wanted, **options)
         assert seeds == list(range(len(seeds)))
     for server in servers:
         assert {metadata["authorization"] for metadata in server.metadata} == {"Bearer gv-secret"}

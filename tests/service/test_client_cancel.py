@@ -16,7 +16,6 @@ from tests.support.patience import TooSlowError, with_time
 from tests.support.scripted import BATCH_SIZE, serving
 from tests.support.scripted_triton import Gateway
 
-
 WAIT_S = 60.0
 
 

@@ -97,7 +97,7 @@ def test_ready_means_that_both_the_service_and_triton_are(behind: Behind, port: 
     becomes(port, 200)
     behind.triton_status = 503
     becomes(port, 503)
-    assert ask(port, "GET", f"{READY}?x=1")[2].startswith(b"not ready")
+    eventually(lambda: ask(port, "GET", f"{READY}?x=1")[2].startswith(b"not ready"))
     behind.triton_status = 200
     becomes(port, 200)
     behind.health.set("", NOT_SERVING)
@@ -111,6 +111,6 @@ def test_ready_means_that_both_the_service_and_triton_are(behind: Behind, port: 
 def test_health_is_json_by_http_with_a_status_of_its_own(port: int) -> None:
     path = "/grpc.health.v1.Health/Check"
     eventually(lambda: ask(port, "POST", path, b"{}", JSON)[0] == 200)
-    assert json.loads(ask(port, "POST", path, b"{}", JSON)[2]) == {"status": "SERVING"}
+    eventually(lambda: json.loads(ask(port, "POST", path, b"{}", JSON)[2]) == {"status": "SERVING"})
     assert ask(port, "POST", path, b'{"service": "nobody"}', JSON)[0] == 404
     assert ask(port, "POST", path, b'{"service":', JSON)[0] == 400
