@@ -15,6 +15,7 @@ import tritonclient.grpc as kserve
 from numpy.typing import NDArray
 
 from serving.triton.process import TritonProcess
+from tests.support.gateway import eventually
 from tests.support.triton import (
     NUM_LABELS,
     add_model,
@@ -101,16 +102,24 @@ def test_backend_gives_each_caller_its_own_rows_when_many_ask_at_once(
     triton: TritonProcess, repository: Path, name: str
 ) -> None:
     calls = [feeds_of(seed, 1 + seed % 3) for seed in range(48)]
-    before = statistics(triton, name)
-    results = infer_together(triton, name, calls)
-    after = statistics(triton, name)
     session = bare(repository, name)
-    for feeds, result in zip(calls, results, strict=True):
-        assert not isinstance(result, Exception)
-        assert np.array_equal(result["image"], session.run(None, feeds)[0])
-    num_rows = after["inference_count"] - before["inference_count"]
-    assert num_rows == sum(len(feeds["x"]) for feeds in calls)
-    assert after["execution_count"] - before["execution_count"] < len(calls)  # batches were merged
+    expected = [session.run(None, feeds)[0] for feeds in calls]
+
+    def were_merged() -> bool:
+        before = statistics(triton, name)
+        results = infer_together(triton, name, calls)
+        for image, result in zip(expected, results, strict=True):
+            assert not isinstance(result, Exception)
+            assert np.array_equal(result["image"], image)
+        num_rows = sum(len(feeds["x"]) for feeds in calls)
+        # Triton counts a batch after it has answered; the last one may be missing among the executions yet.
+        eventually(lambda: statistics(triton, name)["inference_count"] >= before["inference_count"] + num_rows)
+        after = statistics(triton, name)
+        assert after["inference_count"] == before["inference_count"] + num_rows
+        return bool(after["execution_count"] - before["execution_count"] < len(calls) - 1)
+
+    # Calls that come one by one, where this process is slow and Triton is quick, meet in no batch.
+    assert any(were_merged() for _ in range(20))
 
 
 @pytest.mark.parametrize("name", ["quick", "slow", "padded"])

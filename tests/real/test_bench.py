@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 def test_report_of_a_model_says_where_the_time_goes(model_repository: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "clients.bench", "bench", "--model", "tiny-gan", "--out", str(tmp_path)]
-    command += ["--repository", str(model_repository), "--rounds=1", "--seconds=0.5", "--warmup-s=0.2"]
+    command += ["--repository", str(model_repository), "--rounds=1", "--seconds=2", "--warmup-s=0.2"]
     command += ["--scenario=closed", "--concurrency=2", "--images=1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -152,7 +152,7 @@ def test_a_damaged_keys_file_leaves_the_keys_that_were(gateway: GatewayProcess, 
 def test_a_rate_is_kept_on_all_paths_together_and_is_its_callers_alone(
     gateway: GatewayProcess, keys_file: Path, studio: str
 ) -> None:
-    slow = add_key(keys_file, "slow", rate=5)
+    slow = add_key(keys_file, "slow", rate=2)
     infer = f"/v2/models/{MODEL}/infer"
     with channel(gateway.port) as opened:
         eventually(lambda: _gets(opened, slow, OK))
@@ -164,17 +164,16 @@ def test_a_rate_is_kept_on_all_paths_together_and_is_its_callers_alone(
             http.append(ask(gateway.port, "POST", infer, infer_json([5]), {"x-api-key": slow})[0])
             assert sampler(opened).Sample(stream_request(1), metadata=bearer(studio)).images
         passed = failures.count(None) + http.count(200)
-        assert 5 <= passed <= 5 + 5 * (time.monotonic() - start) + 1
+        assert 2 <= passed <= 2 + 2 * (time.monotonic() - start) + 1
         refused = [failure for failure in failures if failure is not None]
         assert {failure.code() for failure in refused} == {EXHAUSTED}
         assert {trailer(failure, "grpc-retry-pushback-ms") for failure in refused} == {"500"}
         assert "rate quota" in refused[0].details()
         assert set(http) <= {200, 429}
-    text = gateway.read_metrics()
-    assert (
+    counted = (
         'envoy_ganvas_gateway_requests{caller="slow",code="200",grpc_code="RESOURCE_EXHAUSTED",flags="RL",refused=""}'
-        in text
     )
+    eventually(lambda: counted in gateway.read_metrics())
 
 
 def test_a_concurrency_is_kept_on_all_paths_together(gateway: GatewayProcess, keys_file: Path, studio: str) -> None:
@@ -205,14 +204,14 @@ def test_a_concurrency_is_kept_on_all_paths_together(gateway: GatewayProcess, ke
 def test_a_revoked_key_is_refused_within_two_seconds(gateway: GatewayProcess, keys_file: Path) -> None:
     took_s = []
     with channel(gateway.port) as opened:
-        for name in ("first", "second", "third"):
+        for name in ("first", "second", "third", "fourth", "fifth", "sixth", "seventh"):
             key = add_key(keys_file, name)
             eventually(lambda key=key: _gets(opened, key, OK))  # type: ignore[misc]
             revoke_key(keys_file, name)
             revoked_s = time.monotonic()
             eventually(lambda key=key: _gets(opened, key, UNAUTHENTICATED))  # type: ignore[misc]
             took_s.append(time.monotonic() - revoked_s)
-    # Two of three: a machine that is busy for a moment is no slow gateway.
+    # Four of seven: a machine that is busy for a moment is no slow gateway.
     assert statistics.median(took_s) <= REVOKED_WITHIN_S, took_s
 
 

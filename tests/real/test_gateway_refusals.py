@@ -16,9 +16,10 @@ from typing import Any
 import grpc
 import pytest
 
-from ganvas_client import ResourceExhaustedError, Sampler
+from ganvas_client import DeadlineExceededError, ResourceExhaustedError, Sampler
 from ganvas_core.work import WORK
 from tests.support.gateway import MODEL, channel, eventually, outcome, sampler, stream_request, trailer
+from tests.support.patience import TooSlowError, in_time
 from tests.support.serve import Serve, running_serve
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
@@ -80,25 +81,36 @@ def ask(opened: grpc.Channel, work: str | None = f"{MODEL}/{COUNT}", timeout_s: 
     """The refusal of one call."""
     metadata = [BULK] if work is None else [BULK, (WORK, work)]
     failure = outcome(lambda: sampler(opened).Sample(stream_request(COUNT), timeout=timeout_s, metadata=metadata))
-    assert failure is not None
+    # The queue's callers are in this process: while it has to wait for a core, the queue is short, and answers late.
+    if failure is None or failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        raise TooSlowError
     assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     return failure
 
 
 def refused_by(serve: Serve, *calls: Callable[[], Any]) -> dict[str, int]:
     """Who refuses calls that are made while the first one's refusal is binding, and how many of them."""
-    for _ in range(20):
+
+    def refuse_all() -> dict[str, int]:
         time.sleep(BINDING_S)
-        before, begun_s = num_refused(serve), time.monotonic()
-        for call in calls:
-            call()
-        if time.monotonic() - begun_s < ASK_S:
+        before, begun_s, num_calls = num_refused(serve), time.monotonic(), 0
+        try:
+            for call in calls:
+                call()
+                num_calls += 1
+            if time.monotonic() - begun_s >= ASK_S:
+                raise TooSlowError
+        finally:
             # The gateway counts a request when it has ended there, which may be after its answer has come.
-            wanted = sum(before.values()) + len(calls)
-            eventually(lambda wanted=wanted: sum(num_refused(serve).values()) >= wanted)  # type: ignore[misc]
-            after = num_refused(serve)
-            return {who: after[who] - before[who] for who in after}
-    raise TimeoutError("this machine is too slow for the test.")
+            wanted = sum(before.values()) + num_calls
+            eventually(lambda: sum(num_refused(serve).values()) >= wanted)
+        after = num_refused(serve)
+        found = {who: after[who] - before[who] for who in after}
+        if sum(found.values()) != len(calls):
+            raise TooSlowError("an earlier attempt was counted late")
+        return found
+
+    return in_time(refuse_all)
 
 
 def test_the_gateway_refuses_what_the_service_has_just_refused(serve: Serve, opened: grpc.Channel) -> None:
@@ -134,8 +146,15 @@ def test_the_client_says_what_it_asks_for(serve: Serve) -> None:
     with Sampler(serve.ready["service"], direct=False, metadata=lambda: metadata) as client:
 
         def call() -> None:
-            with pytest.raises(ResourceExhaustedError, match="busy") as caught:
+            try:
                 client.sample(MODEL, range(COUNT), timeout_s=TIMEOUT_S)
-            assert (caught.value.retry_after_s or 0) >= 0.05
+            except ResourceExhaustedError as error:
+                failure = error
+            except DeadlineExceededError:
+                raise TooSlowError from None
+            else:
+                raise TooSlowError
+            assert "busy" in str(failure)
+            assert (failure.retry_after_s or 0) >= 0.05
 
         assert refused_by(serve, *[call] * 2) == {"service": 1, "gateway": 1}

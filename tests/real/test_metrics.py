@@ -15,6 +15,7 @@ import pytest
 
 from ganvas_client import GanvasError, Sampler
 from serving.keys.store import add_key
+from tests.support.gateway import eventually
 from tests.support.serve import Serve, running_serve
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.slow]
 CHECKOUT = Path(__file__).resolve().parents[2]
 DASHBOARD = CHECKOUT / "serving" / "dashboards" / "ganvas.json"
 PAGE = CHECKOUT / "docs" / "metrics.md"
-WAIT_S = 30.0
+WAIT_S = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -57,21 +58,27 @@ def names(text: str) -> set[str]:
 
 
 def test_every_part_is_on_the_one_address(serve: Serve) -> None:
-    found = names(read(serve))
     for name in (
         "ganvas_restarts_total",
         "ganvas_requests_total",
         "nv_inference_request_success",
         "envoy_http_downstream_rq_total",
     ):
-        assert name in found
+        # A part that is busy for a moment leaves a gap.
+        eventually(lambda name=name: name in names(read(serve)))  # type: ignore[misc]
 
 
 def test_every_metric_of_ours_is_documented(serve: Serve) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    families = set(re.findall(r"^# TYPE (ganvas_\w+) ", read(serve), re.MULTILINE))
+    families: set[str] = set()
+
+    def found() -> set[str]:
+        families.update(re.findall(r"^# TYPE (ganvas_\w+) ", read(serve), re.MULTILINE))
+        return families
+
     documented = set(re.findall(r"^\| `(ganvas_\w+)`", page, re.MULTILINE))
-    assert len(families) > 10
+    assert len(documented) > 10
+    eventually(lambda: found() >= documented)
     assert families == documented
 
 
@@ -80,9 +87,15 @@ def test_dashboard_shows_metrics_that_there_are(serve: Serve) -> None:
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
     without_labels = [re.sub(r"by \([^)]*\)|\{[^}]*\}", "", expression) for expression in expressions]
     shown = {name for text in without_labels for name in re.findall(r"\b(?:ganvas|nv|envoy)_\w+", text)}
-    text = read(serve)
+    texts: list[str] = []
+
+    def has_all() -> bool:
+        texts.append(read(serve))
+        return shown <= names(texts[-1])
+
     assert len(expressions) >= 10
-    assert shown - names(text) == set()
+    eventually(has_all)
+    text = texts[-1]
     ours = {re.sub("_(sum|count|bucket)$", "", name) for name in shown}
     assert set(re.findall(r"^# TYPE (ganvas_\w+) ", text, re.MULTILINE)) - ours == set()
     # What the panels of keys and quotas select is what the gateway says.
@@ -94,9 +107,9 @@ def test_dashboard_shows_metrics_that_there_are(serve: Serve) -> None:
 def test_part_that_was_killed_leaves_a_gap_and_is_counted(serve: Serve, key: tuple[str, Path]) -> None:
     os.kill(serve.ready["service_pid"], signal.SIGKILL)
     end = time.monotonic() + WAIT_S
-    while 'ganvas_restarts_total{part="service"} 1.0' not in (text := read(serve)):
+    counted = re.compile(r'^ganvas_restarts_total\{part="service"\} [1-9]', re.MULTILINE)
+    while not counted.search(text := read(serve)) or "nv_inference_request_success" not in text:
         assert time.monotonic() < end
-    assert "nv_inference_request_success" in text
     with Sampler(serve.ready["service"], api_key=key[0], direct=False) as sampler:
         assert len(sampler.sample("tiny-gan", range(4), timeout_s=WAIT_S)) == 4
     while "ganvas_requests_total" not in read(serve):

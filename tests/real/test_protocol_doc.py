@@ -43,7 +43,7 @@ def run(served: LocalServer, tmp_path: Path) -> Callable[..., str]:
         interpreter = [sys.executable] if file_name.endswith(".py") else ["bash", "-euo", "pipefail"]
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         done = subprocess.run(
-            [*interpreter, file_name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+            [*interpreter, file_name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -18,7 +18,8 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas.v1 import sampler_pb2_grpc
-from tests.support.serve import Serve, running_serve, wait_gone
+from tests.support.patience import TooSlowError, in_time
+from tests.support.serve import BACK_S, Serve, running_serve, wait_gone
 from tests.support.service import CHANNEL_OPTIONS, failure_of, sample_request
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
@@ -76,13 +77,13 @@ def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: 
 
 def wait_rejected(stub: Any) -> Any:
     """The error of the first call that is rejected."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + BACK_S
     while time.monotonic() < deadline:
         try:
             stub.Sample(sample_request(model="plain-gan", first=2**63))
         except grpc.RpcError as error:
             return error
-    raise TimeoutError("every new call was accepted for 30 s")
+    raise TimeoutError(f"every new call was accepted for {BACK_S:g} s")
 
 
 def test_second_signal_cuts_the_drain_short(small_repository: Path, tmp_path: Path) -> None:
@@ -134,14 +135,19 @@ def slowly(stream: Any) -> None:
 
 
 def test_ctrl_c_while_starting_leaves_nothing(small_repository: Path, tmp_path: Path) -> None:
-    with running_serve(small_repository, tmp_path, ready=False) as serve:
-        assert read_until(serve, "starting") is not None
-        processes = serve.processes()
-        os.kill(serve.process.pid, signal.SIGINT)
-        code, _, errors = serve.end()
-        assert code == 130
-        assert "Traceback" not in errors
-        wait_gone(processes)
+    def stop_while_starting() -> None:
+        with running_serve(small_repository, tmp_path, ready=False) as serve:
+            assert read_until(serve, "starting") is not None
+            processes = serve.processes()
+            os.kill(serve.process.pid, signal.SIGINT)
+            code, output, errors = serve.end()
+            wait_gone(processes)
+            assert "Traceback" not in errors
+            if "Ganvas is ready" in output:
+                raise TooSlowError("it was ready before the signal came")
+            assert code == 130
+
+    in_time(stop_while_starting)
 
 
 def test_killed_supervisor_leaves_no_process(small_repository: Path, tmp_path: Path) -> None:

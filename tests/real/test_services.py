@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ganvas_client import Sampler
+from tests.support.gateway import eventually
 from tests.support.serve import running_serve, wait_restarted
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
@@ -27,10 +28,14 @@ def test_two_services_share_the_calls(model_repository: Path, tmp_path: Path) ->
                 return sampler.sample("tiny-gan", [seed]).array.tobytes()
 
         first = [call(seed) for seed in range(NUM_CALLS)]
-        with urllib.request.urlopen(f"http://{serve.ready['metrics']}/metrics", timeout=30) as reply:
-            text = reply.read().decode()
-        answered = re.findall(r'^ganvas_requests_total\{code="OK",method="Sample"\} (\S+)$', text, re.MULTILINE)
-        assert [float(value) for value in answered] == [NUM_CALLS]
+
+        def answered() -> list[float]:
+            with urllib.request.urlopen(f"http://{serve.ready['metrics']}/metrics", timeout=60) as reply:
+                text = reply.read().decode()
+            found = re.findall(r'^ganvas_requests_total\{code="OK",method="Sample"\} (\S+)$', text, re.MULTILINE)
+            return [float(value) for value in found]
+
+        eventually(lambda: answered() == [NUM_CALLS])  # a call is counted when its last byte has left
         os.kill(serve.ready["service_pid"], signal.SIGKILL)
         assert [call(seed) for seed in range(NUM_CALLS)] == first
         wait_restarted(serve, "service_pid")

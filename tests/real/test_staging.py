@@ -117,7 +117,7 @@ def test_any_name_of_tmpdir_works(repository: Path, tmp_path: Path, name: str) -
 def test_second_serve_leaves_the_first_one_and_its_ready_file_alone(serve: Serve, repository: Path) -> None:
     command = [sys.executable, "-m", "serving", "serve", f"--repository={repository}", *FREE_PORTS]
     second = subprocess.run(
-        [*command, f"--ready-file={serve.ready_file}"], cwd=CHECKOUT, capture_output=True, text=True, timeout=60
+        [*command, f"--ready-file={serve.ready_file}"], cwd=CHECKOUT, capture_output=True, text=True, timeout=300
     )
     assert second.returncode == 1
     assert (

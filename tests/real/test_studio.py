@@ -25,7 +25,8 @@ from export.directions import DirectionsOptions, directions
 from ganvas_client import Sampler
 from tests.support.browser import browser, downloaded, needs_chromium, opened, violations
 from tests.support.extent import ALL
-from tests.support.serve import CHECKOUT, Serve, running_serve
+from tests.support.ports import free_port
+from tests.support.serve import BACK_S, CHECKOUT, Serve, running_serve
 
 pytestmark = [pytest.mark.triton, needs_chromium]
 
@@ -79,6 +80,13 @@ def drawn(page: Page) -> None:
     )
 
 
+def settled(page: Page) -> None:
+    """Wait until the page has drawn what came of the last action, and what it does a moment later."""
+    page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 200))))"
+    )
+
+
 def go(page: Page, room: str) -> None:
     page.locator(f"nav a[href='#{room}']").click()
 
@@ -118,7 +126,7 @@ def test_three_are_chosen_a_fourth_is_bred_and_all_come_out_the_same_elsewhere(
         tiles(page).first.locator(".open").focus()
         page.keyboard.press("ArrowRight")
         page.keyboard.press("f")
-        page.wait_for_timeout(200)  # the tray has come, and the wall has fitted itself beside it
+        settled(page)  # the tray has come, and the wall has fitted itself beside it
         page.keyboard.press("ArrowDown")
         page.keyboard.press("f")
         choose(page, 5)
@@ -292,7 +300,7 @@ def test_a_service_that_died_is_said_and_comes_back_by_itself(chromium: Browser,
         page.get_by_role("button", name="Anywhere").click()
         drawn(page)
         expect(page.locator("#banner")).to_be_hidden()
-        end = time.monotonic() + 30
+        end = time.monotonic() + BACK_S
         while json.loads(serve.ready_file.read_text())["gateway_pid"] == ready["gateway_pid"]:
             assert time.monotonic() < end, "the gateway was never away"
             time.sleep(0.1)
@@ -370,7 +378,7 @@ def test_studio_starts_serving_by_itself_once_there_is_a_model(repository: Path,
     models, ready_file = tmp_path / "models", tmp_path / "ready.json"
     models.mkdir()
     command = [sys.executable, "-m", "clients.studio", "studio", "--repository", str(models), "--no-open"]
-    command += ["--port", "0", "--address", f"127.0.0.1:{_free_port()}", "--ready-file", str(ready_file)]
+    command += ["--port", "0", "--address", f"127.0.0.1:{free_port()}", "--ready-file", str(ready_file)]
     process = subprocess.Popen(
         command,
         cwd=CHECKOUT,
@@ -406,15 +414,6 @@ def test_studio_starts_serving_by_itself_once_there_is_a_model(repository: Path,
 def add_key(keys_file: Path, name: str, *options: str) -> str:
     command = [sys.executable, "-m", "serving", "keys", "add", name, "--keys-file", str(keys_file), *options]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
 
 
 def _until(condition: Any, timeout_s: float = 120.0) -> None:

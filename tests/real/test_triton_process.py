@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from serving.triton.errors import TritonStartError
-from serving.triton.install import TritonInstall
+from serving.triton.install import TritonInstall, find_triton
 from serving.triton.ports import port_problem
 from serving.triton.process import TritonOptions, TritonProcess
 from tests.support.triton import READY_S, add_model, client, identity_model, infer, running
@@ -24,7 +25,7 @@ from tests.support.triton import READY_S, add_model, client, identity_model, inf
 pytestmark = pytest.mark.triton
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-GONE_S = 30.0
+GONE_S = 90.0
 X = np.ones((1, 3), np.float32)
 
 OWNER = """
@@ -37,10 +38,21 @@ repository = Path(sys.argv[1])
 options = TritonOptions(repository=repository, models=("good",), grpc_port=0, http_port=0, metrics_port=0)
 triton = TritonProcess(options)
 triton.start()
-triton.wait_ready(60)
+triton.wait_ready(120)
 print(triton.pid, triton.log_file.parent, flush=True)
 time.sleep(600)
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrapped(TritonInstall):
+    """A Triton that is started by another program."""
+
+    wrapped: TritonInstall
+
+    @property
+    def root(self) -> Path:
+        return self.wrapped.root
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +185,13 @@ def test_triton_that_ends_early_gives_its_code_and_its_last_words(tmp_path: Path
 def test_triton_that_cannot_serve_is_an_error_at_once(tmp_path: Path, repository: Path) -> None:
     empty = tmp_path / "models"
     empty.mkdir()
-    triton = TritonProcess(options(empty))
+    install = find_triton()
+    # Before Triton looks, however late that is.
+    executable = tmp_path / "tritonserver"
+    executable.write_text(f'#!/bin/sh\nrmdir "{empty}"\nexec "{install.executable}" "$@"\n')
+    executable.chmod(0o755)
+    triton = TritonProcess(options(empty), Wrapped(kind="env", executable=executable, wrapped=install))
     triton.start()
-    empty.rmdir()  # before Triton looks
     try:
         with pytest.raises(TritonStartError, match=r"cannot serve\. Its log ends:\n(.*\n)*.*failed to stat file"):
             triton.wait_ready(READY_S)

@@ -29,12 +29,14 @@ GAN = "/v1/models/tiny-gan"
 
 
 class Counting(AsyncSampler):
-    """Notes how many images each call asks for."""
+    """Notes how many images each call asks for; 0: it is about a model."""
 
     asked: list[int]
 
     async def _call(self, call: Any) -> Any:
-        self.asked = [*getattr(self, "asked", []), len(getattr(call.request, "seeds", ())) or 1]
+        request = call.request
+        count = (len(request.seeds) or request.range.count) if hasattr(request, "seeds") else 0
+        self.asked = [*getattr(self, "asked", []), count]
         return await super()._call(call)
 
 
@@ -105,16 +107,19 @@ def test_permanent_address_is_cached_for_ever_and_revalidated_without_the_model(
 
 def test_image_asked_for_by_many_at_once_is_made_once_and_others_share_calls(studio: Studio, sampler: Sampler) -> None:
     base = f"{GAN}@{sampler.model('tiny-gan').digest}/images"
-    seeds = [*range(5000, 5040), *[6000] * 40]
     counting: Any = studio.sampler
-    before = len(counting.asked)
-    with ThreadPoolExecutor(40) as pool:
-        bodies = list(pool.map(lambda seed: studio.ask(f"{base}/{seed}.png").body, seeds))
-    expected = dict(zip(seeds, sampler.sample("tiny-gan", seeds, format="png").bytes, strict=True))
-    assert bodies == [expected[seed] for seed in seeds]
-    calls = counting.asked[before:]
-    assert sum(calls) <= 41 + 2, "an image was asked for twice"
-    assert len(calls) < 41, "no two images shared a call"
+    for first in range(5000, 5600, 60):  # on a busy machine they may not come at once, for a while
+        seeds = [*range(first, first + 40), *[first + 50] * 40]
+        before = len(counting.asked)
+        with ThreadPoolExecutor(40) as pool:
+            bodies = list(pool.map(lambda seed: studio.ask(f"{base}/{seed}.png").body, seeds))
+        expected = dict(zip(seeds, sampler.sample("tiny-gan", seeds, format="png").bytes, strict=True))
+        assert bodies == [expected[seed] for seed in seeds]
+        calls = [count for count in counting.asked[before:] if count]
+        assert sum(calls) == 41, "an image was asked for twice"
+        if len(calls) < 41:
+            return
+    raise AssertionError("no two images shared a call")
 
 
 def test_latent_image_is_that_of_decode_and_has_an_address(studio: Studio, sampler: Sampler) -> None:

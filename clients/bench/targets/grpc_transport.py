@@ -28,7 +28,7 @@ DIRECT_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 METADATA_METHOD = "/inference.GRPCInferenceService/ModelMetadata"
 SERVICE_METHOD = "/ganvas.v1.Sampler/Sample"
 STREAM_METHOD = SERVICE_METHOD + "Stream"
-LOOK_TIMEOUT_S = 1.0
+LOOK_TIMEOUT_S = 10.0
 
 
 class GrpcTransport(Transport):

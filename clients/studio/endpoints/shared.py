@@ -65,10 +65,16 @@ class Shared:
         if isinstance(known, File):
             await self.catalog.check_caller()
             return known.response(CALLER.get(), vary=vary)
+
+        async def make_and_keep() -> File:
+            """In one piece, or who asks between the two would have it made again."""
+            body = await make()
+            made = dataclasses.replace(file, body=body)
+            self.cache.put(address, made, len(body))
+            return made
+
         key = (CALLER.get(), address)
-        body = await unless_gone(request, self._once.get(key, make) if not anew else make())
-        made = dataclasses.replace(file, body=body)
-        self.cache.put(address, made, len(body))
+        made = await unless_gone(request, self._once.get(key, make_and_keep) if not anew else make_and_keep())
         return made.response(CALLER.get(), vary=vary)
 
     async def directions(self, info: ModelInfo) -> Directions:
