@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from ganvas_core.names import triton_name
+from serving.backends.onnxruntime.ganvas_counts import Read
 from serving.repository.golden import GoldenMismatchError
 from serving.service.inference.wanted import VersionId
 from serving.service.logs import logfmt
@@ -313,7 +314,7 @@ class Medic:
         if entry is None or key in self._versions.out or not self._keeper.ready.is_set():
             return
         loads, model, restarts = self._versions.loads(key), triton_name(key[0], role), self._keeper.restarts
-        num_batches = self._num_batches(model, key[1])
+        before = self._progress(model, key[1])
         try:
             await asyncio.to_thread(make_one, self._triton.http, entry, role, self._round, self._canary_timeout_s)
         except (GoldenMismatchError, CanaryError) as error:
@@ -324,7 +325,7 @@ class Medic:
                 return
             self.failures += 1
             reason = str(error)
-            num_batches = self._num_batches(model, key[1]) - num_batches
+            num_batches = _batches_since(before, self._progress(model, key[1]))
             if is_busy := isinstance(error, LateError) and num_batches > 0:
                 reason += f". Meanwhile it computed {num_batches} batches: it is busy, and is not taken out for that."
             logger.error(logfmt(event="canary", model=model, version=key[1], reason=reason))
@@ -340,9 +341,25 @@ class Medic:
             self._break(key, model, str(error), "no image" if isinstance(error, CanaryError) else "wrong image")
         late.discard((key, model))
 
-    def _num_batches(self, model: str, version: int) -> int:
-        """How many the processes of a model have computed, those that have died too."""
-        return sum(it.batches for it in self._triton.computed() if (it.model, it.version) == (model, str(version)))
+    def _progress(self, model: str, version: int) -> dict[int, Read]:
+        """What the living processes of a model have computed, by their ids."""
+        return {
+            it.pid: it
+            for it in self._triton.computed()
+            if (it.model, it.version) == (model, str(version)) and read_state(it.pid) not in ("", "Z")
+        }
+
+
+def _batches_since(before: dict[int, Read], now: dict[int, Read]) -> int:
+    """How many batches were computed; 0 if one of the processes held requests all the time and computed none."""
+    num_batches = 0
+    for pid, read in now.items():
+        earlier = before.get(pid)
+        since = read.batches - (0 if earlier is None else earlier.batches)
+        if earlier is not None and since == 0 and read.held and earlier.held:
+            return 0
+        num_batches += since
+    return num_batches
 
 
 def _kill(pid: int) -> None:

@@ -34,6 +34,8 @@ class Read(NamedTuple):
     held: int
     batches: int
     seconds: float
+    pid: int = 0
+    """0: not told."""
 
 
 class Counts:
@@ -92,4 +94,4 @@ def _read(path: Path) -> Read | None:
     except (OSError, struct.error):
         return None
     model, _, version = raw[NUMBERS.size :].decode(errors="replace").partition("\n")
-    return Read(model, version, held, batches, seconds)
+    return Read(model, version, held, batches, seconds, int(path.name) if path.name.isdecimal() else 0)

@@ -27,7 +27,7 @@ def test_counts_of_a_killed_process_can_be_read(tmp_path: Path, monkeypatch: pyt
     assert read_held(tmp_path, process.pid) == 3
     assert read_held(tmp_path, process.pid + 1) == 0
     (tmp_path / "half").write_bytes(b"half")  # a process that is just starting
-    assert read_all(tmp_path) == [("digits", "3", 3, 2, 0.75)]
+    assert read_all(tmp_path) == [("digits", "3", 3, 2, 0.75, process.pid)]
     assert read_all(tmp_path / "none") == []
 
 

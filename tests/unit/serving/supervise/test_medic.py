@@ -232,7 +232,7 @@ def test_late_images_are_not_held_against_a_model_that_computes(
 
     def computed() -> list[Read]:
         number = next(done)
-        return [Read(model, "1", 1, number, 0.5) for model in ("tiny-gan", "tiny-gan-decode")]
+        return [Read(model, "1", 1, number, 0.5, os.getpid()) for model in ("tiny-gan", "tiny-gan-decode")]
 
     versions = FakeVersions(entry)
     http = FakeHttp([TimeoutError("timed out")])
@@ -245,7 +245,7 @@ def test_batches_of_another_version_do_not_speak_for_a_model(entry: ModelVersion
     done = itertools.count(1)
 
     def computed() -> list[Read]:
-        return [Read("tiny-gan", "1", 1, 7, 0.5), Read("tiny-gan", "2", 0, next(done), 0.5)]
+        return [Read("tiny-gan", "1", 1, 7, 0.5, os.getpid()), Read("tiny-gan", "2", 0, next(done), 0.5, os.getppid())]
 
     versions = FakeVersions(entry)
     http = FakeHttp([TimeoutError("timed out")])
@@ -253,11 +253,42 @@ def test_batches_of_another_version_do_not_speak_for_a_model(entry: ModelVersion
     assert versions.causes == {"no image"}
 
 
+def test_process_that_computes_does_not_speak_for_one_that_is_stuck(entry: ModelVersion) -> None:
+    done = itertools.count(1)
+
+    def computed() -> list[Read]:
+        return [
+            Read("tiny-gan", "1", 1, next(done), 0.5, os.getpid()),
+            Read("tiny-gan", "1", 3, 7, 0.5, os.getppid()),
+        ]
+
+    versions = FakeVersions(entry)
+    http = FakeHttp([TimeoutError("timed out")])
+    asyncio.run(run(versions, http, lambda _: bool(versions.reloads), computed=computed))
+    assert versions.causes == {"no image"}
+
+
+def test_requests_of_a_dead_process_do_not_speak_against_a_model_that_computes(entry: ModelVersion) -> None:
+    done = itertools.count(1)
+    with subprocess.Popen(["true"]) as dead:
+        pass
+
+    def computed() -> list[Read]:
+        number = next(done)
+        alive = [Read(model, "1", 1, number, 0.5, os.getpid()) for model in ("tiny-gan", "tiny-gan-decode")]
+        return [*alive, Read("tiny-gan", "1", 3, 7, 0.5, dead.pid)]
+
+    versions = FakeVersions(entry)
+    http = FakeHttp([TimeoutError("timed out")])
+    asyncio.run(run(versions, http, lambda medic: medic.failures > 5, computed=computed))
+    assert not versions.reloads
+
+
 def test_model_that_computes_and_gives_no_image_is_taken_out(entry: ModelVersion) -> None:
     done = itertools.count(1)
 
     def computed() -> list[Read]:
-        return [Read("tiny-gan", "1", 1, next(done), 0.5)]
+        return [Read("tiny-gan", "1", 1, next(done), 0.5, os.getpid())]
 
     versions = FakeVersions(entry)
     http = FakeHttp([(500, b"Stub process is not healthy.")])
