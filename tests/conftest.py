@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from serving.triton.process import TritonProcess
+
+# Hypothesis fails an example that takes longer than 200 ms, and a test whose examples are made slowly: on a machine
+# that others use too this says nothing of the code.
+settings.register_profile("ganvas", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ganvas")
 
 
 @pytest.hookimpl(tryfirst=True)
