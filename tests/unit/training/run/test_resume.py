@@ -135,7 +135,8 @@ def test_load_resume_rejects_another_format(tmp_path: Path, file_format: str, re
         load_resume(path, trainer=None, rng=torch.Generator(), rank=0, num_processes=1)  # type: ignore[arg-type]
 
 
-def test_run_says_that_its_images_have_changed_when_it_goes_on(tmp_path: Path) -> None:
+def test_run_says_that_its_images_have_changed_when_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANVAS_DATA", str(tmp_path / "kept"))
     save_images(tmp_path / "mine", 30, size=(8, 8))
     options = {"data": str(tmp_path / "mine"), "network": dataclasses.replace(TINY_UNCONDITIONAL, image_channels=3)}
     run, config = start(tmp_path / "run", "dcgan", **options), tiny_config("dcgan", **options)
