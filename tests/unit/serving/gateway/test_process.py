@@ -116,14 +116,14 @@ def test_gateway_says_so_when_its_port_is_taken(tmp_path: Path) -> None:
     first = GatewayProcess(settings, tmp_path / "a")
     first.start()
     try:
-        first.wait_ready(30)
+        first.wait_ready(120)
         taken = GatewaySettings(
             port=first.port, service=["127.0.0.1:1"], triton_grpc=["127.0.0.1:1"], triton_http=["127.0.0.1:1"]
         )
         second = GatewayProcess(taken, tmp_path / "b")
         second.start()
         with pytest.raises(UserError, match="Address already in use"):
-            second.wait_ready(30)
+            second.wait_ready(120)
         second.stop()
     finally:
         first.stop(0.1)
@@ -136,10 +136,10 @@ def test_gateway_bounds_its_log_without_a_keys_file(tmp_path: Path, monkeypatch:
     gateway = GatewayProcess(GatewaySettings(port=0, service=nobody, triton_grpc=nobody, triton_http=nobody), tmp_path)
     gateway.start()
     try:
-        gateway.wait_ready(30)
+        gateway.wait_ready(120)
         with gateway.log_file.open("ab") as log:
             log.write(bytes(20_000))
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while gateway.log_file.stat().st_size >= 20_000:
             assert time.monotonic() < end
             time.sleep(0.01)

@@ -22,7 +22,7 @@ from serving.triton.ports import PortError, choose_ports
 from tests.support.gateway import ask
 
 NOBODY = ["127.0.0.1:1"]
-BACK_S = 60.0
+BACK_S = 180.0
 
 
 def gateway(folder: Path, *, port: int = 0, keys_file: Path | None = None) -> GatewayPart:
@@ -142,6 +142,10 @@ def test_gateway_does_not_start_for_the_first_time_without_its_keys(tmp_path: Pa
 def test_gateway_whose_configuration_is_not_checked_in_time_says_so_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    never_ends = tmp_path / "envoy"
+    never_ends.write_text("#!/bin/sh\nexec sleep 600\n")
+    never_ends.chmod(0o755)
+    monkeypatch.setenv("GANVAS_ENVOY", str(never_ends))
     monkeypatch.setattr(module, "VALIDATE_TIMEOUT_S", 0.001)
     part = gateway(tmp_path)
 

@@ -43,6 +43,7 @@ class Fake:
         self.stopped += 1
 
 
+TIMEOUT_S = 60.0
 GOOD = (None, True, "exit code 1.")
 FOR_EVER = (None, True, None)
 NEVER_READY = (None, False, "exit code 2.")
@@ -59,7 +60,7 @@ async def keep(fake: Fake, until: Callable[[Keeper], bool]) -> tuple[list[str], 
     calls: list[str] = []
     keeper = Keeper(fake, say=said.append, up=lambda: calls.append("up"), down=lambda: calls.append("down"))
     task = asyncio.create_task(keeper.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_S):
         while not until(keeper) and not task.done():
             await asyncio.sleep(0.001)
     if task.done():
