@@ -28,13 +28,14 @@ def test_part_is_read_off_the_command_line(command: str, part: str) -> None:
 
 
 def test_usage_counts_children_with_their_parent() -> None:
-    alone = usage_of(os.getpid())
+    alone, end_s = usage_of(os.getpid()), time.monotonic() + 60
     code = "data = bytearray(b'x') * 100_000_000; input()"
     child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
     try:
         with Watcher(os.getpid(), interval_s=0.05) as watcher:
             while watcher.peak_mib() < alone.total_mib + 60:
                 assert child.poll() is None
+                assert time.monotonic() < end_s
                 time.sleep(0.02)
         together = usage_of(os.getpid())
         assert together.num_descriptors > 0

@@ -222,6 +222,6 @@ def test_the_generator_ends_with_the_process_that_started_it() -> None:
         process.stdin.write(to_json(job) + b"\n")
         process.stdin.close()  # as the kernel does when the parent dies
         try:
-            assert process.wait(60) == 1
+            assert process.wait(240) == 1
         finally:
             process.kill()

@@ -16,7 +16,7 @@ from clients.bench.load import Call, LoadJob, LoadReport
 from clients.bench.loadgen.job import ScenarioReport
 from clients.bench.measurement import judge
 from clients.bench.plan import Load
-from clients.bench.report import print_result, save_report
+from clients.bench.report import print_result, save, save_report
 from clients.bench.result import (
     FORMAT,
     ColdStart,
@@ -117,7 +117,8 @@ def test_a_report_from_before_servers_elsewhere_were_told_is_read(tmp_path: Path
     assert "shares the cores" in path.with_suffix(".html").read_text()
 
 
-def test_a_report_does_not_take_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+def test_a_report_does_not_take_the_place_of_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(save, "report_stem", lambda subject, *_: f"{subject}-today")  # midnight may come between two
     first, second, third = (save_report(result(num_rounds=2, seed=seed), tmp_path) for seed in (1, 2, 3))
     assert [second.stem, third.stem] == [f"{first.stem}-2", f"{first.stem}-3"]
     assert read_result(first.with_suffix(".json")).subjects == result(num_rounds=2, seed=1).subjects

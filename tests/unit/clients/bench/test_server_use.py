@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from clients.bench import power
+from clients.bench import power, server_use
 from clients.bench.here import is_here, serve_pid
 from clients.bench.power import GpuWatch, energy_j, read_energy
 from clients.bench.server_use import Watch
@@ -60,6 +62,7 @@ def test_gpu_is_the_mean_of_what_was_told_during_the_load(machine: Path) -> None
     watch = GpuWatch()
     while len(watch.samples) < 3:
         assert watch.is_alive()
+        time.sleep(0.01)
     found = watch.end()
     assert found is not None
     assert found.use_percent == pytest.approx(30 + 60 * (len(watch.samples) - 1) / len(watch.samples))
@@ -70,7 +73,12 @@ def test_gpu_is_the_mean_of_what_was_told_during_the_load(machine: Path) -> None
     assert GpuWatch().end() is None
 
 
-def test_what_this_machine_takes_is_only_of_a_server_that_is_here(machine: Path) -> None:
+def test_what_this_machine_takes_is_only_of_a_server_that_is_here(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power, "INTERVAL_S", 600.0)
+    now_s = 100.0
+    monkeypatch.setattr(server_use, "time", SimpleNamespace(monotonic=lambda: now_s))
     targets = {
         "here": Target(kind="kserve", model="m", address="127.0.0.1:1"),
         "away": Target(kind="http", model="m", address="http://192.0.2.1:8000/x"),
@@ -78,12 +86,12 @@ def test_what_this_machine_takes_is_only_of_a_server_that_is_here(machine: Path)
     subject = Subject(model="m", targets=targets)
     watch, other = Watch(subject, "here"), Watch(subject, "away")
     zone(machine, "intel-rapl:1", "package-1", 9_000_000)
+    now_s += 0.5
     use, nothing = watch.end(num_images=8), other.end(num_images=8)
     assert use.energy_j_per_image == pytest.approx(0.5)
-    assert use.gpu_j_per_image is not None
-    # A load shorter than a second is asked once, after it.
-    assert use.gpu == f"H200, 30 %, 1000 MiB, 100 W, {use.gpu_j_per_image:.3g} J/image"
-    assert 0 < use.gpu_j_per_image < 100 * 10 / 8
+    assert use.gpu_j_per_image == pytest.approx(100 * 0.5 / 8)
+    # A load shorter than the interval is asked once, after it.
+    assert use.gpu == "H200, 30 %, 1000 MiB, 100 W, 6.25 J/image"
     assert (nothing.energy_j_per_image, nothing.gpu) == (None, None)
 
 

@@ -15,7 +15,9 @@ from tritonclient.grpc.service_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 
-from clients.bench.targets import Target, connect
+from clients.bench.targets import Target, connect, grpc_transport
+
+PATIENCE_S = 60.0
 
 
 class Model(GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -40,8 +42,9 @@ class Model(GRPCInferenceServiceServicer):  # type: ignore[misc]
     ("told", "sent"), [([-1, 2, 3], [1, 2, 3]), ([2, 3], [2, 3]), ([-1, 3], [2, 3]), (None, [1, 2, 3])]
 )
 def test_a_batch_dimension_is_sent_to_a_model_that_has_one(
-    told: list[int] | None, sent: list[int], tmp_path: Path
+    told: list[int] | None, sent: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(grpc_transport, "LOOK_TIMEOUT_S", PATIENCE_S)
     file = tmp_path / "requests.json"
     tensor = {"content": [1, 2, 3, 4, 5, 6], "shape": [2, 3], "datatype": "FP32"}
     file.write_text(json.dumps({"data": [{"x": tensor}]}))
@@ -52,9 +55,9 @@ def test_a_batch_dimension_is_sent_to_a_model_that_has_one(
         add_GRPCInferenceServiceServicer_to_server(model, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        target = Target(kind="kserve", model="m", address=f"127.0.0.1:{port}", input_data=str(file))
+        target = Target(kind="kserve", model="m", address=f"127.0.0.1:{port}", input_data=str(file), wait_s=PATIENCE_S)
         connection = await connect(target)
-        connection.check(await connection.call(5.0))
+        connection.check(await connection.call(PATIENCE_S))
         await connection.close()
         await server.stop(None)
 

@@ -39,6 +39,7 @@ GOLDEN = (
     GoldenRow(seed=5, truncation=1.0, label=0, sha256=hashlib.sha256(b"zero").hexdigest()),
 )
 ANSWERS = {2**63 + 1: b"two", 5: b"zero"}
+CALL_S = 60.0
 
 
 def answer_of(seed: int) -> bytes:
@@ -56,7 +57,10 @@ def with_peer(
 ) -> Any:
     """Run `work` on the URL of an HTTP peer that gives `answer(seed)`; `heads` gets those of the requests."""
 
+    handlers: set[asyncio.Task[Any] | None] = set()
+
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.add(asyncio.current_task())
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 if heads is not None:
@@ -70,7 +74,8 @@ def with_peer(
                     break
         except asyncio.IncompleteReadError:
             pass
-        writer.close()
+        finally:
+            writer.close()
 
     async def run() -> Any:
         server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
@@ -78,7 +83,9 @@ def with_peer(
             try:
                 return await work(f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}/infer")
             finally:
-                await asyncio.sleep(0.05)  # until the peer has seen that the connections are closed
+                await asyncio.sleep(0.05)  # for connections that it has not heard of yet
+                if waiting := {task for task in handlers if task is not None}:
+                    await asyncio.wait(waiting, timeout=CALL_S)  # until it has seen that they are closed
 
     return asyncio.run(run())
 
@@ -92,8 +99,8 @@ def test_peer_is_verified_and_called_over_kept_or_closed_connections(close: bool
     async def work(url: str) -> int:
         connection = await connect(http_target(url))
         for _ in range(2 * CHECK_EVERY):
-            connection.check(await connection.call(5.0))
-        await asyncio.gather(*(connection.call(5.0) for _ in range(20)))
+            connection.check(await connection.call(CALL_S))
+        await asyncio.gather(*(connection.call(CALL_S) for _ in range(20)))
         await connection.close()
         return connection.num_checked
 
@@ -125,7 +132,7 @@ def test_errors_of_a_peer_are_told(status: str, name: str) -> None:
     async def call(url: str) -> str:
         connection = await connect(http_target(url), verify=False)
         with pytest.raises(CallFailedError) as failed:
-            await connection.call(5.0)
+            await connection.call(CALL_S)
         await connection.close()
         return failed.value.status
 
@@ -146,7 +153,7 @@ def test_a_peer_by_https_is_one_that_is_trusted(tmp_path: Path) -> None:
     async def call(url: str) -> int:
         target = dataclasses.replace(http_target(url), tls=TlsOptions(tls_ca=of / "ca.pem"))
         connection = await connect(target)
-        connection.check(await connection.call(5.0))
+        connection.check(await connection.call(CALL_S))
         await connection.close()
         with pytest.raises(TargetError, match=r"^https://.*: TLS failed: CERTIFICATE_VERIFY_FAILED. --tls-ca names"):
             await connect(http_target(url))
@@ -238,7 +245,8 @@ def test_a_quota_that_is_used_up_is_waited_for() -> None:
             return b"two"
 
     request = Request(body=b"", checked=True, expected=GOLDEN[0].sha256)
-    connection = Connection(target=http_target("http://x/"), transport=Quota(), requests=[request])
+    target = dataclasses.replace(http_target("http://x/"), wait_s=CALL_S)
+    connection = Connection(target=target, transport=Quota(), requests=[request])
     asyncio.run(connection.verify())
     assert next(refusals, None) is None
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from clients.bench import session
+from clients.bench import server_use, session
+from clients.bench import subject as subject_module
 from clients.bench.__main__ import bench, compare
 from clients.bench.measurement import judge
 from clients.bench.options import BenchOptions
@@ -20,12 +21,20 @@ from clients.bench.plan import job_of, open_loads, pace_ms, plan_loads
 from clients.bench.report import save_report
 from clients.bench.result import SubjectResult, read_result, save_result
 from clients.bench.subject import Subject, given_subject, newest_version
-from clients.bench.targets import Target
+from clients.bench.targets import Target, grpc_transport
 from clients.bench.targets.transport import TargetError
 from ganvas_core.cli import UsageError, run_verbs
 from ganvas_core.names import CERTIFICATE_FILE
 from tests.unit.clients.bench.test_measurement import calls, report
 from tests.unit.clients.bench.test_result import result
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time enough to hear why there is no answer, on a machine that others use too."""
+    monkeypatch.setattr(subject_module, "LEAST_S", 60.0)
+    monkeypatch.setattr(grpc_transport, "LOOK_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(server_use, "METRICS_TIMEOUT_S", 60.0)
 
 
 def run(*arguments: str) -> int:

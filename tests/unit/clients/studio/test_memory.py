@@ -45,30 +45,36 @@ def test_once_does_the_work_of_several_askers_once() -> None:
 
 
 def test_once_goes_on_while_one_asker_stays_and_ends_when_all_left() -> None:
-    ended: list[str] = []
+    async def leave(num_staying: int) -> str:
+        """How the work ends when all but so many of two askers have left."""
+        begun, may_end = asyncio.Event(), asyncio.Event()
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def work() -> str:
-        try:
-            await asyncio.sleep(0.05)
-        except asyncio.CancelledError:
-            ended.append("cancelled")
-            raise
-        ended.append("done")
-        return "done"
+        async def work() -> str:
+            begun.set()
+            try:
+                await may_end.wait()
+            except asyncio.CancelledError:
+                ended.set_result("cancelled")
+                raise
+            ended.set_result("done")
+            return "image"
 
-    async def leave(num_staying: int) -> None:
         once = Once()
         askers = [asyncio.create_task(once.get("key", work)) for _ in range(2)]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await begun.wait()
         for asker in askers[num_staying:]:
             asker.cancel()
-        await asyncio.gather(*askers, return_exceptions=True)
-        await asyncio.sleep(0.01)
+        await asyncio.gather(*askers[num_staying:], return_exceptions=True)
+        if num_staying:
+            may_end.set()
+        async with asyncio.timeout(60):
+            how = await ended
+        assert [await asker for asker in askers[:num_staying]] == ["image"] * num_staying
+        return how
 
-    asyncio.run(leave(1))
-    asyncio.run(leave(0))
-    assert ended == ["done", "cancelled"]
+    assert asyncio.run(leave(1)) == "done"
+    assert asyncio.run(leave(0)) == "cancelled"
 
 
 def test_remembered_is_asked_again_when_it_is_old_and_forgotten_when_it_is_refused() -> None:
