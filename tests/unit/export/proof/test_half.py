@@ -75,7 +75,7 @@ def test_float32_graph_run_node_by_node_is_the_graph(source: Source, graphs: Gra
     inputs = network_inputs(source)
     (made,) = NodeByNode(graphs.network.model).run_in_batches(inputs, 7)
     (wanted,) = graphs.network.open().run_in_batches(inputs, 7)
-    np.testing.assert_allclose(made, wanted, atol=2e-6)
+    np.testing.assert_allclose(made, wanted, atol=1e-5)  # as processors add in another order
 
 
 def test_the_noise_of_a_whole_file_keeps_its_integers(source: Source, graphs: Graphs) -> None:
