@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +102,19 @@ def test_a_server_that_is_not_there_ends_in_one_line(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.startswith("bench: 127.0.0.1:1, after 0.3 s: no KServe v2 server answers")
 
 
+class Patient(http.server.BaseHTTPRequestHandler):
+    """Closes a connection after the caller: one that is closed before all was read is reset, and the answer lost."""
+
+    def handle(self) -> None:
+        super().handle()
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while self.connection.recv(65536):
+                pass
+
+
 def test_a_port_of_something_else_is_told_from_nobody(capsys: pytest.CaptureFixture[str]) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Patient) as other:
         thread = threading.Thread(target=other.serve_forever, args=(0.05,))
         thread.start()
         address = f"127.0.0.1:{other.server_port}"
