@@ -29,6 +29,7 @@ METADATA_METHOD = "/inference.GRPCInferenceService/ModelMetadata"
 SERVICE_METHOD = "/ganvas.v1.Sampler/Sample"
 STREAM_METHOD = SERVICE_METHOD + "Stream"
 LOOK_TIMEOUT_S = 10.0
+"""For what is asked before anything is timed, also of a machine that is busy."""
 
 
 class GrpcTransport(Transport):

@@ -23,7 +23,7 @@ from clients.bench.plan import job_of, open_loads, pace_ms, plan_loads
 from clients.bench.report import save_report
 from clients.bench.result import SubjectResult, read_result, save_result
 from clients.bench.subject import Subject, given_subject, newest_version
-from clients.bench.targets import Target, grpc_transport
+from clients.bench.targets import Target
 from clients.bench.targets.transport import TargetError
 from ganvas_core.cli import UsageError, run_verbs
 from ganvas_core.names import CERTIFICATE_FILE
@@ -35,7 +35,6 @@ from tests.unit.clients.bench.test_result import result
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time enough to hear why there is no answer, on a machine that others use too."""
     monkeypatch.setattr(subject_module, "LEAST_S", 60.0)
-    monkeypatch.setattr(grpc_transport, "LOOK_TIMEOUT_S", 60.0)
     monkeypatch.setattr(server_use, "METRICS_TIMEOUT_S", 60.0)
 
 
