@@ -1,15 +1,25 @@
-"""A copy of the shared model repository that a test may damage, and ways to do so."""
+"""A copy of the shared model repository that a test may damage, and ways to do so; a port for its servers."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ganvas_core.certificate import Certificate, file_sha256
+
+
+@pytest.fixture
+def reserved() -> Iterator[int]:
+    """A port that counts as free, as nobody listens there, and that the kernel gives to no other process meanwhile."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from serving.gateway.settings import GatewaySettings
 from serving.keys.store import KeysFileError, add_key
 from serving.supervise.gateway_part import GatewayPart
 from serving.supervise.part import Keeper
-from serving.triton.ports import PortError, choose_ports
+from serving.triton.ports import PortError
 from tests.support.gateway import ask
 
 NOBODY = ["127.0.0.1:1"]
@@ -84,18 +84,17 @@ def test_gateway_that_dies_while_its_folder_cannot_be_written_comes_back_later(t
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{")])
 def test_gateway_that_dies_while_the_keys_file_is_damaged_comes_back_with_the_keys_read_before(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object]
+    tmp_path: Path, reserved: int, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object]
 ) -> None:
     caplog.set_level(logging.INFO, "ganvas.gateway")
     path = tmp_path / "keys.json"
     first = add_key(path, "first")
-    port = choose_ports({"--port": ("127.0.0.1", 0)})["--port"]
-    part = gateway(tmp_path / "run", port=port, keys_file=path)
+    part = gateway(tmp_path / "run", port=reserved, keys_file=path)
     keeper = Keeper(part, say=lambda _: None)
 
     def status(key: str) -> int:
         """401: refused; 503: let through to nobody."""
-        return ask(port, "GET", "/v2/models/any", headers={"x-api-key": key})[0]
+        return ask(reserved, "GET", "/v2/models/any", headers={"x-api-key": key})[0]
 
     async def until(condition: Callable[[], bool]) -> None:
         while not await asyncio.to_thread(condition):
@@ -112,7 +111,7 @@ def test_gateway_that_dies_while_the_keys_file_is_damaged_comes_back_with_the_ke
                 for restarts in (1, 2):  # the keys are handed on each time
                     assert part.pid is not None
                     os.kill(part.pid, signal.SIGKILL)
-                    await until(lambda restarts=restarts: keeper.restarts == restarts)  # type: ignore[misc]
+                    await until(lambda restarts=restarts: keeper.restarts >= restarts)  # type: ignore[misc]
                     await keeper.ready.wait()
                     assert part.keys_ok is False
                     assert [await asyncio.to_thread(status, key) for key in (first, later, "x")] == [503, 503, 401]

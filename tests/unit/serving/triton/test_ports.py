@@ -19,15 +19,6 @@ def taken() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-@pytest.fixture
-def reserved() -> Iterator[int]:
-    """A port that counts as free, as nobody listens there, and that the kernel gives to no other process meanwhile."""
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind((HOST, 0))
-        yield holder.getsockname()[1]
-
-
 def test_ports_chosen_for_zeros_are_free_and_distinct() -> None:
     for _ in range(NUM_TRIES):  # another process may be given one of them before it is looked at
         chosen = choose_ports(dict.fromkeys("abcdefgh", (HOST, 0)))
