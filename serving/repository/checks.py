@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from ganvas_core.certificate import Certificate
 from ganvas_core.description import descriptions
-from ganvas_core.interface import Arrays, decode_inputs, interface, sample_inputs
+from ganvas_core.interface import Arrays, decode_inputs, sample_inputs
 from ganvas_core.names import Role
 from ganvas_core.noise import latents
 from ganvas_core.session import CpuSession, SessionError
 from ganvas_core.triton_keys import wrong_keys
+from serving.repository.agreement import certified_tensors, config_tensors
 from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
 from serving.repository.reader import ModelVersion, RepositoryError, read_config, served_file
 
@@ -113,20 +114,15 @@ def _check_config(config: ModelConfig, certificate: Certificate, session: Any, w
         ("backend", config.backend, "onnxruntime"),
         ("max_batch_size", config.max_batch_size, certificate.max_batch_size),
         ("version_policy", config.version_policy.WhichOneof("policy_choice"), "all"),
-        ("input", _config_tensors(config.input), _onnx_tensors(session.get_inputs())),
-        ("output", _config_tensors(config.output), _onnx_tensors(session.get_outputs())),
+        ("input", config_tensors(config.input), _onnx_tensors(session.get_inputs())),
+        ("output", config_tensors(config.output), _onnx_tensors(session.get_outputs())),
     ):
         if value != expected:
             raise CheckError(f"{where} has {field} {value!r}; it must be {expected!r}.")
     # The certificate says which contract the graph must have.
     found = _onnx_tensors([*session.get_inputs(), *session.get_outputs()])
-    contract = interface(
-        certificate.role,
-        image=(certificate.height, certificate.width, certificate.channels),
-        latent_shape=certificate.latent_shape,
-        num_labels=len(certificate.labels),
-    )
-    wanted = {(tensor.name, f"TYPE_{tensor.datatype}", tensor.dims) for tensor in contract.inputs + contract.outputs}
+    inputs, outputs = certified_tensors(certificate)
+    wanted = inputs | outputs
     if found != wanted:
         raise CheckError(f"the graph of {where} has {_listed(found)}; its certificate means {_listed(wanted)}.")
 
@@ -209,10 +205,6 @@ def _check_same(expected: NDArray[Any], found: NDArray[Any], feeds: Arrays, prob
                 f"{problem}, by up to {difference:g}, at seed {feeds['seed'][i, 0]} and truncation "
                 f"{feeds['truncation'][i, 0]}."
             )
-
-
-def _config_tensors(tensors: Any) -> set[tuple[Any, ...]]:
-    return {(entry.name, DataType.Name(entry.data_type), tuple(entry.dims)) for entry in tensors}
 
 
 def _onnx_tensors(tensors: Any) -> set[tuple[Any, ...]]:

@@ -21,7 +21,8 @@ from ganvas_core.certificate import Certificate, CertificateError, read_samplers
 from ganvas_core.description import KEY_PREFIX, descriptions
 from ganvas_core.files import copy_synced, sync_folder, write_synced
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, Role
-from serving.repository.reader import ModelVersion, RepositoryError, read_version
+from serving.repository.agreement import check_agreement
+from serving.repository.reader import ModelVersion, RepositoryError, read_config, read_version
 
 __all__ = ["locked", "publish"]
 
@@ -34,7 +35,8 @@ def publish(source: Path, repository: Path, name: str, version: int) -> ModelVer
     Returns:
         The version in `repository`. If it was there before with the same files, nothing is done.
     Raises:
-        RepositoryError: it does not match its certificate, or the repository has another version of that number.
+        RepositoryError: it does not match its certificate, or the repository has another version of that number, or
+            versions that its configuration is not for.
         OSError: the disk is full, or the repository cannot be written.
     """
     entry = _checked(source, name, version)
@@ -48,6 +50,8 @@ def publish(source: Path, repository: Path, name: str, version: int) -> ModelVer
             for part in entry.parts():
                 _copy(source / part.name, staged / part.name, entry, listed=[*part.files, *part.attachments])
             _checked(staged, name, version)
+            for part in entry.parts():
+                _check_configs(staged / part.name, repository / part.name, version)
             samplers = read_samplers(repository / name) | {version: entry.certificate}
             for part in entry.parts():
                 _describe(staged / part.name, part.role, samplers)
@@ -109,6 +113,21 @@ def _copy(source: Path, target: Path, entry: ModelVersion, *, listed: list[str])
         copy_synced(source / relative, target / relative)
     for folder, _, _ in os.walk(target, topdown=False):
         sync_folder(Path(folder))
+
+
+def _check_configs(staged: Path, target: Path, version: int) -> None:
+    """Check that what takes the place of a Triton model's configurations is for its earlier versions too."""
+    earlier = {number: found for number, found in read_samplers(target).items() if number != version}
+    for path in sorted(staged.rglob("*.pbtxt")):
+        relative = path.relative_to(staged)
+        name = None if relative.name == CONFIG_FILE else relative.stem
+        old = None
+        if (target / relative).is_file():
+            with contextlib.suppress(RepositoryError):  # damaged: it is replaced
+                old = read_config(target, name)
+        check_agreement(
+            read_config(staged, name), old, earlier, version, f"{staged.name}/{relative}", is_served=name is None
+        )
 
 
 def _describe(folder: Path, role: Role, samplers: Mapping[int, Certificate]) -> None:

@@ -60,9 +60,13 @@ class Loader:
                 problem = f"{part.name} version {entry.version} could not be moved: {error}"
         return await self._unload_missing(entry) or problem
 
-    async def drop(self, entry: ModelVersion) -> None:
-        """Delete the copy of a version, and have Triton unload it."""
-        self._staging.remove(entry)
+    async def drop(self, entry: ModelVersion, *, refused: bool = False) -> None:
+        """Delete the copy of a version, and have Triton unload it.
+
+        Args:
+            refused: as of `Staging.remove`.
+        """
+        self._staging.remove(entry, refused=refused)
         await self._unload_missing(entry)
 
     async def _unload_missing(self, entry: ModelVersion) -> str | None:

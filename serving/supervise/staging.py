@@ -3,6 +3,7 @@
     folder/models/NAME/V        what Triton has, or is about to get: its model repository
     folder/aside/NAME/V         versions that are taken out for the moment: Triton must not load them when it starts
     folder/incoming/            a copy under way
+    folder/replaced/            configurations that the newest version has replaced, for when it is refused
 
 Whatever happens to the repository afterwards, Triton loads the bytes that were compared with the certificate.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 
@@ -21,7 +23,8 @@ from ganvas_core.certificate import Certificate, CertificateError
 from ganvas_core.cli import UserError
 from ganvas_core.description import KEY_PREFIX
 from ganvas_core.names import CERTIFICATE_FILE, CONFIG_FILE, companions
-from serving.repository.reader import ModelVersion, Rejected, RepositoryError, read_version
+from serving.repository.agreement import check_agreement
+from serving.repository.reader import ModelVersion, Rejected, RepositoryError, read_config, read_version
 from serving.supervise.instances import num_cores, with_instances
 from serving.supervise.run_folder import has_no_space
 
@@ -46,6 +49,9 @@ class Staging:
         self._repository = repository
         self._aside = folder / "aside"
         self._incoming = folder / "incoming"
+        self._replaced = folder / "replaced"
+        self._earlier: dict[Path, Path | None] = {}
+        """Configurations that the version that was added last has replaced, and what was there; None: nothing."""
         self._config_name = config_name
         self._cores = num_cores()
         for path in (self.models, self._aside):
@@ -60,6 +66,8 @@ class Staging:
         try:
             self._copy(name, version)
             entry = read_version(self._incoming, name, version, self._config_name)
+            for part in entry.parts():
+                self._check_agreement(part.name, version)
         except (CertificateError, RepositoryError, OSError) as error:
             if isinstance(error, OSError) and has_no_space(error):
                 raise StagingError(
@@ -69,20 +77,31 @@ class Staging:
             reason = str(error).replace(str(self._incoming), str(self._repository))
             return Rejected(name=name, version=version, reason=reason, transient=isinstance(error, OSError))
         else:
-            for part in entry.parts():
-                self._move_in(part.name, version)
+            self._earlier.clear()
+            try:
+                for part in entry.parts():
+                    self._move_in(part.name, version)
+            except OSError:
+                self.remove(entry, refused=True)
+                raise
             return dataclasses.replace(entry, folder=self.models / name / str(version))
         finally:
             shutil.rmtree(self._incoming, ignore_errors=True)
 
-    def remove(self, entry: ModelVersion) -> None:
-        """Delete the copy, wherever it is."""
+    def remove(self, entry: ModelVersion, *, refused: bool = False) -> None:
+        """Delete the copy, wherever it is.
+
+        Args:
+            refused: it was added last and is not served: the configurations are again those of before it.
+        """
         for part in entry.parts():
             for place in (self.models, self._aside):
                 shutil.rmtree(place / part.name / str(entry.version), ignore_errors=True)
             if not self._versions(part.name):
                 for place in (self.models, self._aside):
                     shutil.rmtree(place / part.name, ignore_errors=True)
+        if refused:
+            self._put_configurations_back()
 
     def set_aside(self, model: str, version: int) -> None:
         """Move one version of a Triton model out of Triton's sight."""
@@ -134,9 +153,45 @@ class Staging:
             # Triton loads every version anew when a configuration changes: not for what it says to clients alone.
             if not place.exists() or _for_triton(place) != _for_triton(path):
                 place.parent.mkdir(exist_ok=True)
+                self._earlier[place] = self._keep(place)
                 path.replace(place)
         shutil.rmtree(target / str(version), ignore_errors=True)  # of a try that failed between two moves
         (source / str(version)).rename(target / str(version))
+
+    def _keep(self, place: Path) -> Path | None:
+        if not place.exists():
+            return None
+        kept = self._replaced / place.relative_to(self.models)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(place, kept)
+        return kept
+
+    def _put_configurations_back(self) -> None:
+        """By renaming, since a disk may be full; those of a Triton model that is gone are gone."""
+        for place, kept in self._earlier.items():
+            with contextlib.suppress(OSError):  # then the new one stays, which is for the others too
+                if kept is None:
+                    place.unlink(missing_ok=True)
+                elif place.exists():
+                    os.utime(kept)  # Triton looks for a later time
+                    kept.replace(place)
+        self._earlier.clear()
+
+    def _check_agreement(self, model: str, version: int) -> None:
+        """Check that the configuration that comes with a version is for those that are staged too.
+
+        Raises:
+            RepositoryError: it is not.
+        """
+        earlier = {
+            number: Certificate.read(place / model / str(number))
+            for place in (self.models, self._aside)
+            for number in self._versions(model)
+            if number != version and (place / model / str(number)).is_dir()
+        }
+        if earlier:
+            new, old = (read_config(folder / model, self._config_name) for folder in (self._incoming, self.models))
+            check_agreement(new, old, earlier, version, f"the configuration of {model}")
 
     def _move(self, source: Path, target: Path, model: str, version: int) -> None:
         if (source / model / str(version)).exists():

@@ -316,7 +316,7 @@ class Versions:
             self.entries[key], self._loads[key] = entry, self._loads.get(key, 0) + 1
             rejected = await self._proof(key)
         if rejected is not None:
-            await self._drop(entry)
+            await self._drop(entry, refused=True)
         return rejected or entry
 
     def _refuse(self, rejected: Rejected) -> None:
@@ -344,10 +344,10 @@ class Versions:
         async with self._locks[entry.name]:
             await self._drop(entry)
 
-    async def _drop(self, entry: ModelVersion) -> None:
+    async def _drop(self, entry: ModelVersion, *, refused: bool = False) -> None:
         """Forget a version, and have Triton unload it."""
         self._forget((entry.name, entry.version))
-        await self._loader.drop(entry)
+        await self._loader.drop(entry, refused=refused)
 
     def _forget(self, key: VersionId) -> None:
         self.entries.pop(key, None)

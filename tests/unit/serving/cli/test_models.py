@@ -79,6 +79,37 @@ def test_publish_copies_a_version_with_its_companions(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["repository", "target"]
 
 
+def test_publish_refuses_a_configuration_that_is_not_for_the_versions_that_are_there(
+    repository: Path, add_version: Callable[[str, int], None], tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    shutil.copytree(repository, target)
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    add_version("plain-gan", 2)
+    path = repository / "plain-gan" / "configs" / "gpu.pbtxt"
+    path.write_text(path.read_text().replace("max_batch_size: 16", "max_batch_size: 32"))
+    code, output = run(target, "publish", "plain-gan", "--source", str(repository))
+    assert code == 2
+    assert output == (
+        "models: plain-gan/configs/gpu.pbtxt has max_batch_size 32, but it is for version 1 of plain-gan too, which "
+        "needs 16. Export version 2 with the options of version 1, or under another --name.\n"
+    )
+    assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+def test_publish_mends_a_configuration_that_cannot_be_read_and_takes_another_file_where_it_may(
+    repository: Path, add_version: Callable[[str, int], None], tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    shutil.copytree(repository, target)
+    (target / "plain-gan" / "config.pbtxt").write_text("{")
+    add_version("plain-gan", 2)
+    path = repository / "plain-gan" / "configs" / "tensorrt.pbtxt"
+    path.write_text(path.read_text().replace("model.fp16.onnx", "model.onnx"))  # as of a model without an fp16 file
+    assert run(target, "publish", "plain-gan", "--source", str(repository))[0] == 0
+    assert read_config(target / "plain-gan").max_batch_size == 16
+
+
 def test_a_version_without_certificate_says_what_to_do(repository: Path, tmp_path: Path) -> None:
     (repository / "plain-gan" / "1" / "certificate.json").unlink()
     words = "was not exported by Ganvas, or its copy is not complete. Export it with ./ganvas export, or copy it whole"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import shutil
 from collections.abc import Callable
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from serving.repository.reader import ModelVersion, Rejected
+from ganvas_core.certificate import Certificate
+from serving.repository.reader import ModelVersion, Rejected, read_config
 from serving.supervise.staging import Staging, StagingError
 
 
@@ -138,3 +142,121 @@ def test_second_version_does_not_touch_a_configuration_that_is_the_same(
     add_version("plain-gan", 4)
     added(staging, "plain-gan", 4)
     assert config.read_text() == path.read_text()
+
+
+def max_batch_size(config: ModelConfig) -> None:
+    config.max_batch_size //= 2
+
+
+def output(config: ModelConfig) -> None:
+    config.output[0].dims[0] += 1
+
+
+def served_file(config: ModelConfig) -> None:
+    config.default_model_filename = "model.fp16.onnx"
+
+
+def batch_buckets(config: ModelConfig) -> None:
+    config.parameters["batch_buckets"].string_value = "4"
+
+
+def harmless(config: ModelConfig) -> None:
+    config.dynamic_batching.max_queue_delay_microseconds += 7
+
+
+def change_config(model_folder: Path, change: Callable[[ModelConfig], None]) -> None:
+    config = read_config(model_folder)
+    change(config)
+    (model_folder / "config.pbtxt").write_text(text_format.MessageToString(config))
+
+
+@pytest.mark.parametrize("aside", [False, True])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (max_batch_size, "max_batch_size 8, but it is for version 1 of plain-gan-decode too, which needs 16."),
+        (output, "output image TYPE_UINT8 [17, 16, 3], but it is for version 1 of plain-gan-decode too, which needs"),
+        (served_file, "default_model_filename 'model.fp16.onnx', but it is for version 1"),
+        (batch_buckets, "batch_buckets '4', but it is for version 1 of plain-gan-decode too, which needs '16'."),
+    ],
+)
+def test_configuration_that_is_not_for_the_versions_that_are_there_is_refused_before_anything_is_moved(
+    staging: Staging,
+    add_version: Callable[[str, int], None],
+    repository: Path,
+    change: Callable[[ModelConfig], None],
+    words: str,
+    aside: bool,
+) -> None:
+    model = "plain-gan-decode"
+    if change is batch_buckets:
+        certificate = dataclasses.replace(Certificate.read(repository / model / "1"), pinned_batch=16)
+        (repository / model / "1" / "certificate.json").write_text(certificate.to_json())
+    if change is served_file:
+        certificate = Certificate.read(repository / model / "1")
+        files = certificate.files | {"model.fp16.onnx": certificate.files["model.onnx"]}
+        (repository / model / "1" / "certificate.json").write_text(
+            dataclasses.replace(certificate, files=files).to_json()
+        )
+        shutil.copyfile(repository / model / "1" / "model.onnx", repository / model / "1" / "model.fp16.onnx")
+    added(staging, "plain-gan", 1)
+    if aside:
+        staging.set_aside(model, 1)
+    before = {path: path.read_bytes() for path in staging.models.rglob("*") if path.is_file()}
+    add_version("plain-gan", 2)
+    change_config(repository / model, change)
+    outcome = staging.add("plain-gan", 2)
+    assert isinstance(outcome, Rejected)
+    assert not outcome.transient
+    assert words in outcome.reason
+    assert outcome.reason.endswith("Export version 2 with the options of version 1, or under another --name.")
+    assert {path: path.read_bytes() for path in staging.models.rglob("*") if path.is_file()} == before
+
+
+def test_configuration_that_was_changed_by_hand_before_is_nobodys_doing(
+    staging: Staging, add_version: Callable[[str, int], None], repository: Path
+) -> None:
+    change_config(repository / "plain-gan", max_batch_size)
+    added(staging, "plain-gan", 1)
+    add_version("plain-gan", 2)
+    added(staging, "plain-gan", 2)
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_refused_version_leaves_the_configuration_of_before_it(
+    staging: Staging, add_version: Callable[[str, int], None], repository: Path, refused: bool
+) -> None:
+    added(staging, "plain-gan", 1)
+    path = staging.models / "plain-gan" / "config.pbtxt"
+    before = path.read_text()
+    add_version("plain-gan", 2)
+    change_config(repository / "plain-gan", harmless)
+    (repository / "plain-gan" / "configs" / "more.pbtxt").write_text("")
+    second = added(staging, "plain-gan", 2)
+    changed = path.stat().st_mtime_ns
+    assert path.read_text() != before
+    staging.remove(second, refused=refused)
+    assert (path.read_text() == before) == refused
+    assert (path.stat().st_mtime_ns > changed) == refused
+    assert (path.parent / "configs" / "more.pbtxt").exists() != refused
+
+
+def test_disk_that_is_full_between_two_moves_leaves_what_was_there(
+    staging: Staging, add_version: Callable[[str, int], None], repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added(staging, "plain-gan", 1)
+    before = {path: path.read_bytes() for path in staging.models.rglob("*") if path.is_file()}
+    add_version("plain-gan", 2)
+    for model in ("plain-gan", "plain-gan-decode"):
+        change_config(repository / model, harmless)
+    move_in = staging._move_in
+
+    def full_at_the_second(model: str, version: int) -> None:
+        move_in(model, version)
+        if model == "plain-gan-decode":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(staging, "_move_in", full_at_the_second)
+    with pytest.raises(OSError, match="No space left"):
+        staging.add("plain-gan", 2)
+    assert {path: path.read_bytes() for path in staging.models.rglob("*") if path.is_file()} == before

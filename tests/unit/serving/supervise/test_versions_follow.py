@@ -25,6 +25,7 @@ MODEL, OTHER = "plain-gan", "tiny-gan"
 TIMEOUT_S = 60.0
 LOAD_S = 600.0
 """So long that a test which waits for a proof that never comes is late."""
+WRONG = "golden seed 0 differs by 9 levels"
 
 
 class FakeTriton:
@@ -253,12 +254,29 @@ def test_version_that_makes_other_images_is_tried_once(
     run = start()
 
     async def test() -> None:
-        run.service.refuse = [Rejected(name=OTHER, version=2, reason="golden seed 0 differs by 9 levels")]
+        run.service.refuse = [Rejected(name=OTHER, version=2, reason=WRONG)]
         add_version(OTHER, 2)
         await eventually(lambda: (OTHER, 2) in run.versions.rejected)
         await asyncio.sleep(0.3)
         assert run.service.tried[OTHER, 2] == 1
         assert run.versions.default(OTHER) == 1
+
+    run.follow(test)
+
+
+def test_configuration_of_a_version_that_makes_other_images_goes_with_it(
+    start: Callable[..., Run], repository: Path, add_version: Callable[[str, int], None]
+) -> None:
+    run = start()
+    path = run.staging.models / OTHER / "config.pbtxt"
+    before = path.read_text()
+
+    async def test() -> None:
+        run.service.refuse = [Rejected(name=OTHER, version=2, reason=WRONG)]
+        (repository / OTHER / "config.pbtxt").write_text(before + "model_transaction_policy {}\n")
+        add_version(OTHER, 2)
+        await eventually(lambda: (OTHER, 2) in run.versions.rejected)
+        assert path.read_text() == before
 
     run.follow(test)
 
@@ -338,9 +356,6 @@ def test_served_version_that_the_service_refuses_stays_the_default_and_is_to_be_
         assert not run.service.wanted.out
 
     run.follow(test)
-
-
-WRONG = "golden seed 0 differs by 9 levels"
 
 
 @pytest.mark.parametrize(
