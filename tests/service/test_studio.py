@@ -308,7 +308,8 @@ def test_idle_connections_by_the_hundred_keep_nobody_out_and_silent_ones_are_clo
         assert studio.ask(f"{GAN}/images/1.png").status == 200
         for connection in idle:
             connection.settimeout(30)
-            assert connection.recv(1) == b""
+            with contextlib.suppress(ConnectionResetError):  # what it has sent may be unread
+                assert connection.recv(1) == b""
     finally:
         for connection in idle:
             connection.close()

@@ -44,7 +44,8 @@ CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_retries", 0),  # they are ours, which know about streams and the service's hints
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
+    # How long to wait for a connection: a machine that is busy for some seconds is not a server that is away.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # A call on a connection that died without a word must not wait for its deadline.
     ("grpc.keepalive_time_ms", 30_000),
