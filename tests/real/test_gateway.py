@@ -7,10 +7,11 @@ import contextlib
 import functools
 import gzip
 import json
-import queue
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import grpc
 import pytest
 from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from clients.soak.fuzz.raw import HEADERS, POST, PREFACE, RST_STREAM, SETTINGS, frame
 from ganvas.v1 import sampler_pb2 as pb
@@ -280,23 +281,39 @@ def test_a_request_that_is_too_large_is_refused_with_words(serve: Serve, tmp_pat
         assert ask(gateway.port, "POST", f"/v2/models/{MODEL}/infer", b" " * 100_000)[0] == 413
 
 
+class Holding(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """A Triton that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Semaphore(0)
+        self.let_go = threading.Event()
+
+    def ModelInfer(self, request: Any, context: Any) -> Any:
+        self.inside.release()
+        self.let_go.wait(READY_S)
+        return service_pb2.ModelInferResponse(model_name=request.model_name)
+
+
 def test_direct_requests_beyond_the_bound_are_refused_with_a_hint(serve: Serve, tmp_path: Path) -> None:
-    with running_gateway(serve, tmp_path, max_direct_requests=2) as gateway, channel(gateway.port) as opened:
-        # A stream is a request for as long as it is open.
-        requests: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(2)]
-        streams = [kserve(opened).ModelStreamInfer(iter(asked.get, None)) for asked in requests]
-        for asked, stream in zip(requests, streams, strict=True):
-            asked.put(infer_request([1]))
-            assert not next(stream).error_message
+    triton, server = Holding(), grpc.server(ThreadPoolExecutor(4))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
+    address = [f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"]
+    server.start()
+    with (
+        running_gateway(serve, tmp_path, max_direct_requests=2, triton_grpc=address) as gateway,
+        channel(gateway.port) as opened,
+    ):
+        infer = kserve(opened).ModelInfer
+        held = [infer.future(infer_request([1])) for _ in range(2)]
+        assert all(triton.inside.acquire(timeout=READY_S) for _ in held)
         for _ in range(10):
-            failure = outcome(lambda: kserve(opened).ModelInfer(infer_request([1] * 16)))
+            failure = outcome(lambda: infer(infer_request([1])))
             assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert trailer(failure, "grpc-retry-pushback-ms") == "500"
-        requests[0].put(None)
-        assert list(streams[0]) == []
-        eventually(lambda: code_of(lambda: kserve(opened).ModelInfer(infer_request([1] * 16))) is grpc.StatusCode.OK)
-        requests[1].put(None)
-        assert list(streams[1]) == []
+        triton.let_go.set()
+        assert [call.result().model_name for call in held] == [MODEL] * 2
+        eventually(lambda: code_of(lambda: infer(infer_request([1]))) is grpc.StatusCode.OK)
+    server.stop(None).wait()
 
 
 def test_what_is_away_is_unavailable_and_comes_back(serve: Serve, tmp_path: Path) -> None:
