@@ -49,7 +49,8 @@ class Admin:
         return self.ask("GET", "/stats/prometheus?usedonly")[1].decode()
 
     def drain(self) -> None:
-        """Take no new connections, and tell connected clients to reconnect elsewhere (GOAWAY)."""
+        """Tell connected clients to reconnect elsewhere (GOAWAY): with a reply, of few at first and of all after ten
+        minutes. Connections and requests are taken as before."""
         self.ask("POST", "/drain_listeners?graceful&skip_exit")
 
     def ask(self, method: str, path: str) -> tuple[int, bytes]:

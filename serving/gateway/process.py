@@ -149,24 +149,29 @@ class GatewayProcess:
         """Its exit code, once it has ended."""
         return self._running().wait()
 
-    def update(self, **changes: object) -> None:
+    def update(self, *, timeout_s: float = CHANGE_TIMEOUT_S, **changes: object) -> None:
         """Change keys, addresses behind it or limits of requests while it runs; connections and streams stay. New
         addresses take over once they have answered a probe.
 
         Args:
+            timeout_s: for each file that changes.
             changes: fields of GatewaySettings. host, port, tls, connections and logs cannot change.
         Raises:
             GatewayError: Envoy did not take them over; it goes on with what it had.
         """
-        with self._changing:
+        if not self._changing.acquire(timeout=timeout_s):
+            raise GatewayError("Envoy has not taken over what was changed before.")
+        try:
             settings = dataclasses.replace(self.settings, **changes)  # type: ignore[arg-type]
             if fixed_files(settings, self.folder) != fixed_files(self.settings, self.folder):
                 raise GatewayError("this needs a restart of the gateway.")
             before, after = (changing_files(it, self.folder) for it in (self.settings, settings))
             for name, kind in (("cds.json", "cluster_manager.cds"), ("rds.json", "http.gateway.rds.routes")):
                 if before[name] != after[name]:
-                    self._replace(name, after[name], kind)
+                    self._replace(name, after[name], kind, timeout_s)
             self.settings = settings
+        finally:
+            self._changing.release()
 
     def reload_keys(self) -> bool:
         """Take over the keys file if it changed; returns whether it did.
@@ -196,7 +201,9 @@ class GatewayProcess:
         return log_tail(self.log_file)
 
     def stop(self, grace_s: float = 10.0) -> None:
-        """Take no more connections, wait until every reply has left (at most grace_s), then end it.
+        """Turn direct calls away, wait until every reply has left (at most grace_s), then end it.
+
+        Other requests are taken until then: what is behind has to refuse them.
 
         Does nothing if nothing runs.
         """
@@ -204,7 +211,11 @@ class GatewayProcess:
         if self._process is None:
             return
         deadline = time.monotonic() + grace_s
-        self.admin = Admin(self.folder / ADMIN_SOCKET, min(TIMEOUT_S, max(POLL_S, grace_s)))  # it may hang
+        self._ask_until(deadline)
+        with contextlib.suppress(GatewayError, OSError, http.client.HTTPException):
+            if self.poll() is None:
+                self.drain(grace_s)
+        self._ask_until(deadline)
         with contextlib.suppress(OSError, http.client.HTTPException):
             self.admin.drain()
             while self.poll() is None and time.monotonic() < deadline and self._is_busy():
@@ -216,9 +227,22 @@ class GatewayProcess:
         self._signal(signal.SIGKILL)
         self._process.wait()
 
+    def drain(self, timeout_s: float = CHANGE_TIMEOUT_S) -> None:
+        """Turn direct calls away from now on; those under way go on.
+
+        Raises:
+            GatewayError, OSError, http.client.HTTPException: Envoy did not take it over.
+        """
+        self.update(draining=True, timeout_s=min(timeout_s, CHANGE_TIMEOUT_S))
+
     def hurry(self) -> None:
         """Have `stop` wait for replies no longer."""
         self._hurried.set()
+
+    def _ask_until(self, deadline: float) -> None:
+        """Give its answers no longer: it may hang."""
+        left_s = max(POLL_S, deadline - time.monotonic())
+        self.admin = Admin(self.folder / ADMIN_SOCKET, min(TIMEOUT_S, left_s))
 
     def _read_keys(self, path: Path) -> None:
         """The keys to start with."""
@@ -249,13 +273,13 @@ class GatewayProcess:
             words = (result.stderr or result.stdout).strip().splitlines()
             raise GatewayError(f"Envoy rejects its configuration: {words[-1] if words else 'no reason given'}")
 
-    def _replace(self, name: str, data: bytes, kind: str) -> None:
+    def _replace(self, name: str, data: bytes, kind: str, timeout_s: float) -> None:
         """Replace a file and wait until Envoy says what it makes of it."""
         pattern = rf"^{kind}\.update_(success|rejected|failure)$"
         before = self.admin.stats(pattern)
         write_atomic(self.folder / name, data)
-        deadline = time.monotonic() + CHANGE_TIMEOUT_S
-        while time.monotonic() < deadline:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and not self._hurried.is_set():
             now = self.admin.stats(pattern)
             if now.get(f"{kind}.update_success", 0) > before.get(f"{kind}.update_success", 0):
                 return
@@ -263,7 +287,7 @@ class GatewayProcess:
                 if now.get(f"{kind}.update_{outcome}", 0) > before.get(f"{kind}.update_{outcome}", 0):
                     raise GatewayError(f"Envoy rejects {name}. Its log ends:\n{self.log_tail()}")
             time.sleep(POLL_S)
-        raise GatewayError(f"Envoy did not read {name} within {CHANGE_TIMEOUT_S:g} s.")
+        raise GatewayError(f"Envoy did not read {name} within {timeout_s:g} s.")
 
     def _follow_keys(self) -> None:
         while not self._stopped.wait(KEYS_POLL_S) and self.poll() is None:

@@ -17,14 +17,17 @@ from google.protobuf.message import Message
 from serving.gateway.messages import count, inline, packed
 from serving.gateway.rates import RETRY_AFTER_MS
 
-__all__ = ["local_replies", "models_away"]
+__all__ = ["STOPPING_STATUS", "local_replies", "models_away"]
 
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNAVAILABLE = 8, 12, 14
+STOPPING_STATUS = 599
+"""Of a direct call that is turned away, until it is given its words and 503, which by itself is mapped to others."""
 
 LIMITED = "the key's rate quota is used up. Send fewer requests a second."
 FULL = "too many requests at the same time: the limit is the key's --concurrency, or --max-direct-requests. Retry soon."
 SHORT = "the gateway's memory is full (--gateway-memory-mib). Try again in a moment."
 AWAY = "the server behind the gateway is starting, restarting or stopping. Try again in a moment."
+STOPPING = "the server is stopping. Try again in a moment, or at another."
 NOT_READY = "not ready: the sampling service or Triton is away, starting or stopping."
 TOO_LARGE = "the request is larger than the limit of this call, which docs/security.md lists."
 
@@ -38,6 +41,7 @@ def local_replies() -> Any:
             _mapper(_flags("UO"), 429, RESOURCE_EXHAUSTED, FULL, hint=True),
             _mapper(_flags("UF", "UC", "UH", "UR", "LR", "NC", "UT"), 503, UNAVAILABLE, AWAY),
             _mapper(_flags("LH"), 503, UNAVAILABLE, NOT_READY),
+            _mapper(_status(STOPPING_STATUS), 503, UNAVAILABLE, STOPPING),
             # Of the overload manager, whose flag comes too late as well: nothing else gives 503.
             _mapper(_status(503), 503, RESOURCE_EXHAUSTED, SHORT, hint=True),
             _mapper(_status(413), 413, RESOURCE_EXHAUSTED, TOO_LARGE),

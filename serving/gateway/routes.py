@@ -17,6 +17,7 @@ from ganvas_core.names import NAMES_VERSION
 from serving.gateway.clusters import SERVICE, TRITON_GRPC, TRITON_HTTP
 from serving.gateway.messages import count, inline, packed, seconds
 from serving.gateway.rates import rate_limits
+from serving.gateway.replies import STOPPING_STATUS
 from serving.gateway.scripts import access_script, direct_script, json_script, refusals_script
 from serving.gateway.settings import GatewaySettings
 
@@ -86,6 +87,7 @@ def routes(settings: GatewaySettings) -> Any:
             _refuse({"prefix": KSERVE}, "grpc-encoding", 415, "a request must not be compressed."),
             _refuse({"prefix": "/ganvas.v1."}, "grpc-encoding", 415, "a request must not be compressed."),
             _refuse({"prefix": "/ganvas.v1."}, "content-encoding", 415, "a request must not be compressed."),
+            *(_turned_away() if settings.draining else ()),
             # They are tried in this order, so what is asked for most is first.
             *_kserve_routes(settings),
             *_sampler_routes(settings),
@@ -126,6 +128,13 @@ def inner_routes() -> Any:
         ],
         validate_clusters={"value": False},
     )
+
+
+def _turned_away() -> list[Any]:
+    """Direct calls, while the server stops. Those of its health go on."""
+    paths = [{"path": KSERVE + method} for method in MODEL_KSERVE]
+    found = [*paths, {"safe_regex": {"regex": MODEL + "(/ready|/config|/infer)?"}}]
+    return [Route(match=path, direct_response={"status": STOPPING_STATUS}) for path in found]
 
 
 def _sampler_routes(settings: GatewaySettings) -> list[Any]:

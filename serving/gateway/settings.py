@@ -46,6 +46,8 @@ class GatewaySettings:
     default_versions: Mapping[str, int] | None = None
     """Of each Triton model, the version that a direct call means when it names none; one that is not here has none.
     None: Triton's newest, whatever it is."""
+    draining: bool = False
+    """Whether direct calls are turned away, since the server stops; the service does so with its own."""
 
     max_connections: int = 4096
     max_connection_streams: int = 256

@@ -56,6 +56,7 @@ class GatewayPart:
         self._starting: asyncio.Task[None] | None = None
         self._directing: asyncio.Task[None] | None = None
         self._directed = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -119,6 +120,11 @@ class GatewayPart:
         if self._process is not None:
             self._process.hurry()
 
+    def drain(self) -> None:
+        """Have direct calls turned away from now on; those under way go on. `stop` sees to it if this fails."""
+        if self._process is not None:
+            self._draining = asyncio.create_task(self._turn_away(self._process))
+
     async def stop(self) -> None:
         if self._directing is not None:
             self._directing.cancel()
@@ -128,6 +134,10 @@ class GatewayPart:
             await asyncio.to_thread(self._process.stop, self.grace_s)
             self._settings = dataclasses.replace(self._settings, keys=self._process.settings.keys)
             self._process = None
+
+    async def _turn_away(self, process: GatewayProcess) -> None:
+        with contextlib.suppress(GatewayError, OSError, http.client.HTTPException):
+            await asyncio.to_thread(process.drain)
 
     async def _follow(self, process: GatewayProcess) -> None:
         """Have a running gateway take over what `direct` says. Never returns."""

@@ -71,6 +71,8 @@ class Shutdown:
             studio.grace_s = self._left_s(0.0)
             await studio.stop()
         services.drain()
+        if gateway is not None:
+            gateway.drain()
         await self._until_drained_or_cut()
         if gateway is not None:
             # Replies that have left the service may still be on their way to slow readers. The gateway ends before a

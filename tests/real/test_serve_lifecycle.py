@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import signal
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,8 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 
 from ganvas.v1 import sampler_pb2 as pb
 from ganvas.v1 import sampler_pb2_grpc
+from tests.support.gateway import ask, infer_json, infer_request, kserve, outcome
+from tests.support.gateway import channel as gateway_channel
 from tests.support.patience import TooSlowError, in_time
 from tests.support.serve import BACK_S, Serve, running_serve, wait_gone
 from tests.support.service import CHANNEL_OPTIONS, failure_of, sample_request
@@ -25,6 +31,7 @@ from tests.support.service import CHANNEL_OPTIONS, failure_of, sample_request
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 STREAM_COUNT = 6_000
+NUM_CALLERS = 6
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +80,55 @@ def test_serve_finishes_accepted_work_when_it_is_told_to_stop(small_repository: 
         assert "Traceback" not in errors
         assert not serve.ready_file.exists()
         wait_gone(processes)
+
+
+def test_direct_calls_are_turned_away_in_words_while_serve_stops_and_do_not_keep_it(
+    small_repository: Path, tmp_path: Path
+) -> None:
+    """Callers that call again at once, whatever they hear."""
+    answered = [threading.Semaphore(0) for _ in range(NUM_CALLERS)]
+    heard: queue.Queue[tuple[object, str]] = queue.Queue()
+    ended = threading.Event()
+    with running_serve(small_repository, tmp_path, "--drain-s=600") as serve:
+        port = int(serve.ready["service"].rpartition(":")[2])
+
+        def fails(channel: grpc.Channel, number: int) -> tuple[object, str] | None:
+            if number == 0:
+                with suppress(OSError):  # serve has ended
+                    status, _, body = ask(port, "POST", "/v2/models/plain-gan/infer", infer_json([number]))
+                    return None if status == 200 else (status, body.decode())
+            failure = outcome(lambda: kserve(channel).ModelInfer(infer_request([number]), timeout=30))
+            return failure and (failure.code(), failure.details())
+
+        def call(number: int) -> None:
+            with gateway_channel(port) as channel:
+                first = True
+                while not ended.is_set():
+                    if (failure := fails(channel, number)) is None:
+                        answered[number].release()
+                    elif first:
+                        heard.put(failure)
+                        first = False
+
+        channel, stub = stub_of(serve)
+        with channel, ThreadPoolExecutor(NUM_CALLERS) as pool:
+            calls = [pool.submit(call, number) for number in range(NUM_CALLERS)]
+            try:
+                stream = stub.SampleStream(sample_request(65536, model="plain-gan", first=2**63))
+                next(stream)  # what is not read holds the drain open until all have heard of it
+                for caller in answered:
+                    assert caller.acquire(timeout=BACK_S)
+                serve.process.terminate()
+                failures = {heard.get(timeout=BACK_S) for _ in calls}
+                stream.cancel()
+                code, _, _ = serve.end()
+            finally:
+                ended.set()
+        for finished in calls:
+            finished.result()
+    words = "the server is stopping. Try again in a moment, or at another."
+    assert code == 0
+    assert failures == {(503, words), (grpc.StatusCode.UNAVAILABLE, words)}
 
 
 def wait_rejected(stub: Any) -> Any:

@@ -49,6 +49,9 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         for request in requests:
             yield service_pb2.ModelStreamInferResponse(infer_response=self.ModelInfer(request, context))
 
+    def ServerLive(self, request: Any, context: Any) -> Any:
+        return service_pb2.ServerLiveResponse(live=True)
+
     def ModelMetadata(self, request: Any, context: Any) -> Any:
         return service_pb2.ModelMetadataResponse(name=request.name, versions=[request.version])
 
@@ -193,6 +196,33 @@ def test_a_call_that_says_that_it_names_its_version_is_passed_on_as_it_is(gatewa
         for version in ("2", ""):
             reply = kserve(opened).ModelInfer(request_of(MODEL, version), metadata=says, timeout=READY_S)
             assert reply.model_version == version
+
+
+def test_direct_calls_are_turned_away_while_the_gateway_drains_and_health_goes_on(gateway: GatewayProcess) -> None:
+    words = "the server is stopping"
+    gateway.drain()
+    gateway.update(default_versions={MODEL: 5})  # what changes meanwhile lets nobody in
+    try:
+        with channel(gateway.port) as opened:
+            for call in (
+                lambda: kserve(opened).ModelInfer(request_of(MODEL)),
+                lambda: kserve(opened).ModelInfer(request_of(MODEL, "2"), metadata=[(NAMES_VERSION, "1")]),
+                lambda: kserve(opened).ModelMetadata(service_pb2.ModelMetadataRequest(name=MODEL)),
+            ):
+                failure = outcome(call)
+                assert failure.code() is grpc.StatusCode.UNAVAILABLE
+                assert words in failure.details()
+            assert kserve(opened).ServerLive(service_pb2.ServerLiveRequest(), timeout=READY_S).live
+        assert "grpc-status: 14" in grpc_web(gateway.port, KSERVE + "ModelInfer", request_of(MODEL))[1]
+        model = f"/v2/models/{MODEL}"
+        for method, path in (("POST", f"{model}/infer"), ("GET", model), ("GET", f"{model}/versions/3/ready")):
+            status, _, body = ask(gateway.port, method, path)
+            assert (status, body.decode().startswith(words)) == (503, True)
+        assert path_of(gateway, "GET", "/v2/health/live") == "/v2/health/live"
+    finally:
+        gateway.update(draining=False, default_versions={MODEL: 3})
+    with channel(gateway.port) as opened:
+        assert kserve(opened).ModelInfer(request_of(MODEL), timeout=READY_S).model_version == "3"
 
 
 def test_without_keys_a_caller_cannot_name_itself_either(gateway: GatewayProcess) -> None:

@@ -44,6 +44,7 @@ def test_envoy_accepts_every_part_of_it(settings: GatewaySettings, tmp_path: Pat
         settings,
         replace(settings, keys=None, log_dir=None, otlp_endpoint=None),
         replace(settings, keys=()),
+        replace(settings, draining=True),
         replace(settings, service=["10.0.0.1:50052", "10.0.0.2:50052"], host="::1"),
         replace(settings, service=["service.example:50052"]),
     ):
