@@ -18,6 +18,7 @@ from serving.gateway.settings import GatewaySettings, Tls
 from serving.options import ServeOptions, address_of
 from serving.service.logs import logfmt
 from serving.supervise.service_part import describe_end
+from serving.supervise.threads import in_own_thread
 from serving.supervise.triton_part import until_ended, wait_for_end
 from serving.triton.ports import PortError, port_problem
 
@@ -82,14 +83,14 @@ class GatewayPart:
         shutil.rmtree(self._folder, ignore_errors=True)
         process = GatewayProcess(self._settings, self._folder, keys_file=self._keys_file)
         # Cancelled or not, the thread goes on: stop waits for it.
-        self._starting = asyncio.create_task(asyncio.to_thread(process.start))
+        self._starting = asyncio.create_task(in_own_thread(process.start))
         self._process = process
         await asyncio.shield(self._starting)
         self._directing = asyncio.create_task(self._follow(process))
 
     async def wait_ready(self) -> None:
         try:
-            await asyncio.to_thread(self._running().wait_ready, READY_S)
+            await in_own_thread(self._running().wait_ready, READY_S)
         except GatewayError:
             if problem := self._port_problem():
                 raise PortError(problem) from None
@@ -99,7 +100,7 @@ class GatewayPart:
         """Wait until a load balancer that asks it for health hears that all is well, or OPEN_S."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(OPEN_S):
-                while not await asyncio.to_thread(self._running().sees_all_well):
+                while not await in_own_thread(self._running().sees_all_well):
                     await asyncio.sleep(POLL_S)
 
     async def wait(self) -> str:
@@ -131,13 +132,13 @@ class GatewayPart:
         if self._starting is not None:
             await until_ended(self._starting)
         if self._process is not None:
-            await asyncio.to_thread(self._process.stop, self.grace_s)
+            await in_own_thread(self._process.stop, self.grace_s)
             self._settings = dataclasses.replace(self._settings, keys=self._process.settings.keys)
             self._process = None
 
     async def _turn_away(self, process: GatewayProcess) -> None:
         with contextlib.suppress(GatewayError, OSError, http.client.HTTPException):
-            await asyncio.to_thread(process.drain)
+            await in_own_thread(process.drain)
 
     async def _follow(self, process: GatewayProcess) -> None:
         """Have a running gateway take over what `direct` says. Never returns."""
@@ -145,7 +146,7 @@ class GatewayPart:
             await self._directed.wait()
             self._directed.clear()
             try:
-                await asyncio.to_thread(process.update, default_versions=self._settings.default_versions)
+                await in_own_thread(process.update, default_versions=self._settings.default_versions)
             except (UserError, OSError, http.client.HTTPException) as error:
                 logger.warning(logfmt(event="default-not-routed", reason=str(error)))
                 self._directed.set()

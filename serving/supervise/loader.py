@@ -7,6 +7,7 @@ from http.client import HTTPException
 
 from serving.repository.reader import ModelVersion
 from serving.supervise.staging import Staging
+from serving.supervise.threads import in_own_thread
 from serving.supervise.triton_part import TritonPart
 
 __all__ = ["Loader"]
@@ -78,10 +79,10 @@ class Loader:
         return next(filter(None, problems), None)
 
     async def _load(self, model: str) -> str | None:
-        return await asyncio.to_thread(self._control, "load", model)
+        return await in_own_thread(self._control, "load", model)
 
     async def _unload(self, model: str) -> str | None:
-        return await asyncio.to_thread(self._control, "unload", model)
+        return await in_own_thread(self._control, "unload", model)
 
     def _control(self, verb: str, model: str) -> str | None:
         try:

@@ -26,6 +26,7 @@ from serving.supervise.ready import Ready, print_ready, write_ready_file
 from serving.supervise.run_folder import RunFolder
 from serving.supervise.shutdown import Shutdown
 from serving.supervise.staging import Staging
+from serving.supervise.threads import in_own_thread
 
 __all__ = ["ReadyFileError", "Supervisor"]
 
@@ -106,7 +107,7 @@ class Supervisor:
             self._shutdown.running = True
             self._remove_ready_file()  # before the port turns calls away
             await self._shutdown.run()
-            await asyncio.to_thread(metrics.close)
+            await in_own_thread(metrics.close)
 
     def _read_service_metrics(self) -> str:
         """Called in a thread of the metrics server."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from serving.backends.onnxruntime.ganvas_counts import Read
 from serving.supervise.service_part import describe_end
+from serving.supervise.threads import in_own_thread
 from serving.triton.http_api import TritonHttp
 from serving.triton.process import TritonOptions, TritonProcess, reachable
 
@@ -57,12 +58,12 @@ class TritonPart:
     async def start(self) -> None:
         process = TritonProcess(dataclasses.replace(self._options, models=self._models()))
         # Cancelled or not, the thread goes on: stop waits for it.
-        self._starting = asyncio.create_task(asyncio.to_thread(process.start))
+        self._starting = asyncio.create_task(in_own_thread(process.start))
         self._process = process
         await asyncio.shield(self._starting)
 
     async def wait_ready(self) -> None:
-        await asyncio.to_thread(self._running().wait_ready, self._ready_s)
+        await in_own_thread(self._running().wait_ready, self._ready_s)
 
     async def wait(self) -> str:
         process = self._running()
@@ -74,7 +75,7 @@ class TritonPart:
     async def stop(self) -> None:
         if self._process is not None and self._starting is not None:
             await until_ended(self._starting)
-            await asyncio.to_thread(self._process.stop, self.grace_s)
+            await in_own_thread(self._process.stop, self.grace_s)
             self._process = None
 
     def _running(self) -> TritonProcess:

@@ -7,7 +7,9 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,25 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
                 await part.stop()
 
         assert asyncio.run(run()).splitlines()[0].startswith(f"--port {port} is in use on 127.0.0.1")
+
+
+def test_gateway_starts_and_stops_while_all_threads_of_the_loop_are_blocked(tmp_path: Path) -> None:
+    part, free = gateway(tmp_path), threading.Event()
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(6))
+        blocked = [asyncio.create_task(asyncio.to_thread(free.wait)) for _ in range(6)]
+        try:
+            async with asyncio.timeout(BACK_S):
+                await part.start()
+                await part.wait_ready()
+                await part.stop()
+        finally:
+            free.set()
+            await part.stop()
+            await asyncio.gather(*blocked)
+
+    asyncio.run(run())
 
 
 def test_gateway_that_dies_while_its_folder_cannot_be_written_comes_back_later(tmp_path: Path) -> None:
