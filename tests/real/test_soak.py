@@ -75,5 +75,10 @@ def test_a_long_stream_is_right_and_idle_and_unread_ones_leave_others_served(
     report = soak("streams", model_repository, tmp_path, *crowd)
     # In two seconds neither latencies nor memory settle: the long run shows those.
     missed = [title for title in report["missed"] if "p99" not in title and "memory" not in title]
+    # What a busy machine's generator never sent says nothing of the server.
+    for title in [title for title in missed if title.startswith("failed calls ")]:
+        endings = report["figures"][title.replace("failed calls", "one image", 1)]["endings"]
+        if endings.keys() == {"OK", "NOT_BEGUN"}:
+            missed.remove(title)
     assert missed == [], report["figures"]
     assert report["figures"]["connections made"] == 50
