@@ -24,7 +24,7 @@ from export.options import ExportOptions
 from export.precision.mixed import add_fp16
 from export.proof.cases import batch_sizes
 from export.proof.prove import Proof, prove
-from export.publish.certify import certificates, golden_png
+from export.publish.certify import certificates, golden_files
 from export.publish.files import version_files
 from export.publish.onnx_file import EXTERNAL_BYTES, write_graphs
 from export.publish.publish import publish
@@ -34,7 +34,7 @@ from export.surgery.batch_invariance import first_dependent_node, invariance_fee
 from export.surgery.simplify import Change, simplify
 from ganvas_core.certificate import Certificate, read_samplers
 from ganvas_core.interface import sample_inputs
-from ganvas_core.names import FP32_FILE, GOLDEN_FILE, REPORT_FILE
+from ganvas_core.names import FP32_FILE, REPORT_FILE
 from ganvas_core.session import CpuSession, SessionError
 
 __all__ = ["ExportResult", "export_model"]
@@ -120,6 +120,7 @@ def _export(
     with locked(repository):
         check_new_version(repository, source, options)
         version = max(versions_of(repository / name), default=0) + 1
+        beside = golden_files(source, proof)
         written = certificates(
             source,
             graphs,
@@ -128,14 +129,15 @@ def _export(
             version=version,
             max_batch_size=options.max_batch_size,
             files=files,
+            golden=beside,
             no_fp16=no_fp16,
         )
 
-        # The report goes with the sampler, as golden.png does.
+        # The report goes with the sampler.
         page = report_html(written["sample"], graphs, proof, changes=changes, rewritten=networks.rewritten).encode()
         attachments = written["sample"].attachments | {REPORT_FILE: hashlib.sha256(page).hexdigest()}
         written["sample"] = dataclasses.replace(written["sample"], attachments=attachments)
-        extra = {GOLDEN_FILE: golden_png(source, proof), REPORT_FILE: page}
+        beside["sample"][REPORT_FILE] = page
 
         models = version_files(
             source,
@@ -146,7 +148,7 @@ def _export(
             version=version,
             earlier=read_samplers(repository / name),
             image_s=image_s,
-            sampler_files=extra,
+            beside=beside,
         )
         with staging(repository) as staged:
             publish(staged, repository, name=name, version=version, models=models)

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from onnx import ModelProto, TensorProto, helper
+from PIL import Image
+from torch import nn
 
 from export.adapters.checkpoint import load_checkpoint
 from export.adapters.source import Source
@@ -24,11 +27,11 @@ from export.proof import parity
 from export.proof.cases import Cases, batch_sizes, make_cases, make_half_cases
 from export.proof.half import NodeByNode
 from export.proof.half_gate import judge_images, judge_posterior
-from export.proof.prove import MAX_LEVELS, expect_half, torch_reference
+from export.proof.prove import MAX_LEVELS, expect_half, posterior_reference, torch_reference
 from ganvas_core.certificate import Certificate
 from ganvas_core.cli import UserError
-from ganvas_core.interface import sample_inputs
-from ganvas_core.names import FP16_FILE, FP32_FILE, triton_name
+from ganvas_core.interface import joined, sample_inputs
+from ganvas_core.names import FP16_FILE, FP32_FILE, GOLDEN_FILE, POSTERIORS_FILE, triton_name
 from ganvas_core.session import CpuSession
 
 __all__ = ["main", "reprove"]
@@ -49,6 +52,11 @@ def reprove(source: Source, folder: Path) -> Iterator[Check]:
     yield "checkpoint", partial(_check_checkpoint, source, certificate)
     cases = make_cases(num_golden=8, num_more=_NUM_SEEDS - 8, num_labels=len(source.labels))
     yield f"parity, {FP32_FILE}", partial(_check_fp32, source, certificate, folder, cases)
+    if "encode" in certificate.roles and source.encoder is not None:
+        beside = folder.parent.parent / triton_name(certificate.name, "encode") / folder.name
+        encode = Certificate.read(beside)
+        if encode.files[FP32_FILE].golden:
+            yield POSTERIORS_FILE, partial(_check_posteriors, source, source.encoder, encode, beside)
     if FP16_FILE in certificate.files:
         yield f"half arithmetic, {FP16_FILE}", partial(_check_fp16, source, certificate, folder, cases)
 
@@ -73,6 +81,22 @@ def _check_fp32(source: Source, certificate: Certificate, folder: Path, cases: C
         f"{found.max_abs:.1e} from PyTorch in {found.reference} (limit {found.atol:.1e}), images max "
         f"{pixels.max_levels} levels, {len(cases)} seeds"
     )
+
+
+def _check_posteriors(source: Source, encoder: nn.Module, certificate: Certificate, folder: Path) -> str:
+    """golden.npy is what the checkpoint's encoder makes of golden.png."""
+    stored = np.load(folder / POSTERIORS_FILE, allow_pickle=False)
+    with Image.open(folder / GOLDEN_FILE) as image:
+        images = np.asarray(image, np.uint8).reshape(
+            len(stored), certificate.height, certificate.width, certificate.channels
+        )
+    reference = posterior_reference(source, encoder, images)
+    # Fewer images than the certificate's bound is from: PyTorch's own error over them may be smaller by chance.
+    atol = max(reference.atol, certificate.float_parity.atol)
+    found = parity.difference(stored, joined(reference.outputs)).max()
+    if not found <= atol:
+        raise GateError(f"{found:.1e} from PyTorch's posteriors in {reference.precision}, more than {atol:.1e}.")
+    return f"{found:.1e} from PyTorch in {reference.precision} (limit {atol:.1e}), {len(stored)} golden images"
 
 
 def _check_fp16(source: Source, certificate: Certificate, folder: Path, cases: Cases) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "check_floats",
     "check_noise",
     "check_pixels",
+    "check_posteriors",
     "difference",
 ]
 
@@ -133,6 +134,21 @@ def check_pixels(made: Images, expected: Images, cases: Cases, *, precision: str
         num_images=len(made),
         worst=None if errors[worst] == 0 else cases.describe(worst),
     )
+
+
+def check_posteriors(made: NDArray[np.float32], expected: NDArray[np.float32], cases: Cases, *, atol: float) -> None:
+    """Compare the golden posteriors of the fp16 file on the CPU provider with the fp32 file's, [G, 2, ...] each.
+
+    Raises:
+        GateError: one differs by more than atol, or is not a number.
+    """
+    by_case = difference(made, expected).reshape(len(made), -1).max(axis=1)
+    row = int(np.argmax(by_case))
+    if not by_case[row] <= atol:
+        raise GateError(
+            f"fp16 encode parity failed: its posterior of the golden image differs from fp32's by "
+            f"{by_case[row]:.3g} > {atol:.3g} at {cases.describe(row)}."
+        )
 
 
 def check_batch_invariance(

@@ -35,11 +35,20 @@ from export.proof.half_gate import (
 )
 from ganvas_core import noise
 from ganvas_core.certificate import FloatParity, PixelParity
-from ganvas_core.interface import Arrays, decode_inputs, sample_inputs
+from ganvas_core.interface import Arrays, decode_inputs, joined, sample_inputs
 from ganvas_core.names import FP16_FILE, FP32_FILE, Role
 from ganvas_core.session import CpuSession
 
-__all__ = ["MAX_LEVELS", "HalfExpected", "Proof", "expect_half", "prove", "prove_fp16", "torch_reference"]
+__all__ = [
+    "MAX_LEVELS",
+    "HalfExpected",
+    "Proof",
+    "expect_half",
+    "posterior_reference",
+    "prove",
+    "prove_fp16",
+    "torch_reference",
+]
 
 MAX_LEVELS = {FP32_FILE: 1, FP16_FILE: 2}
 """The largest difference of a pixel from PyTorch's, in uint8 levels."""
@@ -66,6 +75,9 @@ class Proof:
     """By file name: the images of every case, each made alone on the CPU provider, [S, H, W, C]."""
     expected: NDArray[np.uint8]
     """PyTorch's images of every case, in float32."""
+    posteriors: dict[str, NDArray[np.float32]] = dataclasses.field(default_factory=dict)
+    """By file name: mean and logvar of the fp32 file's golden images, each made alone on the CPU provider,
+    [G, 2, *latent_shape]; empty without an encoder."""
     half: dict[Role, Verdict] = dataclasses.field(default_factory=dict)
     """What the fp16 files did in half arithmetic; empty without them."""
     num_half_seeds: int | None = None
@@ -108,9 +120,11 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
         )
     images = _check_invariance(source, graphs, FP32_FILE, cases, batches, open_graph)
     pixels = parity.check_pixels(images, expected, cases, precision="fp32", max_levels=MAX_LEVELS[FP32_FILE])
-    posterior = {}
+    posterior: dict[str, FloatParity] = {}
+    posteriors: dict[str, NDArray[np.float32]] = {}
     if source.encoder is not None:
-        posterior[FP32_FILE] = _prove_encoder(source, source.encoder, graphs, images, cases, batches, open_graph)
+        found, made = _prove_encoder(source, source.encoder, graphs, images, cases, batches, open_graph)
+        posterior[FP32_FILE], posteriors[FP32_FILE] = found, made[: options.num_golden]
     return Proof(
         cases=cases,
         num_golden=options.num_golden,
@@ -121,6 +135,7 @@ def prove(source: Source, graphs: Graphs, options: ExportOptions, *, pinned_batc
         pixel_parity={FP32_FILE: pixels},
         images={FP32_FILE: images},
         expected=expected,
+        posteriors=posteriors,
     )
 
 
@@ -152,15 +167,15 @@ def _prove_encoder(
     cases: Cases,
     batches: tuple[int, ...],
     open_graph: OpenGraph,
-) -> FloatParity:
-    """The posterior of the model's own images, and of as many of noise."""
+) -> tuple[FloatParity, NDArray[np.float32]]:
+    """The posterior of the model's own images, and of as many of noise; what each of them is, alone."""
     inputs = _encoder_inputs(images)
-    _, reference = _references(encoder, [_preprocessed(source, inputs["image"])], unit=1.0)
+    reference = posterior_reference(source, encoder, inputs["image"])
     session = open_graph(graphs.files["encode", FP32_FILE])
     found = parity.check_floats(session, inputs, reference, cases, batches, precision="fp32 encode")
     alone = session.run_in_batches(inputs, 1)
     parity.check_batch_invariance(session, inputs, alone, cases, batches, what=f"{FP32_FILE}: encode")
-    return found
+    return found, joined(alone)
 
 
 def expect_half(source: Source, cases: Cases, images: NDArray[np.uint8]) -> HalfExpected:
@@ -228,7 +243,13 @@ def prove_fp16(source: Source, graphs: Graphs, proof: Proof, expected: HalfExpec
     found = FloatParity(
         atol=POSTERIOR_ATOL, max_abs=verdicts["encode"].max_difference, reference="float32", arithmetic="half"
     )
-    return dataclasses.replace(proof, posterior_parity=proof.posterior_parity | {FP16_FILE: found})
+    posteriors = joined(alone)[: proof.num_golden]
+    parity.check_posteriors(posteriors, proof.posteriors[FP32_FILE], proof.cases, atol=POSTERIOR_ATOL)
+    return dataclasses.replace(
+        proof,
+        posterior_parity=proof.posterior_parity | {FP16_FILE: found},
+        posteriors=proof.posteriors | {FP16_FILE: posteriors},
+    )
 
 
 def torch_reference(source: Source, cases: Cases) -> tuple[NDArray[np.float32], parity.Reference]:
@@ -238,6 +259,12 @@ def torch_reference(source: Source, cases: Cases) -> tuple[NDArray[np.float32], 
     low, high = source.image_range
     (floats,), reference = _references(wrap_generator(source), _generator_rows(source, inputs), unit=high - low)
     return floats, reference
+
+
+def posterior_reference(source: Source, encoder: torch.nn.Module, images: NDArray[np.uint8]) -> parity.Reference:
+    """What an fp32 encode graph is held against: PyTorch's mean and logvar of the images."""
+    _, reference = _references(encoder, [_preprocessed(source, images)], unit=1.0)
+    return reference
 
 
 def _references(

@@ -32,7 +32,7 @@ def version_files(
     version: int,
     earlier: Mapping[int, Certificate],
     image_s: float,
-    sampler_files: Mapping[str, bytes],
+    beside: Mapping[Role, Mapping[str, bytes]],
 ) -> dict[str, dict[str, bytes | Path]]:
     """Triton model to its files, by their path in the model's folder.
 
@@ -40,7 +40,7 @@ def version_files(
         graph_files: of each role and file name.
         earlier: the samplers of the versions before, which the configurations describe too.
         image_s: how long the sampler takes for one image.
-        sampler_files: what goes with the sampler alone, by file name: golden.png, report.html.
+        beside: what else goes with a role, by file name: golden.png, golden.npy, report.html.
     """
     models: dict[str, dict[str, bytes | Path]] = {}
     samplers = {**earlier, version: certificates["sample"]}
@@ -66,8 +66,7 @@ def version_files(
             files[f"{version}/{file_name}"] = graph.path
             if graph.data is not None:
                 files[f"{version}/{graph.data.name}"] = graph.data
-        if role == "sample":
-            files |= {f"{version}/{file_name}": data for file_name, data in sampler_files.items()}
+        files |= {f"{version}/{file_name}": data for file_name, data in beside.get(role, {}).items()}
         files[f"{version}/{CERTIFICATE_FILE}"] = certificate.to_json().encode()
         models[certificate.name] = files
     return models

@@ -5,6 +5,7 @@
     noise             sample(seed, truncation) has the bytes of decode(latents(seed) * truncation) with NumPy's latents
     batches           an image has the same bytes alone and in any slot of any batch
     encoder           gives finite mean and logvar of the certificate's shape, which decode takes
+    golden posteriors are what the encoder gives of the golden images
 
 Each function returns a line that says what it found, or raises CheckError.
 """
@@ -22,13 +23,13 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from ganvas_core.certificate import Certificate
 from ganvas_core.description import descriptions
-from ganvas_core.interface import Arrays, decode_inputs, sample_inputs
+from ganvas_core.interface import Arrays, decode_inputs, joined, sample_inputs
 from ganvas_core.names import Role
 from ganvas_core.noise import latents
 from ganvas_core.session import CpuSession, SessionError
 from ganvas_core.triton_keys import wrong_keys
 from serving.repository.agreement import certified_tensors, config_tensors
-from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
+from serving.repository.golden import GoldenMismatchError, check_posteriors_file, compare_golden, golden_inputs
 from serving.repository.reader import ModelVersion, RepositoryError, read_config, served_file
 
 __all__ = ["CheckError", "checks"]
@@ -53,7 +54,7 @@ class _Graphs:
     """The ONNX files of one name in a version's Triton models, opened on first use."""
 
     def __init__(self, version: ModelVersion, file_name: str) -> None:
-        self.version = version
+        self.version = dataclasses.replace(version, file_name=file_name, encode_file_name=file_name)
         self.file_name = file_name
         self._sessions: dict[str, CpuSession] = {}
 
@@ -64,7 +65,7 @@ class _Graphs:
             CheckError: ONNX Runtime cannot load it.
         """
         if part.name not in self._sessions:
-            path = self.version.folder.parent.parent / part.name / str(self.version.version) / self.file_name
+            path = self.version.folder_of(part) / self.file_name
             try:
                 self._sessions[part.name] = CpuSession(path, pinned_batch=part.pinned_batch)
             except SessionError as error:
@@ -85,6 +86,8 @@ def checks(version: ModelVersion) -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"batches, {file_name}", partial(_check_batches, graphs)
         if version.encode is not None:
             yield f"encoder, {file_name}", partial(_check_encoder, graphs, version.encode)
+            if version.encode.files[file_name].golden:
+                yield f"golden posteriors, {file_name}", partial(_check_golden_posteriors, graphs, version.encode)
 
 
 def _check_configs(version: ModelVersion, files: Mapping[str, _Graphs]) -> str:
@@ -136,15 +139,27 @@ def _check_description(config: ModelConfig, version: ModelVersion, role: Role, f
 
 def _check_golden(graphs: _Graphs) -> str:
     """Sampler and decode re-make the golden images, one by one."""
-    version = dataclasses.replace(graphs.version, file_name=graphs.file_name)
-    results = set()
+    version = graphs.version
+    results = {_remake(graphs, part) for part in (version.certificate, version.decode)}
+    return f"{len(version.served.golden)} images: {'exact' if results == {'exact'} else 'equivalent'}"
+
+
+def _check_golden_posteriors(graphs: _Graphs, encode: Certificate) -> str:
+    """The encoder re-makes them, one by one, and golden.npy has those of the fp32 file."""
+    result = _remake(graphs, encode)
     try:
-        for part in (version.certificate, version.decode):
-            images = graphs.run(part, golden_inputs(version, part.role))[0]
-            results.add(compare_golden(version, images, part.role))
+        check_posteriors_file(graphs.version)
     except GoldenMismatchError as error:
         raise CheckError(str(error)) from None
-    return f"{len(version.served.golden)} images: {'exact' if results == {'exact'} else 'equivalent'}"
+    return f"{len(graphs.version.golden('encode'))} posteriors: {result}"
+
+
+def _remake(graphs: _Graphs, part: Certificate) -> str:
+    try:
+        made = joined(graphs.run(part, golden_inputs(graphs.version, part.role)))
+        return compare_golden(graphs.version, made, part.role)
+    except GoldenMismatchError as error:
+        raise CheckError(str(error)) from None
 
 
 def _check_noise(graphs: _Graphs) -> str:

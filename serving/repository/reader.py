@@ -60,16 +60,35 @@ class ModelVersion:
     decode: Certificate
     encode: Certificate | None
     """None: the model has no encoder."""
+    encode_file_name: str | None = None
+    """As file_name, of encode. None: it is the same."""
 
     def golden(self, role: Role) -> tuple[Golden, ...]:
-        """The golden images that a role can make: decode has no truncation, so a network's own must be 1."""
+        """The golden answers that a role can make: decode has no truncation, so a network's own must be 1.
+
+        Empty: of an encoder whose certificate is from an earlier release.
+        """
         only_one = role == "decode" and self.certificate.truncation == "network"
-        return tuple(entry for entry in self.served.golden if not only_one or entry.truncation == 1.0)
+        return tuple(entry for entry in self.served_of(role).golden if not only_one or entry.truncation == 1.0)
 
     @property
     def served(self) -> ModelFile:
         """The certificate's entry of the file that is served."""
         return self.certificate.files[self.file_name]
+
+    def served_of(self, role: Role) -> ModelFile:
+        """The entry with the golden answers of a role: encode's, or the sampler's, whose images decode makes too."""
+        if role == "encode":
+            return self.part(role).files[self.encode_file_name or self.file_name]
+        return self.served
+
+    def part(self, role: Role) -> Certificate:
+        """The certificate of a role that this version has."""
+        return next(part for part in self.parts() if part.role == role)
+
+    def folder_of(self, part: Certificate) -> Path:
+        """Where the files of a part are."""
+        return self.folder.parent.parent / part.name / str(self.version)
 
     def parts(self) -> tuple[Certificate, ...]:
         """The certificates of this version: of sample and decode, and of encode if there is an encoder."""
@@ -219,10 +238,11 @@ def read_version(folder: Path, name: str, version: int, config_name: str | None 
     certificate = _read_part(folder, name, version, "sample")
     decode = _read_part(folder, name, version, "decode")
     encode = _read_part(folder, name, version, "encode") if "encode" in certificate.roles else None
+    served_files: dict[Role, str] = {}
     for part in (decode, encode):
         if part is not None:
             _check_agreement(certificate, part)
-            served_file(part, read_config(folder / part.name, config_name))
+            served_files[part.role] = served_file(part, read_config(folder / part.name, config_name))
     file_name = served_file(certificate, read_config(folder / name, config_name))
     served = certificate.files[file_name]
     if not served.golden:
@@ -237,6 +257,7 @@ def read_version(folder: Path, name: str, version: int, config_name: str | None 
         certificate=certificate,
         decode=decode,
         encode=encode,
+        encode_file_name=served_files.get("encode"),
     )
 
 

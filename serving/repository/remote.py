@@ -16,10 +16,10 @@ import numpy as np
 
 from ganvas.v1 import sampler_pb2
 from ganvas.v1.sampler_pb2_grpc import SamplerStub
-from ganvas_core.certificate import Certificate, CertificateError, ModelFile
+from ganvas_core.certificate import Certificate, CertificateError, Golden, ModelFile
 from ganvas_core.cli import UsageError
 from ganvas_core.connection import connection_problem
-from ganvas_core.names import MAX_MESSAGE_BYTES
+from ganvas_core.names import FP32_FILE, MAX_MESSAGE_BYTES
 from serving.repository.checks import CheckError
 
 __all__ = ["RemoteModel", "remote_checks"]
@@ -63,6 +63,9 @@ class RemoteModel:
         self._version = reply.model.version
         try:
             self.certificate = Certificate.from_json(reply.certificate_json)
+            encode_json = reply.encode_certificate_json
+            self.encode_certificate = Certificate.from_json(encode_json) if encode_json else None
+            """None: there is no encoder, or the server is of an earlier release."""
         except CertificateError as error:
             raise CheckError(str(error)) from None
 
@@ -124,6 +127,9 @@ def remote_checks(remote: RemoteModel) -> Iterator[tuple[str, Callable[[], str]]
     yield "batches", partial(_check_batches, remote)
     if remote.model.can_encode:
         yield "encoder", partial(_check_encoder, remote)
+    encode = remote.encode_certificate
+    if encode is not None and encode.files[FP32_FILE].golden:
+        yield "golden posteriors", partial(_check_golden_posteriors, remote, encode)
 
 
 def _check_certificate(remote: RemoteModel) -> str:
@@ -191,6 +197,41 @@ def _check_encoder(remote: RemoteModel) -> str:
         if len(values) != size or not np.isfinite(values).all():
             raise CheckError(f"{name} must be {size} finite numbers; got {len(values)}")
     return f"mean and logvar of {len(seeds)} images are finite"
+
+
+def _check_golden_posteriors(remote: RemoteModel, encode: Certificate) -> str:
+    """Every golden image that the server makes with the bytes of golden.png has the certificate's posterior.
+
+    golden.png itself is not here: it is of the fp32 file. The images of an fp16 file, or of another kind of processor,
+    are others, and so are their posteriors.
+    """
+    images = {(entry.seed, entry.truncation, entry.label): entry.sha256 for entry in _fp32_golden(remote.certificate)}
+    golden = _fp32_golden(encode)
+    num_asked, different = 0, []
+    for i, entry in enumerate(golden):
+        labels = [] if entry.label is None else [entry.label]
+        (image,) = remote.sample([entry.seed], entry.truncation, labels)
+        if hashlib.sha256(image).hexdigest() != images.get((entry.seed, entry.truncation, entry.label)):
+            continue
+        reply = remote.encode([image])
+        posterior = np.array([*reply.mean, *reply.logvar], "<f4").tobytes()
+        num_asked += 1
+        # The server does not say which file its encoder runs.
+        if hashlib.sha256(posterior).hexdigest() not in {file.golden[i].sha256 for file in encode.files.values()}:
+            different.append(entry.seed)
+    if different and remote.model.golden == "exact":
+        raise CheckError(
+            f"the server says that golden answers are exact, and {len(different)} of {num_asked} posteriors are not, "
+            f"first of seed {different[0]}"
+        )
+    if not num_asked:
+        return "not asked: this server's golden images are not those of the fp32 file; it has compared them itself"
+    exact = f"{num_asked - len(different)} of {len(golden)} posteriors: exact"
+    return exact if num_asked == len(golden) and not different else f"{exact}; the server has compared the others"
+
+
+def _fp32_golden(certificate: Certificate) -> tuple[Golden, ...]:
+    return certificate.files[FP32_FILE].golden
 
 
 def _seeds(certificate: Certificate) -> tuple[list[int], list[int]]:

@@ -1,6 +1,6 @@
 """Sees that every version that is served answers, and rightly; takes out and loads anew those that do not.
 
-Five signs are watched: a process of a model that is dead, any process that is stopped, a golden seed that comes out
+Five signs are watched: a process of a model that is dead, any process that is stopped, a golden answer that comes out
 wrong, late or not at all (the canary), a version that the service refuses when Triton is back, and a Triton that is
 silent.
 """
@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
-from ganvas_core.names import triton_name
+from ganvas_core.names import Role, triton_name
 from serving.backends.onnxruntime.ganvas_counts import Read
 from serving.repository.golden import GoldenMismatchError
 from serving.service.inference.wanted import VersionId
@@ -40,7 +40,7 @@ REMAINS_S, LONG_REMAINS_S = 2.5, 15.0
 any, and one more for each batch that it has to answer with an error. The longer one is for a Triton whose start takes
 longer, so that the cure may be worse than the disease."""
 LEAVING_S = 0.1
-"""A Triton that refused a golden seed is known to be dead after this, if it is."""
+"""A Triton that refused a golden answer is known to be dead after this, if it is."""
 QUICK_START_S = 15.0
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
 NUM_ATTEMPTS = 3
@@ -48,7 +48,7 @@ NUM_ATTEMPTS = 3
 SILENT_S = 5.0
 NUM_SILENCES = 3
 
-Cause = Literal["dead process", "wrong image", "no image", "rejected", "pin not kept"]
+Cause = Literal["dead process", "wrong answer", "no answer", "rejected", "pin not kept"]
 """Why a version is not served, as the metrics call it."""
 
 logger = logging.getLogger("ganvas.supervisor")
@@ -61,8 +61,8 @@ class Medic:
         triton: kept by `keeper`.
         parts: every part, Triton too: one whose process is stopped is killed, and so started again.
         models: Triton's model repository.
-        canary_s: pause between two rounds of golden seeds; 0: none.
-        canary_timeout_s: a golden seed that takes longer is a failure.
+        canary_s: pause between two rounds of golden answers; 0: none.
+        canary_timeout_s: a golden answer that takes longer is a failure.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Medic:
         self.reloads = 0
         """Versions that were loaded anew."""
         self.failures = 0
-        """Golden seeds that came out wrong, late or not at all."""
+        """Golden answers that came out wrong, late or not at all."""
         self._versions = versions
         self._triton = triton
         self._keeper = keeper
@@ -123,7 +123,7 @@ class Medic:
         return served | rejected | broken | dict.fromkeys(self._versions.pins_not_kept(), "pin not kept")
 
     def suspect(self) -> None:
-        """Make a round of golden seeds at once."""
+        """Make a round of golden answers at once."""
         self._suspected.set()
 
     def refused(self, key: VersionId, reason: str) -> None:
@@ -302,14 +302,13 @@ class Medic:
                 await asyncio.wait_for(self._suspected.wait(), self._canary_s)
             self._suspected.clear()
             self._round += 1
-            for key in list(self._versions.entries):
-                await self._canary(key, "sample", late)
-                await self._canary(key, "decode", late)
+            for key, entry in list(self._versions.entries.items()):
+                for part in entry.parts():
+                    if entry.golden(part.role):
+                        await self._canary(key, part.role, late)
 
-    async def _canary(
-        self, key: VersionId, role: Literal["sample", "decode"], late: set[tuple[VersionId, str]]
-    ) -> None:
-        """Make one golden image; a first failure that may be the load of the machine is tried again first."""
+    async def _canary(self, key: VersionId, role: Role, late: set[tuple[VersionId, str]]) -> None:
+        """Make one golden answer; a first failure that may be the load of the machine is tried again first."""
         entry = self._versions.entries.get(key)
         if entry is None or key in self._versions.out or not self._keeper.ready.is_set():
             return
@@ -338,7 +337,7 @@ class Medic:
                 return
             if isinstance(error, CanaryError):
                 self._kill_stubs(key[1], [model])
-            self._break(key, model, str(error), "no image" if isinstance(error, CanaryError) else "wrong image")
+            self._break(key, model, str(error), "no answer" if isinstance(error, CanaryError) else "wrong answer")
         late.discard((key, model))
 
     def _progress(self, model: str, version: int) -> dict[int, Read]:

@@ -1,4 +1,4 @@
-"""Proof before service: a version is served once Triton has re-made its golden images on this machine."""
+"""Proof before service: a version is served once Triton has re-made its golden answers on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ganvas_core.certificate import Certificate
 from ganvas_core.cli import UserError
+from ganvas_core.interface import joined
+from ganvas_core.names import Role
 from ganvas_core.requests.plans import slices
 from serving.options import ServeOptions
 from serving.repository.golden import GoldenMismatchError, compare_golden, golden_inputs
@@ -106,12 +109,16 @@ async def _try(
                 reason = f"Triton did not load {part.name}: {reason.splitlines()[0]}"
                 return Rejected(name=entry.name, version=entry.version, reason=reason, transient=True)
     try:
-        # Make the golden images from their seeds, and again from their latents.
-        begin_s = time.perf_counter()
-        sampled = await _make(triton, entry.name, entry, golden_inputs(entry, "sample"))
-        image_s = (time.perf_counter() - begin_s) / len(sampled)
-        decoded = await _make(triton, entry.decode.name, entry, golden_inputs(entry, "decode"))
-        results = {compare_golden(entry, sampled), compare_golden(entry, decoded, "decode")}
+        # Make the golden images from their seeds, and again from their latents; then their posteriors.
+        made: dict[Role, NDArray[Any]] = {}
+        image_s = 0.0
+        for part in entry.parts():
+            if entry.golden(part.role):
+                inputs = await asyncio.to_thread(golden_inputs, entry, part.role)
+                begin_s = time.perf_counter()
+                answers = made[part.role] = await _make(triton, part, entry, inputs)
+                image_s = image_s or (time.perf_counter() - begin_s) / len(answers)  # the sampler's, which is first
+        results = {compare_golden(entry, answers, role) for role, answers in made.items()}
         golden: Golden = "exact" if results == {"exact"} else "equivalent"
         instances = {part.name: await triton.num_instances(part.name, entry.version) for part in entry.parts()}
     except (GoldenMismatchError, ServiceError) as error:
@@ -121,17 +128,20 @@ async def _try(
 
 
 async def _make(
-    triton: TritonClient, triton_model: str, entry: ModelVersion, inputs: dict[str, NDArray[Any]]
-) -> NDArray[np.uint8]:
-    """[G,H,W,C] uint8"""
-    certificate = entry.certificate
-    count, size = len(next(iter(inputs.values()))), min(part.max_batch_size for part in entry.parts())
-    raw = b""
+    triton: TritonClient, part: Certificate, entry: ModelVersion, inputs: dict[str, NDArray[Any]]
+) -> NDArray[Any]:
+    """[G, ...]: what a part of the version makes of golden inputs."""
+    outputs = part.interface.outputs
+    names = [output.name for output in outputs]
+    count, size = len(next(iter(inputs.values()))), min(each.max_batch_size for each in entry.parts())
+    raw = [b"" for _ in outputs]
     for start, stop in slices(count, size):
         batch = {name: array[start:stop] for name, array in inputs.items()}
-        raw += (await triton.infer(triton_model, entry.version, batch, ("image",), Deadline()))[0]
+        answer = await triton.infer(part.name, entry.version, batch, names, Deadline())
+        raw = [so_far + more for so_far, more in zip(raw, answer, strict=True)]
     try:
-        images = np.frombuffer(raw, np.uint8)
-        return images.reshape(count, certificate.height, certificate.width, certificate.channels)
+        arrays = [np.frombuffer(data, output.dtype) for data, output in zip(raw, outputs, strict=True)]
+        return joined([array.reshape(count, *output.dims) for array, output in zip(arrays, outputs, strict=True)])
     except ValueError:
-        raise UnavailableError(f"Triton gave {len(raw)} bytes for {count} images of {triton_model}.") from None
+        sizes = " and ".join(str(len(data)) for data in raw)
+        raise UnavailableError(f"Triton gave {sizes} bytes for {count} golden answers of {part.name}.") from None

@@ -137,10 +137,15 @@ class Sampler:
 
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.GetModelResponse:
         model = self._find(request)
-        certificate_json = model.entry.certificate.to_json()
+        entry = model.entry
         described = model.describe(self.catalog.versions(model.name))
         recent = _mean(self._recent.get((model.name, model.version)))
-        return pb.GetModelResponse(model=described, certificate_json=certificate_json, recent=recent)
+        return pb.GetModelResponse(
+            model=described,
+            certificate_json=entry.certificate.to_json(),
+            recent=recent,
+            encode_certificate_json=entry.encode.to_json() if entry.encode else "",
+        )
 
     def _find(self, request: Any) -> ServedModel:
         return self.catalog.find(request.model, request.version, request.digest)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganvas_core import noise
+from ganvas_core.interface import Interface, interface
 from ganvas_core.names import CERTIFICATE_FILE, Role
 from ganvas_core.prior import Mixture
 from ganvas_core.typed_json import TypedJsonError, read_typed
@@ -46,8 +47,8 @@ Arithmetic = Literal["float32", "half"]
 """What a figure was obtained in. "float32": ONNX Runtime's CPU provider, which computes an fp16 file in float32 too.
 "half": every node of the file rounds what it makes to half, as on a GPU."""
 
-FORMAT = 4
-"""The certificate format that this release writes. It reads formats 1 to 3 too."""
+FORMAT = 5
+"""The certificate format that this release writes. It reads formats 1 to 4 too."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -58,7 +59,11 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """One image that must come out the same: the SHA-256 of its raw uint8 HWC bytes."""
+    """One golden image, and the SHA-256 of what a role must make of it again.
+
+    Of sample and decode that is the image itself, raw uint8 HWC. Of encode it is the image's posterior: mean, then
+    logvar, float32, little endian.
+    """
 
     seed: int
     truncation: float
@@ -135,7 +140,10 @@ class ModelFile:
     float_parity: FloatParity | None = None
     """Of encode: this file's mean and logvar against PyTorch's. None for the roles that make images."""
     golden: tuple[Golden, ...] = ()
-    """Made on the CPU provider at batch 1. Encode has none."""
+    """Made on the CPU provider at batch 1. Encode has none in certificates of formats 1 to 4."""
+    golden_atol: float | None = None
+    """Of encode: on another kind of processor, mean and logvar of the golden images may differ from golden.npy by this,
+    relative where they are beyond 1 in size. None: there are no golden posteriors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +176,8 @@ class Certificate:
     files: dict[str, ModelFile]
     """File name in the version's folder to its description: model.onnx (fp32), and model.fp16.onnx if it passed."""
     attachments: dict[str, str]
-    """Every other file but the certificate, with its SHA-256: golden.png, the fp32 golden images top to bottom."""
+    """Every other file but the certificate, with its SHA-256. Of sample and encode: golden.png, the fp32 golden images
+    top to bottom. Of encode: golden.npy, their posteriors from the fp32 file, [G, 2, *latent_shape] float32."""
     golden_atol_levels: int
     """On another kind of processor, the golden images may differ from golden.png by this many levels."""
     float_parity: FloatParity
@@ -202,10 +211,24 @@ class Certificate:
             _require("truncation", self.truncation == "latent", "latent, of a model with a prior", self.truncation)
             num_labels = self.prior.num_labels
             _require("prior.label_thresholds", num_labels in (0, len(self.labels)), "a row for each label", num_labels)
+        for file in self.files.values():
+            atol = file.golden_atol
+            if self.role == "encode" and file.golden:
+                _require("golden_atol", atol is not None and 0 <= atol < math.inf, "a bound, of an encoder", atol)
         for file_name in (*self.files, *self.attachments):
             _require(
                 "file name", _FILE_NAME.fullmatch(file_name) is not None, "a plain name without folders", file_name
             )
+
+    @property
+    def interface(self) -> Interface:
+        """What this Triton model takes and gives."""
+        return interface(
+            self.role,
+            image=(self.height, self.width, self.channels),
+            latent_shape=self.latent_shape,
+            num_labels=len(self.labels),
+        )
 
     def latents(
         self,
@@ -248,8 +271,8 @@ class Certificate:
         written_format = data["format"]
         if written_format == 1:
             data = _upgrade_format_1(data)
-        if written_format <= 3:
-            # What formats 3 and 4 add has defaults that say what was true of the earlier ones.
+        if written_format < FORMAT:
+            # What formats 3 to 5 add has defaults that say what was true of the earlier ones.
             data = data | {"format": FORMAT}
         try:
             parsed = read_typed(cls, data, CERTIFICATE_FILE)

@@ -26,6 +26,7 @@ __all__ = [
     "Tensor",
     "decode_inputs",
     "interface",
+    "joined",
     "kserve_datatype",
     "sample_inputs",
 ]
@@ -118,6 +119,11 @@ def decode_inputs(latents: NDArray[np.float32], labels: ArrayLike | None = None)
     """
     rows: Arrays = {"latent": latents}
     return rows if labels is None else rows | {"label": _column(labels, len(latents), np.int64)}
+
+
+def joined(outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """All that a role makes, in one array: images [N, H, W, C]; of encode [N, 2, *latent_shape], mean then logvar."""
+    return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=1)
 
 
 def _column(values: ArrayLike, num_rows: int, dtype: Any) -> NDArray[Any]:

@@ -22,6 +22,7 @@ __all__ = [
     "IMAGES_BYTES",
     "MAX_MESSAGE_BYTES",
     "NAMES_VERSION",
+    "POSTERIORS_FILE",
     "REPORT_FILE",
     "Role",
     "check_address",
@@ -41,6 +42,7 @@ CONFIG_FILE = "config.pbtxt"
 FP32_FILE = "model.onnx"
 FP16_FILE = "model.fp16.onnx"
 GOLDEN_FILE = "golden.png"
+POSTERIORS_FILE = "golden.npy"
 REPORT_FILE = "report.html"
 
 DEFAULT_REPOSITORY = Path("model_repository")

@@ -85,7 +85,7 @@ def test_supervisor_tells_restarts_and_lost_lines(tmp_path: Path) -> None:
     keeper = Keeper(part, say=print)
     with (tmp_path / "log").open("wb") as file:
         log = Output(file.fileno())
-        states = {("well", 1): None, ("ill", 2): "wrong image"}
+        states = {("well", 1): None, ("ill", 2): "wrong answer"}
         medic = SimpleNamespace(reloads=3, failures=1, states=lambda: states)
         source = supervisor_metrics(
             [keeper],
@@ -106,7 +106,7 @@ def test_supervisor_tells_restarts_and_lost_lines(tmp_path: Path) -> None:
         ("ganvas_restarts_total", "backend"): 3,
         ("ganvas_canary_failures_total",): 1,
         ("ganvas_version_served", "well", "", "1"): 1,
-        ("ganvas_version_served", "ill", "wrong image", "2"): 0,
+        ("ganvas_version_served", "ill", "wrong answer", "2"): 0,
         ("ganvas_part_ready", "resting"): 0,
         ("ganvas_log_lines_dropped_total",): 7,
         ("ganvas_backend_batch_seconds_count", "well", "1"): 7,

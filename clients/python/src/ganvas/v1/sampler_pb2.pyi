@@ -219,14 +219,16 @@ class GetModelRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model", "certificate_json", "recent")
+    __slots__ = ("model", "certificate_json", "recent", "encode_certificate_json")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_JSON_FIELD_NUMBER: _ClassVar[int]
     RECENT_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_CERTIFICATE_JSON_FIELD_NUMBER: _ClassVar[int]
     model: Model
     certificate_json: str
     recent: Timing
-    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., certificate_json: _Optional[str] = ..., recent: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+    encode_certificate_json: str
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., certificate_json: _Optional[str] = ..., recent: _Optional[_Union[Timing, _Mapping]] = ..., encode_certificate_json: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "versions", "digest", "family", "height", "width", "channels", "latent_shape", "labels", "can_encode", "precision", "limits", "golden", "out")
