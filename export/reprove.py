@@ -87,7 +87,7 @@ def _check_posteriors(source: Source, encoder: nn.Module, certificate: Certifica
     """golden.npy is what the checkpoint's encoder makes of golden.png."""
     stored = np.load(folder / POSTERIORS_FILE, allow_pickle=False)
     with Image.open(folder / GOLDEN_FILE) as image:
-        images = np.asarray(image, np.uint8).reshape(
+        images = np.array(image, np.uint8).reshape(
             len(stored), certificate.height, certificate.width, certificate.channels
         )
     reference = posterior_reference(source, encoder, images)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import TypeAdapter
@@ -260,6 +261,50 @@ def test_version_with_other_golden_images_is_left_out(
         (rejected,) = service.server.rejected
         assert rejected.name == "tiny-gan"
         assert "golden seed 0 differs" in rejected.reason
+
+
+@pytest.mark.parametrize("output", [0, 1])
+def test_version_with_other_golden_posteriors_is_left_out(
+    loop_thread: LoopThread, repository: Repository, peer: KServe, monkeypatch: pytest.MonkeyPatch, output: int
+) -> None:
+    infer = peer._infer
+
+    def shifted(request: Any) -> Any:
+        response = infer(request)
+        if request.model_name == "tiny-vae-encode":
+            values = np.frombuffer(response.raw_output_contents[output], np.float32) + np.float32(1e-2)
+            response.raw_output_contents[output] = values.tobytes()
+        return response
+
+    monkeypatch.setattr(peer, "_infer", shifted)
+    with running_service(loop_thread, repository, peer.address) as service:
+        names = [model.name for model in service.stub.ListModels(pb.ListModelsRequest()).models]
+        assert names == ["plain-gan", "tiny-gan"]
+        (rejected,) = service.server.rejected
+        assert (rejected.name, rejected.transient) == ("tiny-vae", False)
+        assert "the posterior of golden seed 0 differs by 0.01" in rejected.reason
+
+
+def test_version_whose_posteriors_are_those_of_another_processor_is_equivalent(
+    loop_thread: LoopThread, repository: Repository, peer: KServe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer = peer._infer
+
+    def rounded(request: Any) -> Any:
+        response = infer(request)
+        if request.model_name == "tiny-vae-encode":
+            values = np.frombuffer(response.raw_output_contents[0], np.float32) + np.float32(1e-6)
+            response.raw_output_contents[0] = values.tobytes()
+        return response
+
+    monkeypatch.setattr(peer, "_infer", rounded)
+    with running_service(loop_thread, repository, peer.address) as service:
+        models = service.stub.ListModels(pb.ListModelsRequest()).models
+        assert {model.name: model.golden for model in models} == {
+            "plain-gan": "exact",
+            "tiny-gan": "exact",
+            "tiny-vae": "equivalent",
+        }
 
 
 def test_version_that_triton_cannot_run_is_left_out(

@@ -236,3 +236,7 @@ def test_get_model_hands_out_the_certificate(shared_service: Service, repository
     assert Certificate.from_json(reply.certificate_json) == repository.find("tiny-gan").certificate
     on_disk = Path(repository.find("tiny-gan").folder / "certificate.json").read_text(encoding="utf-8")
     assert reply.certificate_json == on_disk
+    assert reply.encode_certificate_json == ""
+    encode = repository.find("tiny-vae").encode
+    reply = shared_service.stub.GetModel(pb.GetModelRequest(model="tiny-vae"))
+    assert Certificate.from_json(reply.encode_certificate_json) == encode

@@ -95,6 +95,54 @@ def test_golden_seed_round_trips_with_all_its_bits(seed: int, truncation: float,
     assert Certificate.from_json(whole.to_json()).files["model.onnx"].golden == (golden,)
 
 
+def encoder(**changes: Any) -> Certificate:
+    """An encoder's, with golden posteriors."""
+    file = dataclasses.replace(
+        certificate().files["model.onnx"], pixel_parity=None, float_parity=FloatParity(atol=1e-5, max_abs=1e-6)
+    )
+    file = dataclasses.replace(file, **({"golden_atol": 1e-4} | changes))
+    return certificate(role="encode", roles=("sample", "decode", "encode"), files={"model.onnx": file})
+
+
+def test_golden_posteriors_round_trip_with_their_bound() -> None:
+    read = Certificate.from_json(encoder().to_json())
+    assert read == encoder()
+    (file,) = read.files.values()
+    assert (len(file.golden), file.golden_atol) == (1, 1e-4)
+
+
+@pytest.mark.parametrize("atol", [None, -1e-9, float("inf"), float("nan")])
+def test_golden_posteriors_need_a_bound(atol: float | None) -> None:
+    with pytest.raises(CertificateError, match="golden_atol must be a bound, of an encoder; got"):
+        encoder(golden_atol=atol)
+
+
+@pytest.mark.parametrize("written", [2, 3, 4])
+def test_an_encoder_of_an_earlier_format_has_no_golden_posteriors(written: int) -> None:
+    old = json.loads(encoder(golden=()).to_json()) | {"format": written}
+    del old["files"]["model.onnx"]["golden_atol"]
+    read = Certificate.from_json(json.dumps(old))
+    assert read.format == FORMAT
+    (file,) = read.files.values()
+    assert (file.golden, file.golden_atol) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("role", "inputs", "outputs"),
+    [
+        ("sample", {"seed", "truncation", "label"}, {"image": (32, 32, 1)}),
+        ("decode", {"latent", "label"}, {"image": (32, 32, 1)}),
+        ("encode", {"image"}, {"mean": (64,), "logvar": (64,)}),
+    ],
+)
+def test_a_certificate_says_what_its_model_takes_and_gives(
+    role: Any, inputs: set[str], outputs: dict[str, tuple[int, ...]]
+) -> None:
+    found = certificate(role=role, roles=(role,), files={}).interface
+    assert {tensor.name for tensor in found.inputs} == inputs
+    assert {tensor.name: tensor.dims for tensor in found.outputs} == outputs
+
+
 def test_read_finds_the_certificate_of_a_folder(folder: Path) -> None:
     assert Certificate.read(folder) == certificate()
 
@@ -106,8 +154,8 @@ def test_read_finds_the_certificate_of_a_folder(folder: Path) -> None:
         ("[" * 100_000, "is not JSON"),
         ("[]", "no integer field 'format'"),
         ('{"format": "1"}', "no integer field 'format'"),
-        (edited(format=5), "has format 5; this release reads up to 4. Upgrade Ganvas"),
-        (edited(noise="philox"), r"exported with the noise 'philox' \(certificate format 4\).*Export it again"),
+        (edited(format=6), "has format 6; this release reads up to 5. Upgrade Ganvas"),
+        (edited(noise="philox"), r"exported with the noise 'philox' \(certificate format 5\).*Export it again"),
         (edited(roles=["decode"]), "roles must be a list with 'sample'"),
         (edited(extra=1), "unknown fields: extra"),
         ('{"format": 2}', "missing"),

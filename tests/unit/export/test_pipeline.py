@@ -63,12 +63,45 @@ def test_export_of_a_vae_has_an_encoder(vae: Exported) -> None:
     assert certificate.role == "encode"
     assert 0 < certificate.float_parity.max_abs < 1e-5
     assert certificate.files["model.onnx"].pixel_parity is None
-    assert certificate.files["model.onnx"].golden == ()
+    beside = {name for name in tree(vae.repository / "digits-encode") if name.startswith("1/golden")}
+    assert beside == {"1/golden.npy", "1/golden.png"}
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-decode"])
-def test_certificate_vouches_for_every_file(gan: Exported, name: str) -> None:
-    folder = gan.repository / name / "1"
+@pytest.mark.parametrize("file_name", ["model.onnx", "model.fp16.onnx"])
+def test_golden_posteriors_come_out_again_of_the_images_beside_the_encoder(vae: Exported, file_name: str) -> None:
+    folder = vae.repository / "digits-encode" / "1"
+    file = Certificate.read(folder).files[file_name]
+    golden = vae.result.certificate.files[file_name].golden
+    assert [(entry.seed, entry.truncation, entry.label) for entry in file.golden] == [
+        (entry.seed, entry.truncation, entry.label) for entry in golden
+    ]
+    assert (folder / "golden.png").read_bytes() == (vae.result.folder / "golden.png").read_bytes()
+    with Image.open(folder / "golden.png") as image:
+        images = np.asarray(image).reshape(len(golden), 1, 16, 16, 1)
+    session = onnxruntime.InferenceSession(folder / file_name, providers=["CPUExecutionProvider"])
+    stored = np.load(folder / "golden.npy", allow_pickle=False)
+    assert (stored.shape, stored.dtype) == ((4, 2, 6), np.float32)
+    for image, entry, values in zip(images, file.golden, stored, strict=True):
+        mean, logvar = session.run(["mean", "logvar"], {"image": image})
+        assert hashlib.sha256(mean.tobytes() + logvar.tobytes()).hexdigest() == entry.sha256
+        if file_name == "model.onnx":
+            assert values.tobytes() == mean.tobytes() + logvar.tobytes()
+        assert file.golden_atol is not None
+        np.testing.assert_allclose(values, np.concatenate([mean, logvar]), rtol=0, atol=file.golden_atol)
+
+
+def test_bound_of_golden_posteriors_is_that_of_their_file(vae: Exported) -> None:
+    files = Certificate.read(vae.repository / "digits-encode" / "1").files
+    (fp32, half), parity = (files["model.onnx"], files["model.fp16.onnx"]), files["model.onnx"].float_parity
+    assert parity is not None
+    assert fp32.golden_atol == 10 * parity.atol < 1e-3
+    assert half.golden_atol == 0.05 + 10 * parity.atol
+    assert {file.golden_atol for file in vae.result.certificate.files.values()} == {None}
+
+
+@pytest.mark.parametrize(("which", "name"), [("gan", "digits"), ("gan", "digits-decode"), ("vae", "digits-encode")])
+def test_certificate_vouches_for_every_file(request: pytest.FixtureRequest, which: str, name: str) -> None:
+    folder = request.getfixturevalue(which).repository / name / "1"
     certificate = Certificate.read(folder)
     certificate.check_files(folder)
     assert {*certificate.files, *certificate.attachments, "certificate.json"} == {f.name for f in folder.iterdir()}

@@ -55,6 +55,8 @@ def recertify() -> Callable[[Path], None]:
             name: dataclasses.replace(entry, sha256=file_sha256(folder / name))
             for name, entry in certificate.files.items()
         }
-        (folder / "certificate.json").write_text(dataclasses.replace(certificate, files=files).to_json())
+        attachments = {name: file_sha256(folder / name) for name in certificate.attachments}
+        changed = dataclasses.replace(certificate, files=files, attachments=attachments)
+        (folder / "certificate.json").write_text(changed.to_json())
 
     return rewrite

@@ -11,7 +11,14 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from export.errors import BatchDependenceError, GateError
 from export.graph.writer import new_model
 from export.proof.cases import Cases
-from export.proof.parity import Reference, check_batch_invariance, check_equal, check_floats, check_pixels
+from export.proof.parity import (
+    Reference,
+    check_batch_invariance,
+    check_equal,
+    check_floats,
+    check_pixels,
+    check_posteriors,
+)
 from ganvas_core.session import CpuSession
 
 NUM = 5
@@ -92,3 +99,13 @@ def test_one_pixel_is_enough() -> None:
     assert check_pixels(made, wanted, CASES, precision="fp32", max_levels=2).max_levels == 2
     with pytest.raises(GateError, match="max pixel difference 2 > 1 levels at seed 4"):
         check_pixels(made, wanted, CASES, precision="fp32", max_levels=1)
+
+
+@pytest.mark.parametrize("value", [1.2, float("nan")])
+def test_posterior_of_an_fp16_file_that_is_far_from_fp32s_is_rejected(value: float) -> None:
+    expected = np.full((NUM, 2, 3), 100, np.float32)
+    made = expected + 4  # relative where beyond 1
+    check_posteriors(made, expected, CASES, atol=0.05)
+    expected[2, 1, 0], made[2, 1, 0] = 0.0, value
+    with pytest.raises(GateError, match=r"fp16 encode parity failed: .* > 0\.05 at seed 2"):
+        check_posteriors(made, expected, CASES, atol=0.05)

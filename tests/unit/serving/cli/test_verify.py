@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from serving.cli.models import models
 from serving.cli.verify import verify
 from tests.support import cli
+from tests.support.certificates import without_golden_posteriors
 
 VERBS: dict[str, Callable[[Any], int | None]] = {"verify": verify, "models": models}
 
@@ -59,7 +61,8 @@ def test_verify_passes_what_was_exported(model_repository: Path, name: str) -> N
     assert "✗" not in result.stdout
     for check in ("files", "configurations", "golden seeds, model.fp16.onnx", "noise, model.onnx", "batches"):
         assert check in result.stdout
-    assert ("encoder" in result.stdout) == (name == "tiny-vae")
+    for check in ("encoder", "golden posteriors, model.onnx", "golden posteriors, model.fp16.onnx"):
+        assert (check in result.stdout) == (name == "tiny-vae")
 
 
 def test_verify_names_a_changed_file(repository: Path) -> None:
@@ -137,6 +140,59 @@ def test_verify_finds_a_file_that_is_no_graph(repository: Path, recertify: Calla
     result = run("verify", "tiny-vae", "--repository", str(repository))
     assert result.exit_code == 1
     assert "verify: encoder, model.onnx: ONNX Runtime cannot load" in result.stderr
+
+
+def negate_convolutions(model: onnx.ModelProto) -> None:
+    for weights in model.graph.initializer:
+        if len(weights.dims) == 4:
+            weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), weights.name))
+
+
+@pytest.mark.parametrize("file_name", ["model.onnx", "model.fp16.onnx"])
+def test_verify_finds_an_encoder_with_other_weights_under_a_matching_certificate(
+    repository: Path, recertify: Callable[[Path], None], file_name: str
+) -> None:
+    folder = repository / "tiny-vae-encode" / "1"
+    edit_graph(folder / file_name, negate_convolutions)
+    recertify(folder)
+    result = run("verify", "tiny-vae", "--repository", str(repository))
+    assert result.exit_code == 1
+    failure = (
+        f"verify: golden posteriors, {file_name}: model 'tiny-vae' version 1: the posterior of golden seed 0 differs"
+    )
+    assert result.stderr.startswith(failure)
+    assert result.stderr.count("\n") == 1
+
+
+def test_verify_finds_other_values_in_golden_npy_under_a_matching_certificate(
+    repository: Path, recertify: Callable[[Path], None]
+) -> None:
+    folder = repository / "tiny-vae-encode" / "1"
+    np.save(folder / "golden.npy", np.load(folder / "golden.npy")[::-1])
+    recertify(folder)
+    result = run("verify", "tiny-vae", "--repository", str(repository))
+    assert result.exit_code == 1
+    assert "golden.npy of tiny-vae-encode version 1 has another posterior of golden seed 0" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["golden.npy", "golden.png"])
+def test_verify_names_a_damaged_file_beside_the_encoder(repository: Path, name: str) -> None:
+    path = repository / "tiny-vae-encode" / "1" / name
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    result = run("verify", "tiny-vae", "--repository", str(repository))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("verify: files: ")
+    assert f"tiny-vae-encode/1/{name} has SHA-256" in result.stderr
+
+
+def test_verify_passes_an_encoder_of_an_earlier_release(repository: Path) -> None:
+    without_golden_posteriors(repository / "tiny-vae-encode" / "1")
+    result = run("verify", "tiny-vae", "--json", "--repository", str(repository))
+    assert (result.exit_code, result.stderr) == (0, "")
+    checks = [entry["check"] for entry in json.loads(result.stdout)["checks"]]
+    assert "encoder, model.onnx" in checks
+    assert not any("posteriors" in check for check in checks)
 
 
 @pytest.mark.parametrize("arguments", [["nope"], ["tiny-gan", "--version", "9"], [".."]])

@@ -99,6 +99,8 @@ def test_version_without_a_certificate_is_rejected_and_not_passed_over(repositor
         "tiny-vae/1/golden.png",
         "tiny-vae-decode/1/model.onnx",
         "tiny-vae-encode/1/model.fp16.onnx",
+        "tiny-vae-encode/1/golden.png",
+        "tiny-vae-encode/1/golden.npy",
     ],
 )
 def test_version_is_rejected_when_a_file_was_changed(repository: Path, path: str) -> None:
