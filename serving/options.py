@@ -137,9 +137,10 @@ class ServeOptions(GatewayOptions):
     start_s: Annotated[float, Field(ge=1, le=86400)] = 300.0
     """Seconds that Triton gets to load every model."""
     canary_s: Annotated[float, Field(ge=0, le=86400)] = 10.0
-    """Seconds between two rounds in which every model makes a golden image again; 0: never."""
+    """Seconds between two rounds in which every Triton model makes a golden answer again, an image or an encoder's
+    posterior; 0: never."""
     canary_timeout_s: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
-    """Seconds that a golden image may take before its model counts as stuck."""
+    """Seconds that a golden answer may take before its model counts as stuck."""
     encode_threads: Annotated[int, Field(ge=1, le=256)] = 2
     """Threads for PNG, JPEG and WebP."""
     ready_file: Annotated[Path | None, Cli(env="")] = None

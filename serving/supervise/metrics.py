@@ -63,7 +63,7 @@ class _Supervisor(Collector):
             ready.add_metric([label], float(all(keeper.ready.is_set() for keeper in keepers)))
         restarts.add_metric(["backend"], self._medic.reloads)
         canary = CounterMetricFamily(
-            "ganvas_canary_failures", "Golden images that were wrong, late or missing.", self._medic.failures
+            "ganvas_canary_failures", "Golden answers that were wrong, late or missing.", self._medic.failures
         )
         served = GaugeMetricFamily(
             "ganvas_version_served",

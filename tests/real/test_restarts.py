@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -15,10 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import grpc
+import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image, ImageOps
 
+from ganvas.v1 import sampler_pb2 as pb
 from ganvas.v1 import sampler_pb2_grpc
 from serving.supervise.stubs import Stub, stubs_of
 from tests.support.gateway import channel, eventually, infer_json, infer_request, kserve
@@ -106,6 +110,92 @@ def test_process_of_a_model_that_dies_or_stops_is_replaced(
         assert code == 0
         assert "event=taken-out model=plain-gan version=1" in errors
         assert "event=put-back model=plain-gan version=1" in errors
+
+
+@pytest.fixture(scope="module")
+def vae_repository(model_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model with an encoder."""
+    folder = tmp_path_factory.mktemp("vae")
+    for name in ("tiny-vae", "tiny-vae-decode", "tiny-vae-encode"):
+        shutil.copytree(model_repository / name, folder / name)
+    return folder
+
+
+def ask_posterior(serve: Serve) -> bytes:
+    """What the encoder gives of an image of noise."""
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8).tobytes()
+    with grpc.insecure_channel(serve.ready["service"], options=CHANNEL_OPTIONS) as channel:
+        service = sampler_pb2_grpc.SamplerStub(channel)  # type: ignore[no-untyped-call]
+        reply = service.Encode(pb.EncodeRequest(model="tiny-vae", images=[image]), timeout=BACK_S)
+        return np.array([*reply.mean, *reply.logvar], np.float32).tobytes()
+
+
+def posterior_when_back(serve: Serve) -> bytes:
+    end = time.monotonic() + BACK_S
+    while True:
+        try:
+            return ask_posterior(serve)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_process_of_an_encoder_that_dies_or_stops_is_replaced(
+    vae_repository: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with running_serve(vae_repository, tmp_path) as serve:
+        before, dead = ask_posterior(serve), stub(serve, "tiny-vae-encode")
+        os.kill(dead.pid, number)
+        wait_replaced(serve, dead)
+        assert posterior_when_back(serve) == before
+        os.kill(serve.process.pid, signal.SIGTERM)
+        code, _, errors = serve.end()
+        assert code == 0
+        assert "event=taken-out model=tiny-vae version=1" in errors
+        assert "event=put-back model=tiny-vae version=1" in errors
+
+
+def figure(serve: Serve, name: str) -> float:
+    """One of the metrics; its first series."""
+    with urllib.request.urlopen(f"http://{serve.ready['metrics']}/metrics", timeout=10) as reply:
+        found = re.search(rf"^{re.escape(name)}\S* (\S+)$", reply.read().decode(), re.M)
+    assert found is not None
+    return float(found[1])
+
+
+def test_encoder_that_does_not_make_its_golden_posteriors_is_out_until_it_does(
+    vae_repository: Path, tmp_path: Path
+) -> None:
+    served = 'nv_inference_request_success{model="tiny-vae-encode"'
+    with running_serve(vae_repository, tmp_path, "--canary-s=0.2", f"--log-dir={tmp_path}") as serve:
+        # A sound one is asked again and again, and passes.
+        before, asked = ask_posterior(serve), figure(serve, served)
+        eventually(lambda: figure(serve, served) >= asked + 10, BACK_S)
+        assert figure(serve, "ganvas_canary_failures_total") == 0
+
+        # Other images in the place of the golden ones have the effect of an encoder that answers wrongly: the
+        # posterior is not the certificate's. It stays out, as the proof finds the file changed.
+        (run,) = tmp_path.glob("ganvas-serve-*")
+        golden = run / "models" / "tiny-vae-encode" / "1" / "golden.png"
+        sound = golden.read_bytes()
+        with Image.open(golden) as image:
+            ImageOps.invert(image).save(golden)
+        log = tmp_path / "service.log"
+        eventually(lambda: "event=still-out model=tiny-vae version=1" in log.read_text(), BACK_S)
+        with pytest.raises(grpc.RpcError) as refused:
+            ask_posterior(serve)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert figure(serve, "ganvas_canary_failures_total") >= 1
+
+        golden.write_bytes(sound)
+        assert posterior_when_back(serve) == before
+        eventually(lambda: "event=put-back model=tiny-vae version=1" in log.read_text(), BACK_S)
+        lines = log.read_text().splitlines()
+        for event in ("event=canary model=tiny-vae-encode", "event=taken-out model=tiny-vae"):
+            assert any(event in line and "the posterior of golden seed" in line for line in lines), event
+        assert any("event=still-out" in line and "golden.png has SHA-256" in line for line in lines)
 
 
 def test_no_call_fails_when_a_process_of_a_model_is_killed_under_load(small_repository: Path, tmp_path: Path) -> None:

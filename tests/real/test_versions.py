@@ -114,22 +114,35 @@ def test_pin_does_not_wait_for_the_calls_of_a_version_that_left(repository: Path
         wait_version(serve, 2)
 
 
-def test_version_that_makes_other_images_is_refused_and_the_old_one_kept(repository: Path, tmp_path: Path) -> None:
-    def certify_other_weights(staged: Path) -> None:
-        """Files that match their certificate and do not make its golden images."""
-        path = staged / "model.onnx"
-        graph = onnx.load(path)
-        for weights in graph.graph.initializer:
-            if len(weights.dims) == 4:
-                weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), weights.name))
-        path.write_bytes(graph.SerializeToString())
-        certificate = Certificate.read(staged)
-        files = {
-            name: dataclasses.replace(entry, sha256=file_sha256(staged / name))
-            for name, entry in certificate.files.items()
-        }
-        (staged / "certificate.json").write_text(dataclasses.replace(certificate, files=files).to_json())
+def certify_other_weights(staged: Path) -> None:
+    """Files that match their certificate and do not make its golden images, or of an encoder their posteriors."""
+    path = staged / "model.onnx"
+    graph = onnx.load(path)
+    for weights in graph.graph.initializer:
+        if len(weights.dims) == 4:
+            weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), weights.name))
+    path.write_bytes(graph.SerializeToString())
+    certificate = Certificate.read(staged)
+    files = {
+        name: dataclasses.replace(entry, sha256=file_sha256(staged / name)) for name, entry in certificate.files.items()
+    }
+    (staged / "certificate.json").write_text(dataclasses.replace(certificate, files=files).to_json())
 
+
+def test_version_whose_encoder_gives_other_posteriors_is_not_served(
+    repository: Path, model_repository: Path, tmp_path: Path
+) -> None:
+    for name in ("tiny-vae", "tiny-vae-decode", "tiny-vae-encode"):
+        shutil.copytree(model_repository / name, repository / name)
+    certify_other_weights(repository / "tiny-vae-encode" / "1")
+    with running_serve(repository, tmp_path) as serve:
+        assert [model["name"] for model in serve.ready["models"]] == [MODEL]
+        (rejected,) = serve.ready["rejected"]
+        assert rejected["name"] == "tiny-vae"
+        assert "the posterior of golden seed 0 differs by" in rejected["reason"]
+
+
+def test_version_that_makes_other_images_is_refused_and_the_old_one_kept(repository: Path, tmp_path: Path) -> None:
     with running_serve(repository, tmp_path, f"--log-dir={tmp_path}") as serve:
         publish(repository, 2, certify_other_weights)
         end = time.monotonic() + BACK_S
