@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Coroutine, Iterator
@@ -19,9 +20,10 @@ from pydantic import TypeAdapter
 
 from ganvas.v1 import sampler_pb2 as pb
 from serving.options import ServeOptions
-from serving.repository.reader import Repository
+from serving.repository.reader import Repository, read_repository
 from serving.service.inference import triton_client
 from serving.service.inference.readiness import NothingToServeError
+from tests.support.certificates import without_golden_posteriors
 from tests.support.kserve import KServe
 from tests.support.patience import TooSlowError, with_time
 from tests.support.service import LoopThread, Service, failure_of, running_service, sample_request, wait_left
@@ -305,6 +307,16 @@ def test_version_whose_posteriors_are_those_of_another_processor_is_equivalent(
             "tiny-gan": "exact",
             "tiny-vae": "equivalent",
         }
+
+
+def test_version_whose_encoder_is_of_an_earlier_release_is_served(
+    loop_thread: LoopThread, model_repository: Path, peer: KServe, tmp_path: Path
+) -> None:
+    shutil.copytree(model_repository, tmp_path / "repository")
+    without_golden_posteriors(tmp_path / "repository" / "tiny-vae-encode" / "1")
+    with running_service(loop_thread, read_repository(tmp_path / "repository"), peer.address) as service:
+        models = service.stub.ListModels(pb.ListModelsRequest()).models
+        assert {model.name: (model.golden, model.can_encode) for model in models}["tiny-vae"] == ("exact", True)
 
 
 def test_version_that_triton_cannot_run_is_left_out(
