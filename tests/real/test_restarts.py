@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import grpc
 import numpy as np
@@ -165,6 +167,13 @@ def figure(serve: Serve, name: str) -> float:
     return float(found[1])
 
 
+def overwrite(file: BinaryIO, data: bytes) -> None:
+    file.seek(0)
+    file.write(data)
+    file.truncate()
+    file.flush()
+
+
 def test_encoder_that_does_not_make_its_golden_posteriors_is_out_until_it_does(
     vae_repository: Path, tmp_path: Path
 ) -> None:
@@ -179,17 +188,18 @@ def test_encoder_that_does_not_make_its_golden_posteriors_is_out_until_it_does(
         # posterior is not the certificate's. It stays out, as the proof finds the file changed.
         (run,) = tmp_path.glob("ganvas-serve-*")
         golden = run / "models" / "tiny-vae-encode" / "1" / "golden.png"
-        sound = golden.read_bytes()
+        sound, other = golden.read_bytes(), io.BytesIO()
         with Image.open(golden) as image:
-            ImageOps.invert(image).save(golden)
+            ImageOps.invert(image).save(other, "PNG")
         log = tmp_path / "service.log"
-        eventually(lambda: "event=still-out model=tiny-vae version=1" in log.read_text(), BACK_S)
-        with pytest.raises(grpc.RpcError) as refused:
-            ask_posterior(serve)
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert figure(serve, "ganvas_canary_failures_total") >= 1
-
-        golden.write_bytes(sound)
+        with golden.open("r+b") as file:  # held open: the file may be moved
+            overwrite(file, other.getvalue())
+            eventually(lambda: "event=still-out model=tiny-vae version=1" in log.read_text(), BACK_S)
+            with pytest.raises(grpc.RpcError) as refused:
+                ask_posterior(serve)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert figure(serve, "ganvas_canary_failures_total") >= 1
+            overwrite(file, sound)
         assert posterior_when_back(serve) == before
         eventually(lambda: "event=put-back model=tiny-vae version=1" in log.read_text(), BACK_S)
         lines = log.read_text().splitlines()
