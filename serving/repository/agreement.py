@@ -12,7 +12,6 @@ from typing import Any
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from ganvas_core.certificate import Certificate
-from ganvas_core.interface import interface
 from ganvas_core.names import FP32_FILE
 from serving.repository.reader import RepositoryError
 
@@ -64,12 +63,7 @@ def config_tensors(tensors: Any) -> Tensors:
 
 def certified_tensors(certificate: Certificate) -> tuple[Tensors, Tensors]:
     """The inputs and outputs that a certificate means."""
-    contract = interface(
-        certificate.role,
-        image=(certificate.height, certificate.width, certificate.channels),
-        latent_shape=certificate.latent_shape,
-        num_labels=len(certificate.labels),
-    )
+    contract = certificate.interface
     inputs, outputs = (
         {(tensor.name, f"TYPE_{tensor.datatype}", tuple(tensor.dims)) for tensor in tensors}
         for tensors in (contract.inputs, contract.outputs)
