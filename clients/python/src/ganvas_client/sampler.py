@@ -25,8 +25,9 @@ from ganvas_client.direct import IN_FLIGHT, DirectCall, NotDirectError
 from ganvas_client.errors import GanvasError, InvalidArgumentError
 from ganvas_client.hedging import first_of
 from ganvas_client.results import Format, Image, Images, ModelInfo, Posterior
+from ganvas_client.running import Running, StaleLabelsError
 from ganvas_client.streams import Progress, num_images
-from ganvas_client.transport import Client, Running, StaleLabelsError
+from ganvas_client.transport import Client
 from ganvas_client.triton import Ask, Lookup
 
 __all__ = ["Sampler"]
